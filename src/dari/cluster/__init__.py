@@ -1,0 +1,1 @@
+"""Nodes, services and tasks: a customer of the engine."""

@@ -1,0 +1,1 @@
+"""Compose, a plain customer of the Docker Engine API."""

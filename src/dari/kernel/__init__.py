@@ -1,0 +1,1 @@
+"""Reads the kernel into a KernelState and applies plans: netlink, nftables, namespaces, sysctls."""

@@ -1,0 +1,1 @@
+"""The software-defined network, pure: desired state in, kernel state and plans out."""

@@ -1,0 +1,1 @@
+"""Network drivers, one file each; this module is their only door."""

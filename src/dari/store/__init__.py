@@ -1,0 +1,1 @@
+"""Desired state and journal: keys, bytes, transactions, watches, sessions. Meaning lives above (tables.py)."""
