@@ -1,0 +1,260 @@
+"""Zone and view files: what the responder knows, as plain data.
+
+A zone file per network (`zones/<network_id>.json`) holds names and reverse records; a view file per
+sandbox (`views/<sandbox_id>.json`) says where that sandbox listens, which zones it sees and whom to ask
+for the rest. The daemon writes a file beside its place and renames it, then nudges (see `nudge.py`).
+This module must not know sockets, packets or where the data comes from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+VERSION = 1
+ZONES = "zones"
+VIEWS = "views"
+NUDGE_SOCKET = "nudge.sock"
+CONTROL_SOCKET = "control.sock"
+
+
+class ZoneError(ValueError):
+    """A zone or view file that cannot be read: not JSON, another version, a missing or mistyped field."""
+
+
+class Addresses(NamedTuple):
+    """The addresses of one name, as text (`172.18.0.2`, `fd00::2`)."""
+
+    ipv4: tuple[str, ...] = ()
+    ipv6: tuple[str, ...] = ()
+
+
+class Zone(NamedTuple):
+    """The names of one network.
+
+    `names` has lower-case names without a final dot; `ptr` maps an address to one full name. An address
+    inside `subnets` that has no `ptr` entry does not exist and is never asked upstream. `ttl` in seconds.
+    """
+
+    network_id: str
+    network_name: str
+    is_internal: bool = False
+    subnets: tuple[str, ...] = ()
+    names: Mapping[str, Addresses] = {}
+    ptr: Mapping[str, str] = {}
+    ttl: int = 0
+
+
+class View(NamedTuple):
+    """What one sandbox sees.
+
+    The responder listens on 127.0.0.11:`port` (UDP and TCP) inside the namespace at `netns_path`.
+    `networks` are ids, the first that knows a name answers. `links` are names only this sandbox knows:
+    addresses, or another name to look up in the networks. `upstreams` are `ip` or `ip:port` (`[ip6]:port`),
+    at most three are asked, from the responder's own namespace when `upstream_scope` is "host" and from
+    the sandbox's when it is "sandbox". When `is_internal_only`, nothing is asked.
+    """
+
+    sandbox_id: str
+    netns_path: str
+    port: int
+    networks: tuple[str, ...] = ()
+    links: Mapping[str, tuple[str, ...] | str] = {}
+    upstreams: tuple[str, ...] = ()
+    upstream_scope: str = "host"
+    is_internal_only: bool = False
+    forward_single_label: bool = True
+
+
+def zone_path(network_id: str) -> str:
+    """Path of a zone file relative to the responder's directory: the name used in a nudge."""
+    return f"{ZONES}/{network_id}.json"
+
+
+def view_path(sandbox_id: str) -> str:
+    """Path of a view file relative to the responder's directory: the name used in a nudge."""
+    return f"{VIEWS}/{sandbox_id}.json"
+
+
+def encode_zone(zone: Zone) -> str:
+    """The text of a zone file."""
+    names: dict[str, dict[str, list[str]]] = {}
+    for name, addresses in zone.names.items():
+        entry: dict[str, list[str]] = {}
+        if addresses.ipv4:
+            entry["a"] = list(addresses.ipv4)
+        if addresses.ipv6:
+            entry["aaaa"] = list(addresses.ipv6)
+        names[name.lower()] = entry
+    return json.dumps(
+        {
+            "version": VERSION,
+            "network_id": zone.network_id,
+            "network_name": zone.network_name,
+            "is_internal": zone.is_internal,
+            "subnets": list(zone.subnets),
+            "ttl": zone.ttl,
+            "names": names,
+            "ptr": dict(zone.ptr),
+        },
+        separators=(",", ":"),
+    )
+
+
+def encode_view(view: View) -> str:
+    """The text of a view file."""
+    return json.dumps(
+        {
+            "version": VERSION,
+            "sandbox_id": view.sandbox_id,
+            "netns_path": view.netns_path,
+            "port": view.port,
+            "networks": list(view.networks),
+            "links": {
+                name.lower(): target if isinstance(target, str) else list(target)
+                for name, target in view.links.items()
+            },
+            "upstreams": list(view.upstreams),
+            "upstream_scope": view.upstream_scope,
+            "is_internal_only": view.is_internal_only,
+            "forward_single_label": view.forward_single_label,
+        },
+        separators=(",", ":"),
+    )
+
+
+def decode_zone(text: str | bytes) -> Zone:
+    """A zone from the text of its file. Raises ZoneError."""
+    raw = _load(text)
+    names = {}
+    for name, entry in _field(raw, "names", dict, {}).items():
+        if not isinstance(entry, dict):
+            raise ZoneError(f"field names: {name}: expected an object")
+        names[name.lower()] = Addresses(_texts(entry, "a"), _texts(entry, "aaaa"))
+    ptr = _field(raw, "ptr", dict, {})
+    if not all(isinstance(name, str) for name in ptr.values()):
+        raise ZoneError("field ptr: expected names")
+    return Zone(
+        network_id=_field(raw, "network_id", str),
+        network_name=_field(raw, "network_name", str),
+        is_internal=_field(raw, "is_internal", bool, False),
+        subnets=_texts(raw, "subnets"),
+        names=names,
+        ptr=ptr,
+        ttl=_number(raw, "ttl", 0, 0x7FFFFFFF, 0),
+    )
+
+
+def decode_view(text: str | bytes) -> View:
+    """A view from the text of its file. Raises ZoneError."""
+    raw = _load(text)
+    links: dict[str, tuple[str, ...] | str] = {}
+    link_field = _field(raw, "links", dict, {})
+    for name, target in link_field.items():
+        links[name.lower()] = target if isinstance(target, str) else _texts(link_field, name)
+    scope = _field(raw, "upstream_scope", str, "host")
+    if scope not in ("host", "sandbox"):
+        raise ZoneError(f"field upstream_scope: expected host or sandbox, got {scope!r}")
+    return View(
+        sandbox_id=_field(raw, "sandbox_id", str),
+        netns_path=_field(raw, "netns_path", str),
+        port=_number(raw, "port", 1, 65535),
+        networks=_texts(raw, "networks"),
+        links=links,
+        upstreams=_texts(raw, "upstreams"),
+        upstream_scope=scope,
+        is_internal_only=_field(raw, "is_internal_only", bool, False),
+        forward_single_label=_field(raw, "forward_single_label", bool, True),
+    )
+
+
+def prepare(directory: str) -> None:
+    """Create the responder's directory and its two folders, readable by root alone."""
+    for folder in (directory, f"{directory}/{ZONES}", f"{directory}/{VIEWS}"):
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+
+
+def write_zone(directory: str, zone: Zone) -> str:
+    """Put a zone file into place; returns the name to nudge with. Raises OSError."""
+    return _write(directory, zone_path(zone.network_id), encode_zone(zone))
+
+
+def write_view(directory: str, view: View) -> str:
+    """Put a view file into place; returns the name to nudge with. Raises OSError."""
+    return _write(directory, view_path(view.sandbox_id), encode_view(view))
+
+
+def remove_zone(directory: str, network_id: str) -> str:
+    """Remove a zone file (a missing one is fine); returns the name to nudge with. Raises OSError."""
+    return _remove(directory, zone_path(network_id))
+
+
+def remove_view(directory: str, sandbox_id: str) -> str:
+    """Remove a view file (a missing one is fine); returns the name to nudge with. Raises OSError."""
+    return _remove(directory, view_path(sandbox_id))
+
+
+def stored_ids(directory: str, folder: str) -> tuple[str, ...]:
+    """The ids that have a file in `folder` (`ZONES` or `VIEWS`), sorted; a missing folder has none."""
+    try:
+        entries = os.listdir(f"{directory}/{folder}")
+    except FileNotFoundError:
+        return ()
+    return tuple(sorted(e[:-5] for e in entries if e.endswith(".json") and not e.startswith(".")))
+
+
+def _write(directory: str, name: str, text: str) -> str:
+    folder, _, base = name.partition("/")
+    beside = f"{directory}/{folder}/.{base}.new"
+    with open(beside, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(beside, f"{directory}/{name}")
+    return name
+
+
+def _remove(directory: str, name: str) -> str:
+    try:
+        os.unlink(f"{directory}/{name}")
+    except FileNotFoundError:
+        return name
+    return name
+
+
+def _load(text: str | bytes) -> dict[str, Any]:
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ZoneError(f"not JSON: {error}") from error
+    if not isinstance(raw, dict):
+        raise ZoneError("expected an object")
+    if raw.get("version") != VERSION:
+        raise ZoneError(f"version {raw.get('version')!r} is not known, expected {VERSION}")
+    return raw
+
+
+_MISSING: Any = object()
+
+
+def _field(raw: dict[str, Any], name: str, kind: type, default: Any = _MISSING) -> Any:
+    value = raw.get(name, default)
+    if value is _MISSING:
+        raise ZoneError(f"field {name} is missing")
+    if not isinstance(value, kind):
+        raise ZoneError(f"field {name}: expected {kind.__name__}, got {type(value).__name__}")
+    return value
+
+
+def _number(raw: dict[str, Any], name: str, low: int, high: int, default: Any = _MISSING) -> int:
+    value = _field(raw, name, int, default)
+    if isinstance(value, bool) or not low <= value <= high:
+        raise ZoneError(f"field {name}: expected a number from {low} to {high}, got {value!r}")
+    return int(value)
+
+
+def _texts(raw: dict[str, Any], name: str) -> tuple[str, ...]:
+    value = raw.get(name, [])
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ZoneError(f"field {name}: expected a list of strings")
+    return tuple(value)
