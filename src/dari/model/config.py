@@ -1,0 +1,82 @@
+"""The daemon's settings, parsed once at its door (daemon.py) and frozen.
+
+Paths are absolute. Names follow dockerd's flags where one exists.
+"""
+
+from __future__ import annotations
+
+from dari.model.wire import Noun
+
+
+class Pool(Noun, frozen=True, kw_only=True):
+    """A range that subnets are cut from: `base` in CIDR form, `size` the prefix length of a subnet."""
+
+    base: str
+    size: int
+
+
+DEFAULT_POOLS = [
+    *(Pool(base=f"172.{second}.0.0/16", size=16) for second in range(17, 32)),
+    Pool(base="192.168.0.0/16", size=20),
+]
+
+
+class Config(Noun, frozen=True, kw_only=True):
+    """`mirrors`: registry host → list of mirror URLs tried first (docker.io, quay.io, …)."""
+
+    data_root: str = "/var/lib/dari"
+    exec_root: str = "/run/dari"
+    pidfile: str = "/run/dari/darid.pid"
+    hosts: list[str] = []
+    group: str = "docker"
+    log_level: str = "info"
+    bridge_name: str = "dari0"
+    bip: str = ""
+    mtu: int = 1500
+    pools: list[Pool] = DEFAULT_POOLS
+    dns: list[str] = []
+    dns_search: list[str] = []
+    dns_options: list[str] = []
+    default_bind_ip: str = "0.0.0.0"
+    mirrors: dict[str, list[str]] = {}
+    insecure_registries: list[str] = []
+    cgroup_manager: str = "cgroupfs"
+    cgroup_parent: str = "/dari"
+    runtime: str = "crun"
+    labels: list[str] = []
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_ca: str = ""
+    default_ulimits: dict[str, str] = {}
+    default_shm_size: int = 64 * 1024 * 1024
+    shutdown_timeout: int = 15
+    is_debug: bool = False
+    # The resolv.conf whose servers are asked for what dari does not know; a test may name its own.
+    resolv_conf: str = "/etc/resolv.conf"
+
+    @property
+    def netns_dir(self) -> str:
+        return f"{self.exec_root}/netns"
+
+    @property
+    def dns_dir(self) -> str:
+        return f"{self.exec_root}/dns"
+
+    @property
+    def containers_dir(self) -> str:
+        """Per container: `<id>/` with hosts, hostname, resolv.conf, log (survives reboots)."""
+        return f"{self.data_root}/containers"
+
+    @property
+    def run_dir(self) -> str:
+        """Per container: `<id>/` with bundle, pid files, attach sockets (gone with a reboot)."""
+        return f"{self.exec_root}/containers"
+
+    @property
+    def volumes_dir(self) -> str:
+        return f"{self.data_root}/volumes"
+
+    @property
+    def storage_dir(self) -> str:
+        """containers/storage graph root, dari's alone."""
+        return f"{self.data_root}/storage"

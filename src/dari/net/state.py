@@ -1,0 +1,208 @@
+"""KernelState: what the kernel looks like, or should look like, as a set of keyed objects.
+
+Five uses of one type: drivers render it, `kernel.read()` returns it, the fake kernel of the tests holds it,
+`explain` walks it, `doctor` compares two of it. Found objects carry no notes, so what an object needs follows
+from its kind and attributes (`needs`). A veth pair is one object with two ends.
+Must not know: clocks, sockets, stores, Docker's names. Next: render.py, plan.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from typing import TypeAlias
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Interface: TypeAlias = IPv4Interface | IPv6Interface
+Prefix: TypeAlias = IPv4Network | IPv6Network
+Key: TypeAlias = tuple[str, ...]
+
+HOST = ""
+"""The name of the host's own namespace in every `netns` field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Netns:
+    """A named network namespace, bound at `<netns dir>/<name>`."""
+
+    name: str
+
+    @property
+    def key(self) -> Key:
+        return ("netns", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """A bridge in the host's namespace. `altname` is dari's mark of ownership (`dari-net-<id12>`)."""
+
+    name: str
+    altname: str
+    mtu: int = 1500
+    is_up: bool = True
+
+    @property
+    def key(self) -> Key:
+        return ("link", HOST, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Veth:
+    """A veth pair: `name` in the host's namespace on bridge `master`, `peer` inside `peer_netns`.
+
+    `altname` is on the host's end. `mac` is the peer's (sandbox's) address, lower case; `is_hairpin` lets the
+    bridge send a frame back out of the port it came from.
+    """
+
+    name: str
+    altname: str
+    peer: str
+    peer_netns: str
+    master: str
+    mac: str
+    mtu: int = 1500
+    is_up: bool = True
+    is_hairpin: bool = False
+
+    @property
+    def key(self) -> Key:
+        return ("link", HOST, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Loopback:
+    """The loopback interface of a sandbox, up."""
+
+    netns: str
+
+    @property
+    def key(self) -> Key:
+        return ("link", self.netns, "lo")
+
+
+@dataclass(frozen=True, slots=True)
+class Addr:
+    """An address on an interface of a namespace."""
+
+    netns: str
+    link: str
+    address: Interface
+
+    @property
+    def key(self) -> Key:
+        return ("addr", self.netns, self.link, str(self.address))
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route dari made (own protocol number). `to` 0.0.0.0/0 is the default route."""
+
+    netns: str
+    to: Prefix
+    via: Address | None
+    link: str
+    metric: int = 0
+
+    @property
+    def key(self) -> Key:
+        return ("route", self.netns, str(self.to), str(self.metric))
+
+
+@dataclass(frozen=True, slots=True)
+class Sysctl:
+    """A value below /proc/sys, dotted or slashed path as given, in a namespace."""
+
+    netns: str
+    path: str
+    value: str
+
+    @property
+    def key(self) -> Key:
+        return ("sysctl", self.netns, self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class NftTable:
+    """A constant table of rules in a namespace: chains, sets and maps without their elements.
+
+    `text` is exactly what `nft -s list table` prints with the elements left out, so that wanted and found compare
+    as text. Families: ip, ip6, inet, bridge.
+    """
+
+    netns: str
+    family: str
+    name: str
+    text: str
+
+    @property
+    def key(self) -> Key:
+        return ("nft-table", self.netns, self.family, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class NftElement:
+    """One element of a set (`value` empty) or map, spelled as nft lists it: `tcp . 8080` → `172.18.0.2 . 80`."""
+
+    netns: str
+    family: str
+    table: str
+    set: str
+    element: str
+    value: str = ""
+
+    @property
+    def key(self) -> Key:
+        return ("nft-element", self.netns, self.family, self.table, self.set, self.element)
+
+
+KernelObject: TypeAlias = Netns | Bridge | Veth | Loopback | Addr | Route | Sysctl | NftTable | NftElement
+
+
+@dataclass(frozen=True, slots=True)
+class KernelState:
+    """A set of kernel objects by key. Two objects of one key are one object that differs (a conflict)."""
+
+    objects: Mapping[Key, KernelObject] = field(default_factory=dict)
+
+    @staticmethod
+    def of(objects: Iterable[KernelObject]) -> KernelState:
+        """Raises ValueError where two different objects share a key."""
+        table: dict[Key, KernelObject] = {}
+        for each in objects:
+            other = table.setdefault(each.key, each)
+            if other != each:
+                raise ValueError(f"two objects for {each.key}: {other} and {each}")
+        return KernelState(table)
+
+    def __iter__(self) -> Iterator[KernelObject]:
+        return iter(self.objects.values())
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def __or__(self, other: KernelState) -> KernelState:
+        return KernelState.of([*self, *other])
+
+
+def needs(each: KernelObject) -> tuple[Key, ...]:
+    """The keys of the objects that must exist before `each` can."""
+    match each:
+        case Veth():
+            return (("netns", each.peer_netns), ("link", HOST, each.master))
+        case Loopback():
+            return (("netns", each.netns),)
+        case Addr():
+            return (("link", each.netns, each.link), *_netns(each.netns))
+        case Route():
+            return (("link", each.netns, each.link), *_netns(each.netns))
+        case Sysctl() | NftTable():
+            return _netns(each.netns)
+        case NftElement():
+            return (("nft-table", each.netns, each.family, each.table), *_netns(each.netns))
+        case _:
+            return ()
+
+
+def _netns(name: str) -> tuple[Key, ...]:
+    return (("netns", name),) if name != HOST else ()

@@ -1,0 +1,84 @@
+"""What every store promises: keys, bytes, transactions, watches, sessions.
+
+A store is dull on purpose: it does not know what a key is for (tables.py alone does). Reads are answered from a
+mirror in memory, so they are synchronous and go on while a distant store is away; a commit checks revisions, so
+a stale mirror can never lose an update, it only loses the race (`TxnConflict`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class TxnConflict(Exception):
+    """A check of a transaction failed; `key` names the first one. Nothing was written."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"transaction conflict on {key}")
+        self.key = key
+
+
+class StoreUnavailable(Exception):
+    """The store does not answer; nothing is known about the commit's outcome unless it says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A value and the revision of the commit that wrote it."""
+
+    value: bytes
+    revision: int
+
+
+ABSENT = 0
+
+
+@dataclass(slots=True)
+class Txn:
+    """Checks, puts and deletes that happen together or not at all.
+
+    `checks[key]` is the revision the key must have, `ABSENT` that it must not exist. `session` ties the put keys
+    to a session: they vanish with it.
+    """
+
+    checks: dict[str, int] = field(default_factory=dict)
+    puts: dict[str, bytes] = field(default_factory=dict)
+    deletes: set[str] = field(default_factory=set)
+    session_id: str = ""
+
+    def is_empty(self) -> bool:
+        return not (self.puts or self.deletes or self.checks)
+
+
+class Session(Protocol):
+    """Liveness: keys put under it vanish when it ends. `id` goes into `Txn.session_id`."""
+
+    id: str
+
+    def is_alive(self) -> bool: ...
+    async def close(self) -> None: ...
+
+
+class Store(Protocol):
+    """See the module docstring. All methods may be called from one event loop only."""
+
+    def read(self, prefix: str) -> Mapping[str, Row]:
+        """All rows whose key starts with `prefix`, from the mirror, sorted by key."""
+        ...
+
+    def get(self, key: str) -> Row | None: ...
+
+    async def commit(self, txn: Txn) -> int:
+        """All or nothing; the new revision. Raises TxnConflict, StoreUnavailable."""
+        ...
+
+    def watch(self, prefix: str) -> AsyncIterator[frozenset[str]]:
+        """Level-triggered: names keys that may have changed, the first time all of them; may skip steps,
+        never the last one."""
+        ...
+
+    async def session(self, ttl: float) -> Session: ...
+
+    async def close(self) -> None: ...

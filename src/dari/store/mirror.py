@@ -1,0 +1,92 @@
+"""The rows in memory, and those who watch them.
+
+Every store keeps one: reads are answered from it, and a store tells it what changed. A watcher that is slow gets
+the union of what it missed, so the queue behind it never grows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left, insort
+from collections.abc import AsyncIterator, Iterable, Mapping
+
+from dari.store.base import Row
+
+
+class Mirror:
+    """Sorted rows by key with level-triggered watches. For one event loop."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Row] = {}
+        self._keys: list[str] = []
+        self._watchers: set[_Watcher] = set()
+
+    def get(self, key: str) -> Row | None:
+        return self._rows.get(key)
+
+    def read(self, prefix: str) -> Mapping[str, Row]:
+        start = bisect_left(self._keys, prefix)
+        found: dict[str, Row] = {}
+        for index in range(start, len(self._keys)):
+            key = self._keys[index]
+            if not key.startswith(prefix):
+                break
+            found[key] = self._rows[key]
+        return found
+
+    def change(self, puts: Mapping[str, Row], deletes: Iterable[str]) -> None:
+        changed = set(puts)
+        for key in deletes:
+            if key not in puts and self._rows.pop(key, None) is not None:
+                del self._keys[bisect_left(self._keys, key)]
+                changed.add(key)
+        for key, row in puts.items():
+            if key not in self._rows:
+                insort(self._keys, key)
+            self._rows[key] = row
+        if changed:
+            for watcher in self._watchers:
+                watcher.tell(changed)
+
+    async def watch(self, prefix: str) -> AsyncIterator[frozenset[str]]:
+        watcher = _Watcher(prefix, set(self.read(prefix)))
+        self._watchers.add(watcher)
+        try:
+            while True:
+                changed = await watcher.next()
+                if changed is None:
+                    return
+                yield changed
+        finally:
+            self._watchers.discard(watcher)
+
+    def close(self) -> None:
+        for watcher in self._watchers:
+            watcher.end()
+
+
+class _Watcher:
+    def __init__(self, prefix: str, first: set[str]) -> None:
+        self._prefix = prefix
+        self._pending = first
+        self._ready = asyncio.Event()
+        self._ready.set()
+        self._ended = False
+
+    def tell(self, keys: Iterable[str]) -> None:
+        mine = {key for key in keys if key.startswith(self._prefix)}
+        if mine:
+            self._pending |= mine
+            self._ready.set()
+
+    def end(self) -> None:
+        self._ended = True
+        self._ready.set()
+
+    async def next(self) -> frozenset[str] | None:
+        await self._ready.wait()
+        if self._ended:
+            return None
+        self._ready.clear()
+        changed, self._pending = frozenset(self._pending), set()
+        return changed

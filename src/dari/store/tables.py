@@ -1,0 +1,93 @@
+"""What the keys are for: one table per noun, its codec and its key scheme.
+
+Decoded rows are cached by revision, so listing 300 containers costs a lookup each, not a decode. Keys are
+`<table>/<part>/…`; parts must not hold a slash, except in the last one.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+import msgspec
+
+from dari.model.container import Container
+from dari.model.event import Event
+from dari.model.network import Endpoint, Network, Sandbox
+from dari.model.volume import Volume
+from dari.store.base import ABSENT, Row, Store, Txn
+
+T = TypeVar("T")
+
+
+class Table(Generic[T]):
+    """Typed rows under one prefix. `str` tables hold references (a name → an id)."""
+
+    def __init__(self, name: str, kind: type[T]) -> None:
+        self.prefix = f"{name}/"
+        self._encode = msgspec.json.Encoder().encode
+        self._decoder = msgspec.json.Decoder(kind)
+        self._cache: dict[str, tuple[Row, T]] = {}
+
+    def key(self, *parts: str) -> str:
+        return self.prefix + "/".join(parts)
+
+    def get(self, store: Store, *parts: str) -> T | None:
+        row = store.get(self.key(*parts))
+        return None if row is None else self._decode(self.key(*parts), row)
+
+    def list(self, store: Store, *parts: str) -> list[T]:
+        """All rows below the given leading parts, in key order."""
+        prefix = self.key(*parts) + "/" if parts else self.prefix
+        return [self._decode(key, row) for key, row in store.read(prefix).items()]
+
+    def keys(self, store: Store, *parts: str) -> list[tuple[str, ...]]:
+        """The key parts of all rows below the given leading parts."""
+        prefix = self.key(*parts) + "/" if parts else self.prefix
+        return [tuple(key.removeprefix(self.prefix).split("/")) for key in store.read(prefix)]
+
+    def put(self, txn: Txn, value: T, *parts: str) -> None:
+        key = self.key(*parts)
+        txn.puts[key] = self._encode(value)
+        txn.deletes.discard(key)
+
+    def insert(self, txn: Txn, value: T, *parts: str) -> None:
+        """Put, and fail the transaction where the key exists."""
+        txn.checks[self.key(*parts)] = ABSENT
+        self.put(txn, value, *parts)
+
+    def replace(self, txn: Txn, store: Store, value: T, *parts: str) -> None:
+        """Put, and fail the transaction where the row changed since the mirror was read, or is gone."""
+        row = store.get(self.key(*parts))
+        txn.checks[self.key(*parts)] = ABSENT if row is None else row.revision
+        self.put(txn, value, *parts)
+
+    def delete(self, txn: Txn, *parts: str) -> None:
+        key = self.key(*parts)
+        txn.deletes.add(key)
+        txn.puts.pop(key, None)
+
+    def _decode(self, key: str, row: Row) -> T:
+        cached = self._cache.get(key)
+        if cached is not None and cached[0] is row:
+            return cached[1]
+        value = self._decoder.decode(row.value)
+        self._cache[key] = (row, value)
+        if len(self._cache) > 20_000:
+            self._cache.clear()
+        return value
+
+
+class Tables:
+    """All tables of a daemon. Leases and names hold the id of their owner."""
+
+    def __init__(self) -> None:
+        self.containers = Table("containers", Container)  # <id>
+        self.names = Table("names", str)  # <container name> → container id
+        self.networks = Table("networks", Network)  # <id>
+        self.network_names = Table("network-names", str)  # <name> → network id
+        self.endpoints = Table("endpoints", Endpoint)  # <network id>/<endpoint id>
+        self.sandboxes = Table("sandboxes", Sandbox)  # <id>
+        self.leases = Table("leases", str)  # <network id>/<address> → endpoint id
+        self.ports = Table("ports", str)  # <proto>/<host ip>/<port> → sandbox id
+        self.volumes = Table("volumes", Volume)  # <name>
+        self.events = Table("events", Event)  # <time ns, 20 digits>-<n>
