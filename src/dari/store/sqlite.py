@@ -56,7 +56,7 @@ class SqliteStore:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.executescript(_SCHEMA)
         self._db.execute("DELETE FROM rows WHERE session != ''")
-        (self._revision,) = self._db.execute("SELECT value FROM meta WHERE name='revision'").fetchone()
+        self._revision = int(self._db.execute("SELECT value FROM meta WHERE name='revision'").fetchone()[0])
         self._mirror = Mirror()
         found = self._db.execute("SELECT key, value, revision FROM rows")
         self._mirror.change({key: Row(bytes(value), revision) for key, value, revision in found}, ())

@@ -35,7 +35,7 @@ class Table(Generic[T]):
         row = store.get(self.key(*parts))
         return None if row is None else self._decode(self.key(*parts), row)
 
-    def list(self, store: Store, *parts: str) -> list[T]:
+    def all(self, store: Store, *parts: str) -> list[T]:
         """All rows below the given leading parts, in key order."""
         prefix = self.key(*parts) + "/" if parts else self.prefix
         return [self._decode(key, row) for key, row in store.read(prefix).items()]
