@@ -3,7 +3,7 @@
 Five uses of one type: drivers render it, `kernel.read()` returns it, the fake kernel of the tests holds it,
 `explain` walks it, `doctor` compares two of it. Found objects carry no notes, so what an object needs follows
 from its kind and attributes (`needs`). A veth pair is one object with two ends.
-Must not know: clocks, sockets, stores, Docker's names. Next: render.py, plan.py.
+Must not know: clocks, sockets, stores, Docker's names. Next: render.py, plan.py, text.py.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import TypeAlias
 
+from dari.net.scope import Key as Key
+from dari.net.scope import Scope as Scope
+
 Address: TypeAlias = IPv4Address | IPv6Address
 Interface: TypeAlias = IPv4Interface | IPv6Interface
 Prefix: TypeAlias = IPv4Network | IPv6Network
-Key: TypeAlias = tuple[str, ...]
 
 HOST = ""
 """The name of the host's own namespace in every `netns` field."""
@@ -52,7 +54,8 @@ class Veth:
     """A veth pair: `name` in the host's namespace on bridge `master`, `peer` inside `peer_netns`.
 
     `altname` is on the host's end. `mac` is the peer's (sandbox's) address, lower case; `is_hairpin` lets the
-    bridge send a frame back out of the port it came from.
+    bridge send a frame back out of the port it came from; `is_isolated` (IFLA_BRPORT_ISOLATED) forbids frames to
+    other isolated ports of the bridge, not to the host.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Veth:
     mtu: int = 1500
     is_up: bool = True
     is_hairpin: bool = False
+    is_isolated: bool = False
 
     @property
     def key(self) -> Key:
@@ -111,7 +115,11 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Sysctl:
-    """A value below /proc/sys, dotted or slashed path as given, in a namespace."""
+    """A value below /proc/sys, slashed path (`net/ipv4/ip_forward`), in a namespace.
+
+    It carries no mark of ownership and cannot be absent: a reader finds it only where its key is asked for
+    (scope.py), and nobody wanting it any more leaves it as it is.
+    """
 
     netns: str
     path: str
@@ -127,7 +135,8 @@ class NftTable:
     """A constant table of rules in a namespace: chains, sets and maps without their elements.
 
     `text` is exactly what `nft -s list table` prints with the elements left out, so that wanted and found compare
-    as text. Families: ip, ip6, inet, bridge.
+    as text. Families: ip, ip6, inet, bridge. Setting the text replaces the table: its elements are gone and the
+    plan adds them again behind it.
     """
 
     netns: str
@@ -156,7 +165,28 @@ class NftElement:
         return ("nft-element", self.netns, self.family, self.table, self.set, self.element)
 
 
-KernelObject: TypeAlias = Netns | Bridge | Veth | Loopback | Addr | Route | Sysctl | NftTable | NftElement
+@dataclass(frozen=True, slots=True)
+class NftRule:
+    """A rule of dari's in somebody else's chain (DOCKER-USER), inserted at its head.
+
+    Found again by its comment, `dari`; `text` is what `nft -s list chain` prints for it, the comment included.
+    It is the only thing dari ever puts into a foreign table.
+    """
+
+    netns: str
+    family: str
+    table: str
+    chain: str
+    text: str
+
+    @property
+    def key(self) -> Key:
+        return ("nft-rule", self.netns, self.family, self.table, self.chain)
+
+
+KernelObject: TypeAlias = (
+    Netns | Bridge | Veth | Loopback | Addr | Route | Sysctl | NftTable | NftElement | NftRule
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +214,28 @@ class KernelState:
     def __or__(self, other: KernelState) -> KernelState:
         return KernelState.of([*self, *other])
 
+    def within(self, scope: Scope) -> KernelState:
+        """The objects whose keys are in the scope."""
+        if scope.keys is None:
+            return self
+        if len(scope.keys) < len(self.objects):
+            return KernelState({key: self.objects[key] for key in scope.keys if key in self.objects})
+        return KernelState({key: each for key, each in self.objects.items() if key in scope.keys})
+
+
+def provides(each: KernelObject) -> tuple[Key, ...]:
+    """The keys others may need that exist once `each` does: its own, and the far end of a veth pair."""
+    if isinstance(each, Veth):
+        return (each.key, ("link", each.peer_netns, each.peer))
+    return (each.key,)
+
+
+def holders(each: KernelObject) -> tuple[Key, ...]:
+    """The keys of the objects `each` lives in: when one of them goes, the kernel removes `each` by itself."""
+    if isinstance(each, Veth):
+        return (("netns", each.peer_netns),)
+    return needs(each)
+
 
 def needs(each: KernelObject) -> tuple[Key, ...]:
     """The keys of the objects that must exist before `each` can."""
@@ -196,12 +248,22 @@ def needs(each: KernelObject) -> tuple[Key, ...]:
             return (("link", each.netns, each.link), *_netns(each.netns))
         case Route():
             return (("link", each.netns, each.link), *_netns(each.netns))
-        case Sysctl() | NftTable():
+        case Sysctl():
+            return (*_link_of_sysctl(each), *_netns(each.netns))
+        case NftTable() | NftRule():
             return _netns(each.netns)
         case NftElement():
             return (("nft-table", each.netns, each.family, each.table), *_netns(each.netns))
         case _:
             return ()
+
+
+def _link_of_sysctl(each: Sysctl) -> tuple[Key, ...]:
+    """The interface a `net/ipv4/conf/<interface>/...` value belongs to, if it is one of a single interface."""
+    parts = each.path.split("/")
+    if len(parts) == 5 and parts[2] in ("conf", "neigh") and parts[3] not in ("all", "default", "lo"):
+        return (("link", each.netns, parts[3]),)
+    return ()
 
 
 def _netns(name: str) -> tuple[Key, ...]:

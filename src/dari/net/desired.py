@@ -1,0 +1,113 @@
+"""Desired: the input of render, parsed.
+
+The reconciler makes it from the store's nouns; addresses are `ipaddress` objects here, so that nothing below this
+door parses text. Must not know: Docker's JSON, stores, containers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dari.net.state import Address, Interface, Prefix
+
+Protocol = Literal["tcp", "udp", "sctp"]
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetWant:
+    """A subnet and the gateway's address in it (None: the host has no address there)."""
+
+    prefix: Prefix
+    gateway: Interface | None
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkWant:
+    """A network. `name` is the user's (for messages and causes); `altname` marks the bridge as dari's.
+
+    `is_internal`: nothing enters or leaves but by the host itself. `is_icc`: its containers may speak with each
+    other. `is_masquerading`: traffic that leaves dari's bridges gets the host's address. `options`: Docker's
+    driver options as given.
+    """
+
+    id: str
+    name: str
+    driver: str = "bridge"
+    bridge_name: str = ""
+    altname: str = ""
+    subnets: tuple[SubnetWant, ...] = ()
+    is_internal: bool = False
+    mtu: int = 1500
+    is_masquerading: bool = True
+    is_icc: bool = True
+    is_default: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteWant:
+    """A further route of an endpoint; `via` None = on the link."""
+
+    to: Prefix
+    via: Address | None
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointWant:
+    """One sandbox on one network: `interface` inside (eth0), `host_interface` on the bridge (veth...).
+
+    `gateways`: at most one of each family; used where `is_default_gateway` (the endpoint through which the
+    sandbox reaches the world). `sysctls`: below net/, IFNAME stands for the interface.
+    """
+
+    id: str
+    network_id: str
+    sandbox_id: str
+    host_interface: str
+    interface: str
+    mac: str
+    addresses: tuple[Interface, ...]
+    gateways: tuple[Address, ...] = ()
+    is_default_gateway: bool = False
+    routes: tuple[RouteWant, ...] = ()
+    altname: str = ""
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishWant:
+    """`host_ip` unspecified (0.0.0.0 or ::) = any address of the host of that family.
+
+    `target` is the container's address, of the same family as `host_ip`.
+    """
+
+    protocol: Protocol
+    host_ip: Address
+    host_port: int
+    target: Address
+    container_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxWant:
+    """A sandbox with a namespace of its own (`netns` is its name below the daemon's netns folder).
+
+    `dns_port`: names are answered on 127.0.0.11, this port; None = nobody answers there.
+    """
+
+    id: str
+    netns: str
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    dns_port: int | None = None
+    publishes: tuple[PublishWant, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """Everything that should exist on this host."""
+
+    networks: tuple[NetworkWant, ...] = ()
+    endpoints: tuple[EndpointWant, ...] = ()
+    sandboxes: tuple[SandboxWant, ...] = ()

@@ -1,0 +1,192 @@
+"""plan: the steps that turn the found kernel state into the wanted one.
+
+The only place where an order of kernel operations is decided: what goes leaves first, innermost first; what comes
+follows in the order of need. To remove a thing is to stop wanting it.
+Must not know: drivers, why something is wanted, how an operation is carried out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Literal, TypeAlias
+
+from dari.net.state import (
+    HOST,
+    Addr,
+    Bridge,
+    KernelObject,
+    KernelState,
+    Key,
+    Loopback,
+    Netns,
+    NftElement,
+    NftRule,
+    NftTable,
+    Route,
+    Sysctl,
+    Veth,
+    holders,
+    provides,
+)
+from dari.net.text import describe
+
+Action: TypeAlias = Literal["add", "set", "delete"]
+
+_SIGNS: dict[Action, str] = {"add": "+", "set": "~", "delete": "-"}
+
+# In this order everything `needs` names precedes what needs it. Interface sysctls come before addresses:
+# disable_ipv6 must be gone when an IPv6 address arrives.
+_RANKS: dict[type, int] = {
+    Netns: 0,
+    NftTable: 1,
+    NftRule: 2,
+    Bridge: 3,
+    Veth: 4,
+    Loopback: 4,
+    Sysctl: 5,
+    Addr: 6,
+    Route: 7,
+    NftElement: 8,
+}
+
+# Attributes the kernel cannot change on a living object: a difference there means delete, then add.
+_FIXED: dict[type, tuple[str, ...]] = {
+    Bridge: ("altname",),
+    Veth: ("altname", "peer", "peer_netns"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One step. `object` is the wanted one for add and set, the found one for delete.
+
+    `set` changes attributes of a link, the text of a table (which empties it), a rule, a sysctl, a route or the
+    value of an element. `cause` says why, for people.
+    """
+
+    action: Action
+    object: KernelObject
+    cause: str
+
+    def __str__(self) -> str:
+        return f"{_SIGNS[self.action]} {describe(self.object)}  ({self.cause})"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Steps in order. Carrying out a prefix of them is safe: planning again from there arrives."""
+
+    ops: tuple[Op, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.ops
+
+    @property
+    def is_rebuilding_host_table(self) -> bool:
+        """Whether a table of the host is made anew: elements outside of the scope are then missing too, and
+        the caller plans again with everything."""
+        return any(
+            isinstance(op.object, NftTable) and op.object.netns == HOST and op.action != "delete"
+            for op in self.ops
+        )
+
+    def __str__(self) -> str:
+        return "".join(f"{op}\n" for op in self.ops)
+
+
+def plan(wanted: KernelState, found: KernelState) -> Plan:
+    """The ops from `found` to `wanted`; none for equal objects, none for what the kernel removes by itself."""
+    deletes, left = _deletes(wanted, found)
+    return Plan((*deletes, *_changes(wanted, left)))
+
+
+def _deletes(wanted: KernelState, found: KernelState) -> tuple[list[Op], dict[Key, KernelObject]]:
+    """The delete ops, and what of `found` is left after them."""
+    causes: dict[Key, str] = {}
+    for key, each in found.objects.items():
+        want = wanted.objects.get(key)
+        if want is None:
+            if not isinstance(each, Sysctl):
+                causes[key] = "no longer wanted"
+        elif want is not each and want != each and (reason := _replacement(want, each)):
+            causes[key] = reason
+    if not causes:
+        return [], dict(found.objects)
+    gone = {name for key in causes for name in provides(found.objects[key])}
+    # What lives in something that goes, goes with it; a veth in a namespace takes its far end's addresses along.
+    swept: set[Key] = set()
+    is_growing = True
+    while is_growing:
+        is_growing = False
+        for key, each in found.objects.items():
+            if key not in swept and any(holder in gone for holder in holders(each)):
+                swept.add(key)
+                new = [name for name in provides(each) if name not in gone]
+                gone.update(new)
+                is_growing = is_growing or bool(new)
+    removed = [found.objects[key] for key in causes if key not in swept]
+    removed.sort(key=lambda each: (-_RANKS[type(each)], each.key))
+    left = {key: each for key, each in found.objects.items() if key not in swept and key not in causes}
+    for each in removed:
+        if isinstance(each, Bridge):
+            _detach(left, each.name)
+    return [Op("delete", each, causes[each.key]) for each in removed], left
+
+
+def _detach(left: dict[Key, KernelObject], bridge: str) -> None:
+    for key, each in left.items():
+        if isinstance(each, Veth) and each.master == bridge:
+            left[key] = replace(each, master="")
+
+
+def _changes(wanted: KernelState, left: dict[Key, KernelObject]) -> Iterable[Op]:
+    ops: list[Op] = []
+    emptied: set[Key] = set()
+    for key, want in wanted.objects.items():
+        have = left.get(key)
+        if have is want:
+            continue
+        if have is None:
+            ops.append(Op("add", want, "missing"))
+        elif have != want:
+            ops.append(Op("set", want, _difference(want, have)))
+            if isinstance(want, NftTable):
+                emptied.add(key)
+    if emptied:
+        present = {op.object.key for op in ops if op.action == "add"}
+        ops = [op for op in ops if not (isinstance(op.object, NftElement) and _table(op.object) in emptied)]
+        ops.extend(
+            Op("add", each, "missing" if key in present else "its table is made anew")
+            for key, each in wanted.objects.items()
+            if isinstance(each, NftElement) and _table(each) in emptied
+        )
+    ops.sort(key=lambda op: (_RANKS[type(op.object)], op.object.key))
+    return ops
+
+
+def _table(element: NftElement) -> Key:
+    return ("nft-table", element.netns, element.family, element.table)
+
+
+def _replacement(want: KernelObject, have: KernelObject) -> str:
+    """Why `have` must be deleted before `want` can be; empty where it can be changed in place."""
+    if type(want) is not type(have):
+        return f"replaced by {describe(want)}"
+    for name in _FIXED.get(type(want), ()):
+        old, new = getattr(have, name), getattr(want, name)
+        if old != new:
+            return f"replaced: {name} {old or '-'} → {new}"
+    return ""
+
+
+def _difference(want: KernelObject, have: KernelObject) -> str:
+    if isinstance(want, NftTable):
+        return "text differs"
+    parts = []
+    for each in fields(want):
+        old, new = getattr(have, each.name), getattr(want, each.name)
+        if old != new:
+            parts.append(f"{each.name} {'-' if old in ('', None) else old} → {new}")
+    return ", ".join(parts)

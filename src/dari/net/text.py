@@ -1,0 +1,77 @@
+"""One line of text for a kernel object, in the kernel tools' own words.
+
+Plans, goldens and errors print objects through this one door. Must not know: who reads it.
+"""
+
+from __future__ import annotations
+
+from dari.net.state import (
+    HOST,
+    Addr,
+    Bridge,
+    KernelObject,
+    KernelState,
+    Loopback,
+    Netns,
+    NftElement,
+    NftRule,
+    NftTable,
+    Route,
+    Sysctl,
+    Veth,
+)
+
+
+def describe(each: KernelObject) -> str:
+    """`addr 172.18.0.2/16 dev eth0 in web`: kind, name, attributes, and the namespace unless it is the host's."""
+    match each:
+        case Netns():
+            return f"netns {each.name}"
+        case Bridge():
+            return f"bridge {each.name} mtu {each.mtu}{'' if each.is_up else ' down'} altname {each.altname}"
+        case Veth():
+            flags = "".join(
+                word
+                for word, is_shown in (
+                    (" hairpin", each.is_hairpin),
+                    (" isolated", each.is_isolated),
+                    (" down", not each.is_up),
+                )
+                if is_shown
+            )
+            return (
+                f"veth {each.name} master {each.master or '-'} peer {each.peer} {each.mac} in {each.peer_netns}"
+                f" mtu {each.mtu}{flags} altname {each.altname}"
+            )
+        case Loopback():
+            return f"loopback lo{_in(each.netns)}"
+        case Addr():
+            return f"addr {each.address} dev {each.link}{_in(each.netns)}"
+        case Route():
+            to = "default" if each.to.prefixlen == 0 and each.to.version == 4 else str(each.to)
+            via = f" via {each.via}" if each.via is not None else ""
+            metric = f" metric {each.metric}" if each.metric else ""
+            return f"route {to}{via} dev {each.link}{metric}{_in(each.netns)}"
+        case Sysctl():
+            return f"sysctl {each.path}={each.value}{_in(each.netns)}"
+        case NftTable():
+            return f"nft-table {each.family} {each.name}{_in(each.netns)}"
+        case NftRule():
+            return f"nft-rule {each.family} {each.table} {each.chain}: {each.text}{_in(each.netns)}"
+        case NftElement():
+            value = f" : {each.value}" if each.value else ""
+            return f"nft-element {each.family} {each.table} {each.set} {{ {each.element}{value} }}{_in(each.netns)}"
+
+
+def describe_state(state: KernelState) -> str:
+    """All objects, one a line, sorted by key; tables with their text below them."""
+    lines: list[str] = []
+    for each in sorted(state, key=lambda each: each.key):
+        lines.append(describe(each))
+        if isinstance(each, NftTable):
+            lines.extend("    " + line for line in each.text.rstrip("\n").split("\n"))
+    return "".join(line.rstrip() + "\n" for line in lines)
+
+
+def _in(netns: str) -> str:
+    return "" if netns == HOST else f" in {netns}"
