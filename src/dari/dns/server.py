@@ -1,0 +1,241 @@
+"""The responder: files in, listeners kept equal to them, nudges and pings answered.
+
+It reads all files at the start and on SIGHUP, and those a nudge names when nudged. A view whose namespace
+is missing is tried again; a file that cannot be read leaves the last good one in force. Must not know
+packets (`answer.py`, `wire.py`) or who writes the files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_SEQPACKET
+from socket import socket as Socket
+
+from dari.dns.answer import ViewTable, ZoneTable, compile_view, compile_zone
+from dari.dns.forward import Forwarder
+from dari.dns.listen import Counter, Listener
+from dari.dns.loop import Loop
+from dari.dns.netns import Namespaces
+from dari.dns.zone import (
+    CONTROL_SOCKET,
+    NUDGE_SOCKET,
+    VIEWS,
+    ZONES,
+    View,
+    Zone,
+    ZoneError,
+    decode_view,
+    decode_zone,
+    stored_ids,
+    view_path,
+    zone_path,
+)
+
+_RETRY_SECONDS = 1.0
+Log = Callable[[str, str], None]
+
+
+class Server:
+    """The views and zones of one directory."""
+
+    def __init__(self, directory: str, loop: Loop, log: Log) -> None:
+        self._directory, self._loop, self._log = directory, loop, log
+        self._namespaces = Namespaces()
+        self._forwarder = Forwarder(loop)
+        self._counter = Counter()
+        self._zones: dict[str, Zone] = {}
+        self._tables: dict[str, ZoneTable] = {}
+        self._views: dict[str, View] = {}
+        self._listeners: dict[str, Listener] = {}
+        self._failed: dict[str, str] = {}
+        self._doors: list[_Door] = []
+        self._next_retry = 0.0
+        loop.every_tick(self._look)
+
+    def open_doors(self) -> None:
+        """Listen for nudges and pings; those that arrive before `read_all` ends wait. Raises OSError."""
+        for name, serve in ((NUDGE_SOCKET, self._serve_nudge), (CONTROL_SOCKET, self._serve_control)):
+            self._doors.append(_Door(f"{self._directory}/{name}", self._loop, serve))
+
+    def read_all(self) -> None:
+        """Bring everything to the state of the files."""
+        zones = set(stored_ids(self._directory, ZONES)) | self._zones.keys()
+        views = set(stored_ids(self._directory, VIEWS)) | self._views.keys()
+        self.apply([*map(zone_path, zones), *map(view_path, views)])
+
+    def close(self) -> None:
+        """Close all sockets and remove those in the file system."""
+        for door in self._doors:
+            door.close()
+        for sandbox_id in list(self._listeners):
+            self._listeners.pop(sandbox_id).close()
+
+    def apply(self, names: Iterable[str]) -> list[str]:
+        """Put the named files in force; returns what could not be, one line each."""
+        troubles: list[str] = []
+        changed_views: set[str] = set()
+        changed_zones: set[str] = set()
+        for name in names:
+            folder, _, base = name.partition("/")
+            key = base.removesuffix(".json")
+            if folder not in (ZONES, VIEWS) or not key or "/" in key or name != f"{folder}/{key}.json":
+                troubles.append(f"{name}: not the name of a zone or view file")
+                continue
+            try:
+                if folder == ZONES:
+                    self._read_zone(key)
+                    changed_zones.add(key)
+                else:
+                    self._read_view(key)
+                    changed_views.add(key)
+            except (ZoneError, OSError) as error:
+                troubles.append(f"{name}: {error}")
+        if changed_zones:
+            for sandbox_id, view in self._views.items():
+                if not changed_zones.isdisjoint(view.networks):
+                    changed_views.add(sandbox_id)
+        for sandbox_id in changed_views | self._failed.keys():
+            self._settle(sandbox_id)
+        troubles += [f"{view_path(key)}: {self._failed[key]}" for key in changed_views if key in self._failed]
+        for line in troubles:
+            self._log("error", line)
+        return troubles
+
+    def _read_zone(self, network_id: str) -> None:
+        text = self._read(zone_path(network_id))
+        if text is None:
+            self._zones.pop(network_id, None)
+            self._tables.pop(network_id, None)
+            return
+        zone = decode_zone(text)
+        if zone.network_id != network_id:
+            raise ZoneError(f"is of network {zone.network_id}")
+        self._zones[network_id] = zone._replace(names={}, ptr={})
+        self._tables[network_id] = compile_zone(zone)
+
+    def _read_view(self, sandbox_id: str) -> None:
+        text = self._read(view_path(sandbox_id))
+        if text is None:
+            self._views.pop(sandbox_id, None)
+            return
+        view = decode_view(text)
+        if view.sandbox_id != sandbox_id:
+            raise ZoneError(f"is of sandbox {view.sandbox_id}")
+        self._views[sandbox_id] = view
+
+    def _read(self, name: str) -> bytes | None:
+        try:
+            with open(f"{self._directory}/{name}", "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+    def _settle(self, sandbox_id: str) -> None:
+        """Make the listener of a sandbox what its view says: open, replaced, opened anew or closed."""
+        view = self._views.get(sandbox_id)
+        listener = self._listeners.get(sandbox_id)
+        try:
+            if listener is not None and (view is None or self._is_elsewhere(listener, view)):
+                self._listeners.pop(sandbox_id).close()
+                self._log("debug", f"view {sandbox_id}: closed")
+                listener = None
+            if view is not None:
+                table = compile_view(view, self._tables)
+                if listener is not None:
+                    listener.replace(table)
+                else:
+                    self._listeners[sandbox_id] = self._listen(table)
+                    self._log("debug", f"view {sandbox_id}: open on port {view.port}")
+            self._failed.pop(sandbox_id, None)
+        except OSError as error:
+            self._failed[sandbox_id] = f"cannot listen in {view.netns_path if view else sandbox_id}: {error}"
+
+    def _listen(self, table: ViewTable) -> Listener:
+        return Listener(table, self._loop, self._namespaces, self._forwarder, self._counter)
+
+    def _is_elsewhere(self, listener: Listener, view: View) -> bool:
+        if listener.table.view.port != view.port:
+            return True
+        try:
+            return not listener.is_of(view.netns_path)
+        except FileNotFoundError:
+            # The file is gone while the view still stands: being removed, or replaced in a moment. Answers
+            # keep flowing until the view goes or a new namespace is there.
+            return False
+
+    def _look(self, now: float) -> bool:
+        if self._failed and now >= self._next_retry:
+            self._next_retry = now + _RETRY_SECONDS
+            for sandbox_id in list(self._failed):
+                self._settle(sandbox_id)
+        clients = sum(listener.look(now) for listener in self._listeners.values())
+        return clients > 0 or bool(self._failed)
+
+    def _serve_nudge(self, message: bytes) -> bytes:
+        started = time.monotonic()
+        names = [line for line in message.decode(errors="replace").split("\n") if line]
+        troubles = self.apply(names)
+        self._log("debug", f"nudge of {len(names)} in {(time.monotonic() - started) * 1e3:.2f} ms")
+        return b"ok" if not troubles else "\n".join(["failed", *troubles]).encode()[:100_000]
+
+    def _serve_control(self, message: bytes) -> bytes:
+        if message != b"ping":
+            return b'{"error":"the only question is ping"}'
+        status = {
+            "pid": os.getpid(),
+            "views": len(self._listeners),
+            "zones": len(self._zones),
+            "queries": self._counter.value,
+            "failed": self._failed,
+        }
+        return json.dumps(status).encode()
+
+
+class _Door:
+    """A SOCK_SEQPACKET listener in the file system: one reply to each message."""
+
+    def __init__(self, path: str, loop: Loop, serve: Callable[[bytes], bytes]) -> None:
+        self._path, self._loop, self._serve = path, loop, serve
+        if os.path.lexists(path):
+            os.unlink(path)  # of a responder that was killed: the lock says that none is alive
+        self._sock = Socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC)
+        self._sock.bind(path)
+        os.chmod(path, 0o600)
+        self._sock.listen(128)
+        self._peers: set[Socket] = set()
+        loop.add(self._sock.fileno(), self._accept)
+
+    def close(self) -> None:
+        for sock in (self._sock, *self._peers):
+            self._loop.drop(sock.fileno())
+            sock.close()
+        if os.path.lexists(self._path):
+            os.unlink(self._path)
+
+    def _accept(self, _: int) -> None:
+        try:
+            peer, _address = self._sock.accept()
+        except OSError as error:
+            print(f"dari-dns: accept on {self._path}: {error}", file=sys.stderr)
+            return
+        peer.setblocking(False)
+        self._peers.add(peer)
+        self._loop.add(peer.fileno(), lambda _: self._message(peer))
+
+    def _message(self, peer: Socket) -> None:
+        try:
+            message = peer.recv(1 << 18)
+            if message:
+                peer.send(self._serve(message))
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # the asker went away: nothing is owed
+        self._loop.drop(peer.fileno())
+        self._peers.discard(peer)
+        peer.close()

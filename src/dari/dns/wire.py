@@ -1,0 +1,177 @@
+"""The few pieces of DNS wire format the responder needs (RFC 1035, 3596, 6891).
+
+Pure functions on bytes; no input raises anything but what the docstrings say. Must not know zones,
+views or sockets.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+TYPE_A, TYPE_PTR, TYPE_OPT, TYPE_AAAA, TYPE_ANY = 1, 12, 41, 28, 255
+CLASS_IN, CLASS_ANY = 1, 255
+NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS = 0, 1, 2, 3, 4, 5, 16
+
+HEADER_SIZE = 12
+UDP_MINIMUM = 512
+OUR_UDP_SIZE = 1232  # what we say we take: fits every path without fragments (DNS flag day 2020)
+_QR, _AA, _TC, _RD, _RA = 0x80, 0x04, 0x02, 0x01, 0x80
+
+
+class Opt(NamedTuple):
+    """The EDNS pseudo record of a query: the asker's UDP size, version, and the DO bit."""
+
+    size: int
+    version: int
+    is_dnssec_ok: bool
+
+
+class Question(NamedTuple):
+    """The one question of a query: `name` is the lower-case wire name, `end` the offset behind it."""
+
+    name: bytes
+    qtype: int
+    qclass: int
+    end: int
+
+
+def wire_name(text: str) -> bytes | None:
+    """The lower-case wire form of a name, or None when DNS cannot carry it (a label over 63 bytes)."""
+    labels = [label.encode().lower() for label in text.rstrip(".").split(".")]
+    if not all(0 < len(label) <= 63 for label in labels):
+        return None
+    wire = b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
+    return wire if len(wire) <= 255 else None
+
+
+def read_question(query: bytes) -> Question | None:
+    """The question behind the header, or None when it is malformed."""
+    end = HEADER_SIZE
+    size = len(query)
+    while True:
+        if end >= size:
+            return None
+        length = query[end]
+        if length == 0:
+            break
+        if length > 63:  # a compression pointer has nothing to point at here
+            return None
+        end += length + 1
+    end += 1
+    if end + 4 > size or end - HEADER_SIZE > 255:
+        return None
+    qtype = query[end] << 8 | query[end + 1]
+    qclass = query[end + 2] << 8 | query[end + 3]
+    return Question(query[HEADER_SIZE:end].lower(), qtype, qclass, end + 4)
+
+
+def read_opt(query: bytes, offset: int) -> Opt | None:
+    """The OPT record among the records behind `offset`, if there is one. Raises ValueError when malformed."""
+    found: Opt | None = None
+    records = sum(query[at] << 8 | query[at + 1] for at in (6, 8, 10))
+    size = len(query)
+    for _ in range(records):
+        start = offset
+        while True:
+            if offset >= size:
+                raise ValueError("name runs over the end")
+            length = query[offset]
+            if length >= 192:
+                offset += 2
+                break
+            offset += length + 1
+            if length == 0:
+                break
+        if offset + 10 > size:
+            raise ValueError("record runs over the end")
+        rtype = query[offset] << 8 | query[offset + 1]
+        end = offset + 10 + (query[offset + 8] << 8 | query[offset + 9])
+        if end > size:
+            raise ValueError("record data runs over the end")
+        if rtype == TYPE_OPT:
+            if found is not None or query[start] != 0:
+                raise ValueError("second OPT, or one with a name")
+            udp_size = query[offset + 2] << 8 | query[offset + 3]
+            found = Opt(udp_size, query[offset + 5], bool(query[offset + 6] & 0x80))
+        offset = end
+    return found
+
+
+def record(rtype: int, ttl: int, data: bytes) -> bytes:
+    """A record whose name is a pointer to the question's."""
+    return b"\xc0\x0c" + rtype.to_bytes(2, "big") + b"\0\1" + ttl.to_bytes(4, "big") + _counted(data)
+
+
+def reply(
+    query: bytes,
+    question_end: int,
+    rcode: int,
+    opt: Opt | None,
+    records: list[bytes],
+    limit: int,
+) -> bytes:
+    """A whole answer of at most `limit` bytes; records that do not fit are left out and TC is set.
+
+    `question_end` 0 leaves the question out (it could not be read).
+    """
+    question = query[HEADER_SIZE:question_end] if question_end else b""
+    tail = b""
+    if opt is not None:
+        flags = 0x8000 if opt.is_dnssec_ok else 0
+        tail = b"\0\0\x29" + OUR_UDP_SIZE.to_bytes(2, "big") + bytes((rcode >> 4, 0))
+        tail += flags.to_bytes(2, "big") + b"\0\0"
+    room = limit - HEADER_SIZE - len(question) - len(tail)
+    body, count, cut = [], 0, 0
+    for item in records:
+        room -= len(item)
+        if room < 0:
+            cut = _TC
+            break
+        body.append(item)
+        count += 1
+    opcode_and_rd = query[2] & 0x79
+    header = bytes((query[0], query[1], _QR | opcode_and_rd | _AA | cut, _RA | rcode & 15))
+    counts = b"\0\1" if question_end else b"\0\0"
+    counts += count.to_bytes(2, "big") + b"\0\0" + (b"\0\1" if tail else b"\0\0")
+    return header + counts + question + b"".join(body) + tail
+
+
+def truncated(answer: bytes) -> bytes:
+    """The answer's header and question alone, TC set: what a client gets that must come back over TCP."""
+    question = read_question(answer)
+    end = question.end if question is not None else HEADER_SIZE
+    counts = b"\0\1" if question is not None else b"\0\0"
+    return answer[:2] + bytes((answer[2] | _TC, answer[3])) + counts + bytes(6) + answer[HEADER_SIZE:end]
+
+
+def reverse_address(name: bytes) -> bytes | None:
+    """The packed address a lower-case wire name under in-addr.arpa or ip6.arpa stands for, if it is one."""
+    labels = []
+    at = 0
+    while name[at]:
+        labels.append(name[at + 1 : at + 1 + name[at]])
+        at += name[at] + 1
+    if labels[-2:] == [b"in-addr", b"arpa"] and len(labels) == 6:
+        parts = labels[3::-1]
+        if all(part.isdigit() and len(part) <= 3 and int(part) < 256 for part in parts):
+            return bytes(int(part) for part in parts)
+    if labels[-2:] == [b"ip6", b"arpa"] and len(labels) == 34:
+        digits = b"".join(labels[31::-1])
+        if len(digits) == 32 and all(digit in b"0123456789abcdef" for digit in digits):
+            return bytes.fromhex(digits.decode())
+    return None
+
+
+def reverse_name(packed: bytes) -> bytes:
+    """The lower-case wire name of a packed address's PTR record."""
+    if len(packed) == 4:
+        text = ".".join(str(byte) for byte in reversed(packed)) + ".in-addr.arpa"
+    else:
+        text = ".".join(reversed(packed.hex())) + ".ip6.arpa"
+    wire = wire_name(text)
+    assert wire is not None
+    return wire
+
+
+def _counted(data: bytes) -> bytes:
+    return len(data).to_bytes(2, "big") + data
