@@ -1,0 +1,140 @@
+"""Who has which name: from endpoints and links to zones and views. Pure.
+
+On a user-defined network a running container is known by its name, short id, hostname and aliases, each
+also with `.<network>` behind it; its addresses point back to `<name>.<network>`. The default bridge gives
+no names. Must not know packets, paths or stores; only the types of `dari.dns.zone`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dari.dns.zone import Addresses, View, Zone
+
+
+@dataclass(frozen=True, slots=True)
+class NamedNetwork:
+    """What a zone needs of a network; `has_names` is false for the default bridge, host and none."""
+
+    id: str
+    name: str
+    subnets: tuple[str, ...] = ()
+    is_internal: bool = False
+    has_names: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class NamedEndpoint:
+    """One running container on one network. Addresses without prefix length; "" where it has none.
+
+    `hostname` is Config.Hostname; "" when it is not to be a name (a shared UTS or network namespace).
+    """
+
+    network_id: str
+    sandbox_id: str
+    container_name: str
+    short_id: str
+    ipv4: str = ""
+    ipv6: str = ""
+    hostname: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A name only one sandbox knows: the target's name on the networks, or its addresses themselves."""
+
+    alias: str
+    target: str = ""
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NamedSandbox:
+    """A sandbox that asks: its namespace, its networks in the order in which they answer, its links."""
+
+    id: str
+    netns_path: str
+    port: int
+    networks: tuple[str, ...]
+    links: tuple[Link, ...] = ()
+    upstreams: tuple[str, ...] = ()
+    upstream_scope: str = "host"
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Everything the responder should know; keys are network and sandbox ids."""
+
+    zones: Mapping[str, Zone] = field(default_factory=dict)
+    views: Mapping[str, View] = field(default_factory=dict)
+
+
+def records(
+    networks: Iterable[NamedNetwork],
+    endpoints: Iterable[NamedEndpoint],
+    sandboxes: Iterable[NamedSandbox],
+    *,
+    ttl: int = 0,
+) -> Records:
+    """All zones and views. Endpoints of networks that are not given, or have no names, are left out."""
+    known = {network.id: network for network in networks}
+    by_network: dict[str, list[NamedEndpoint]] = {}
+    for endpoint in endpoints:
+        by_network.setdefault(endpoint.network_id, []).append(endpoint)
+    zones = {
+        network.id: zone(network, by_network.get(network.id, ()), ttl=ttl)
+        for network in known.values()
+        if network.has_names
+    }
+    return Records(zones, {sandbox.id: view(sandbox, known) for sandbox in sandboxes})
+
+
+def zone(network: NamedNetwork, endpoints: Sequence[NamedEndpoint], *, ttl: int = 0) -> Zone:
+    """The zone of one network. A name shared by several endpoints has all their addresses, in order."""
+    found: dict[str, tuple[list[str], list[str]]] = {}
+    ptr: dict[str, str] = {}
+    for endpoint in endpoints if network.has_names else ():
+        for name in names(endpoint, network.name):
+            ipv4, ipv6 = found.setdefault(name, ([], []))
+            if endpoint.ipv4 and endpoint.ipv4 not in ipv4:
+                ipv4.append(endpoint.ipv4)
+            if endpoint.ipv6 and endpoint.ipv6 not in ipv6:
+                ipv6.append(endpoint.ipv6)
+        full = f"{endpoint.container_name}.{network.name}"
+        for address in (endpoint.ipv4, endpoint.ipv6):
+            if address:
+                ptr.setdefault(address, full)
+    return Zone(
+        network_id=network.id,
+        network_name=network.name,
+        is_internal=network.is_internal,
+        subnets=network.subnets,
+        names={name: Addresses(tuple(v4), tuple(v6)) for name, (v4, v6) in found.items()},
+        ptr=ptr,
+        ttl=ttl,
+    )
+
+
+def view(sandbox: NamedSandbox, networks: Mapping[str, NamedNetwork]) -> View:
+    """The view of one sandbox; nothing is forwarded when all its networks are internal."""
+    attached = [networks[key] for key in sandbox.networks if key in networks]
+    return View(
+        sandbox_id=sandbox.id,
+        netns_path=sandbox.netns_path,
+        port=sandbox.port,
+        networks=tuple(network.id for network in attached if network.has_names),
+        links={link.alias.lower(): link.addresses or link.target for link in sandbox.links},
+        upstreams=sandbox.upstreams,
+        upstream_scope=sandbox.upstream_scope,
+        is_internal_only=bool(attached) and all(network.is_internal for network in attached),
+    )
+
+
+def names(endpoint: NamedEndpoint, network_name: str) -> tuple[str, ...]:
+    """The lower-case names of an endpoint, each once: plain ones first, then those with the network."""
+    plain = (endpoint.container_name, endpoint.short_id, *endpoint.aliases, endpoint.hostname)
+    short = dict.fromkeys(name.lower().rstrip(".") for name in plain if name.strip("."))
+    suffix = network_name.lower()
+    return tuple(dict.fromkeys([*short, *(f"{name}.{suffix}" for name in short)]))
