@@ -125,6 +125,11 @@ def udp_limit(query: bytes) -> int:
     return max(wire.UDP_MINIMUM, opt.size if opt else 0)
 
 
+def is_address(text: str) -> bool:
+    """Whether this is an IPv4 or IPv6 address and nothing else."""
+    return _packed(text) is not None
+
+
 def _read(query: bytes) -> tuple[wire.Question | None, wire.Opt | None]:
     question = wire.read_question(query)
     try:

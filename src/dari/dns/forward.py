@@ -23,7 +23,7 @@ from socket import socket as Socket
 from typing import NamedTuple
 
 from dari.dns import wire
-from dari.dns.answer import Forward, failure
+from dari.dns.answer import Forward, failure, is_address
 from dari.dns.loop import EPOLLIN, EPOLLOUT, Loop
 
 UPSTREAMS_ASKED = 3
@@ -51,7 +51,10 @@ def parse_upstream(text: str) -> Upstream | None:
         port = rest.removeprefix(":") or "53"
     elif text.count(":") == 1:
         address, _, port = text.partition(":")
-    if not address or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
+    plain, _, zone = address.partition("%")  # fe80::1%eth0
+    if not is_address(plain) or (zone and ":" not in plain):
+        return None
+    if not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
         return None
     return Upstream(address, int(port))
 
