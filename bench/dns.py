@@ -1,0 +1,141 @@
+"""Questions a second and latency of dari-dns, in namespaces of its own making.
+
+`sudo python bench/dns.py [--seconds N] [--sandboxes N]` prints one JSON object. dnsperf (Debian's) makes the
+load; latency is that of one asker who waits for each answer. Nothing is asserted: compare runs of one hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import fcntl
+import json
+import os
+import re
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+
+from dari.dns import nudge, spawn, zone
+
+PORT = 5311
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def new_netns() -> int:
+    """A descriptor of a fresh network namespace with its loopback up."""
+    found: list[int] = []
+
+    def make() -> None:
+        if _libc.unshare(0x40000000) != 0:
+            raise OSError(ctypes.get_errno(), "unshare")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            fcntl.ioctl(sock, 0x8914, struct.pack("16sh22x", b"lo", 1))
+        found.append(os.open("/proc/thread-self/ns/net", os.O_RDONLY))
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def latency(namespace: int, count: int) -> dict[str, float]:
+    """Microseconds of one asker's questions, one after the other."""
+    found: list[float] = []
+
+    def ask() -> None:
+        if _libc.setns(namespace, 0x40000000) != 0:
+            raise OSError(ctypes.get_errno(), "setns")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(5)
+            sock.connect(("127.0.0.11", PORT))
+            question = b"\0\0\1\0\0\1\0\0\0\0\0\0\2db\0\0\1\0\1"
+            for number in range(count):
+                started = time.perf_counter()
+                sock.send(number.to_bytes(2, "big") + question[2:])
+                sock.recv(512)
+                found.append((time.perf_counter() - started) * 1e6)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    found.sort()
+    return {"p50_us": round(found[len(found) // 2], 1), "p99_us": round(found[len(found) * 99 // 100], 1)}
+
+
+def load(namespace: int, queries: str, seconds: int) -> dict[str, float]:
+    """dnsperf's figures inside a namespace."""
+    path = f"/proc/{os.getpid()}/fd/{namespace}"
+    command = ["nsenter", f"--net={path}", "dnsperf", "-s", "127.0.0.11", "-p", str(PORT)]
+    command += ["-d", queries, "-l", str(seconds), "-q", "20", "-c", "4"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rate = re.search(r"Queries per second:\s+([\d.]+)", text)
+    lost = re.search(r"Queries lost:\s+(\d+)", text)
+    assert rate is not None and lost is not None, text
+    return {"queries_per_second": round(float(rate[1])), "lost": int(lost[1])}
+
+
+def memory(pid: int) -> float:
+    """PSS in MiB."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    found = re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE)
+    assert found is not None
+    return round(int(found[1]) / 1024, 1)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--sandboxes", type=int, default=200)
+    options = parser.parse_args()
+    spaces = [new_netns() for _ in range(options.sandboxes)]
+    with tempfile.TemporaryDirectory() as folder:
+        directory = f"{folder}/dns"
+        zone.prepare(directory)
+        names = {
+            f"app-{n}": zone.Addresses((f"172.18.{n // 250}.{n % 250 + 2}",))
+            for n in range(options.sandboxes)
+        }
+        zone.write_zone(
+            directory, zone.Zone("n", "web", names={"db": zone.Addresses(("172.18.0.2",)), **names})
+        )
+        for number, space in enumerate(spaces):
+            path = f"/proc/{os.getpid()}/fd/{space}"
+            zone.write_view(directory, zone.View(f"s{number}", path, PORT, ("n",)))
+        queries = Path(folder, "queries")
+        queries.write_text("".join(f"{name} A\n" for name in ("db", *names)))
+        started = time.perf_counter()
+        process = subprocess.Popen(spawn.command(directory, log_level="error"))
+        try:
+            while nudge.ping(directory) is None:
+                time.sleep(0.001)
+            result: dict[str, Any] = {
+                "sandboxes": options.sandboxes,
+                "start_ms": round((time.perf_counter() - started) * 1e3, 1),
+                "pss_mib": memory(process.pid),
+            }
+            result.update(latency(spaces[0], 20_000))
+            result.update(load(spaces[-1], str(queries), options.seconds))
+            started = time.perf_counter()
+            nudge.nudge(directory, [zone.zone_path("n")])
+            result["zone_nudge_ms"] = round((time.perf_counter() - started) * 1e3, 2)
+            result["pss_mib_after"] = memory(process.pid)
+        finally:
+            process.terminate()
+            process.wait()
+    print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
