@@ -1,0 +1,54 @@
+"""Versions of Docker's API: which one a request speaks, and the headers that announce ours.
+
+Source: Docker Engine API, "Versioning". Must not know: what the endpoints do.
+"""
+
+from __future__ import annotations
+
+import re
+
+from aiohttp import web
+
+from dari import __version__
+from dari.model.errors import InvalidArgument
+
+Version = tuple[int, int]
+
+NEWEST: Version = (1, 51)
+OLDEST: Version = (1, 24)
+NEWEST_TEXT = "1.51"
+OLDEST_TEXT = "1.24"
+
+_PREFIX = re.compile(r"/v(\d+)\.(\d+)(?=/|\Z)")
+
+HEADERS = {
+    "Api-Version": NEWEST_TEXT,
+    "Docker-Experimental": "false",
+    "Ostype": "linux",
+    "Server": f"Dari/{__version__} (linux)",
+}
+
+
+def split(path: str) -> tuple[Version, str]:
+    """Version and rest of a request's path; without a prefix the newest. Raises InvalidArgument."""
+    match = _PREFIX.match(path)
+    if match is None:
+        return NEWEST, path
+    version = (int(match[1]), int(match[2]))
+    text = f"{version[0]}.{version[1]}"
+    if version < OLDEST:
+        raise InvalidArgument(
+            f"client version {text} is too old. Minimum supported API version is {OLDEST_TEXT}, "
+            "please upgrade your client to a newer version"
+        )
+    if version > NEWEST:
+        raise InvalidArgument(
+            f"client version {text} is too new. Maximum supported API version is {NEWEST_TEXT}"
+        )
+    return version, path[match.end() :] or "/"
+
+
+def version_of(request: web.BaseRequest) -> Version:
+    """The version the request speaks."""
+    value: Version = request.get("dari.version", NEWEST)
+    return value
