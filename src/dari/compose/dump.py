@@ -1,0 +1,89 @@
+"""A project as `config` shows it: the canonical tree in compose-go's shape, JSON or YAML.
+
+Must not know how a project is loaded; reads `Project.model` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def tree(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The model in the order and shape `docker compose config` prints."""
+    found: dict[str, Any] = {"name": model["name"]}
+    found["services"] = {name: _service(service) for name, service in sorted(model["services"].items())}
+    for section in ("networks", "volumes", "secrets", "configs", "models"):
+        entries = model.get(section)
+        if entries:
+            found[section] = {name: _sorted(entry) for name, entry in sorted(entries.items())}
+    if "networks" not in found:
+        found["networks"] = {}
+    for key, value in model.items():
+        if key.startswith("x-"):
+            found[key] = value
+    return found
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(item) for key, item in sorted(value.items())}
+    if isinstance(value, list):
+        return [_sorted(item) for item in value]
+    return value
+
+
+def _service(service: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(_sorted(dict(service)))
+    if not found.get("profiles"):
+        found.pop("profiles", None)
+    if "extra_hosts" in found:
+        found["extra_hosts"] = _hosts(found["extra_hosts"])
+    build = found.get("build")
+    if build and build.get("extra_hosts"):
+        found["build"] = {**build, "extra_hosts": _hosts(build["extra_hosts"])}
+    for key in ("env_file",):
+        for entry in found.get(key) or []:
+            if entry.get("required") is True:
+                del entry["required"]
+    for mount in found.get("volumes") or []:
+        bind = mount.get("bind")
+        if bind and bind.get("create_host_path") is True:
+            mount["bind"] = {key: value for key, value in bind.items() if key != "create_host_path"}
+        if mount.get("read_only") is False:
+            del mount["read_only"]
+    for key in [
+        key
+        for key, value in found.items()
+        if value in ({}, [], False, "") and key not in ("command", "entrypoint", "init")
+    ]:
+        del found[key]
+    return found
+
+
+def _hosts(hosts: Mapping[str, list[str]]) -> list[str]:
+    return [f"{name}={address}" for name, addresses in sorted(hosts.items()) for address in addresses]
+
+
+def as_json(model: Mapping[str, Any]) -> str:
+    """Indented JSON, with a newline at the end."""
+    import json
+
+    return json.dumps(tree(model), indent=2, ensure_ascii=False) + "\n"
+
+
+def as_yaml(value: Any) -> str:
+    """YAML that reads back as the same tree: two spaces, keys as they come, text that looks like something
+    else is quoted."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+        def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+            super().increase_indent(flow, False)
+
+    return yaml.dump(
+        value, Dumper=Dumper, sort_keys=False, default_flow_style=False, allow_unicode=True, width=4096
+    )

@@ -1,0 +1,29 @@
+"""Walks the key table and brings every value into its long form: phase 4 (the functions are in `canonical.py`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dari.compose.load.errors import ComposeError, Path, dotted
+from dari.compose.load.keys import ROOT, Node
+
+
+def canonicalise(tree: Any, node: Node = ROOT, path: Path = ()) -> Any:
+    """A canonical copy of a checked tree. Raises ComposeError naming the key."""
+    key = node.key
+    if tree is None:
+        return None
+    if key is not None and key.canonical is not None:
+        try:
+            tree = key.canonical(tree)
+        except ValueError as error:
+            raise ComposeError(f"{dotted(path)}: {error}", path) from None
+    if isinstance(tree, dict) and (node.children or node.wildcard):
+        return {
+            name: canonicalise(value, following, (*path, name)) if (following := node.child(name)) else value
+            for name, value in tree.items()
+        }
+    if isinstance(tree, list) and node.element is not None:
+        element = node.element
+        return [canonicalise(item, element, (*path, index)) for index, item in enumerate(tree)]
+    return tree

@@ -1,0 +1,141 @@
+"""Kinds and unknown keys: phase 3. Every key is in the table of `keys.py` or the model is refused.
+
+Works on one interpolated file, short forms and all, and casts text that stands for a number or a boolean
+(variables are always text). `x-` keys hold anything, anywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from dari.compose.load.errors import ComposeError, Path, dotted
+from dari.compose.load.keys import ROOT, Key, Node
+
+_NAMES = re.compile(r"[a-zA-Z0-9._-]+\Z")
+_TRUE = frozenset(("true", "y", "yes", "on", "1", "t"))
+_FALSE = frozenset(("false", "n", "no", "off", "0", "f"))
+_WORDS = {
+    "str": "a string", "int": "an integer", "num": "a number", "bool": "a boolean", "list": "a list",
+    "map": "a mapping",
+}  # fmt: skip
+# Sections whose entries the user names: names are limited, and `x-` is a name like any other.
+_NAMED_SECTIONS = frozenset(("services", "networks", "volumes", "secrets", "configs", "models"))
+
+
+def check(tree: Any, path: Path = (), inert: list[Path] | None = None) -> Any:
+    """The tree with its scalars cast; paths of keys that are accepted but not acted on go into `inert`.
+
+    Raises ComposeError naming the first wrong key.
+    """
+    if not isinstance(tree, dict):
+        raise ComposeError("top-level object must be a mapping", path)
+    node = ROOT
+    for part in path:
+        following = node.child(part) if isinstance(part, str) else node.element
+        if following is None:
+            return tree
+        node = following
+    return _walk(tree, node, path, [] if inert is None else inert)
+
+
+def _walk(value: Any, node: Node, path: Path, inert: list[Path]) -> Any:
+    key = node.key
+    if key is None:
+        return value
+    if key.is_inert and value not in (None, [], {}):
+        inert.append(path)
+    if value is None:
+        if key.is_required:
+            raise ComposeError(f"{dotted(path)} must be a mapping", path)
+        return None
+    if isinstance(value, dict):
+        _expect("map", key, path)
+        return _walk_mapping(value, node, path, inert)
+    if isinstance(value, list):
+        _expect("list", key, path)
+        if node.element is None:
+            return value
+        return [_walk(item, node.element, (*path, index), inert) for index, item in enumerate(value)]
+    return _scalar(value, key, path)
+
+
+def _walk_mapping(value: dict[str, Any], node: Node, path: Path, inert: list[Path]) -> dict[str, Any]:
+    if not node.children and node.wildcard is None:
+        return value
+    is_named = len(path) == 1 and path[0] in _NAMED_SECTIONS
+    found = {}
+    for name, item in value.items():
+        place = (*path, name)
+        if is_named and not _NAMES.match(name):
+            raise ComposeError(
+                f"{dotted(path)}: invalid name {name!r}, use letters, digits, '.', '_', '-'", place
+            )
+        if name.startswith("x-") and not is_named and node.wildcard is None:
+            found[name] = item
+            continue
+        following = node.child(name)
+        if following is None:
+            raise ComposeError(_unknown(name, node, path), place)
+        found[name] = _walk(item, following, place, inert)
+    return found
+
+
+def _unknown(name: str, node: Node, path: Path) -> str:
+    import difflib
+
+    where = dotted(path) or "the top level"
+    near = difflib.get_close_matches(name, node.children, n=1)
+    hint = f", did you mean '{near[0]}'?" if near else ""
+    return f"{where}: additional property '{name}' is not allowed{hint}"
+
+
+def _expect(kind: str, key: Key, path: Path) -> None:
+    if kind not in key.kinds and "any" not in key.kinds:
+        raise ComposeError(f"{dotted(path)} must be {_alternatives(key)}", path)
+
+
+def _alternatives(key: Key) -> str:
+    return " or ".join(_WORDS[kind] for kind in key.kinds)
+
+
+def _scalar(value: Any, key: Key, path: Path) -> Any:
+    kinds = key.kinds
+    if "any" in kinds:
+        return value
+    if isinstance(value, bool):
+        if "bool" in kinds:
+            return value
+    elif isinstance(value, str):
+        if "str" in kinds:
+            return value
+        cast = _cast(value, kinds)
+        if cast is not None:
+            return cast
+    elif isinstance(value, int):
+        if "int" in kinds or "num" in kinds:
+            return value
+    elif isinstance(value, float):
+        if "num" in kinds:
+            return value
+        if "int" in kinds and value.is_integer():
+            return int(value)
+        if "int" in kinds and "str" in kinds:
+            return value
+    raise ComposeError(f"{dotted(path)} must be {_alternatives(key)}", path)
+
+
+def _cast(text: str, kinds: tuple[str, ...]) -> Any:
+    if "bool" in kinds:
+        lower = text.lower()
+        if lower in _TRUE:
+            return True
+        if lower in _FALSE:
+            return False
+    for kind, convert in (("int", int), ("num", float)):
+        if kind in kinds:
+            try:
+                return convert(text)
+            except ValueError:
+                continue
+    return None

@@ -1,0 +1,439 @@
+"""Every key of the Compose model in one table: what it may hold, how it merges, where it goes.
+
+A row per key path. `*` stands for a name the user chooses, `[]` for a list's element. A new key is one row
+here and, if it is more than a plain copy, a line in `convert.py`. Reference: compose-spec (schema and "Merge").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from dari.compose.load import canonical as c
+
+Unique = str  # name of an identity in `merge.IDENTITIES`
+
+
+class Key(NamedTuple):
+    """What is true of one key.
+
+    `kinds`: accepted kinds, of `str int num bool list map null`; `any` accepts all. Empty values (null) are
+    accepted everywhere but where `is_required`.
+    `canonical`: short form to long form. `merge`: `default` (mappings by key, lists appended, scalars
+    replaced) or `replace`. `unique`: how two list elements are found to be the same; the later one wins.
+    `path`: relative to the project directory (`always`), `if_dotted` (a name otherwise), `build` (also URLs).
+    `body`: place in Docker's container-create body, for a plain copy. `is_inert`: known, accepted, not acted on.
+    """
+
+    kinds: tuple[str, ...] = ("any",)
+    canonical: Callable[[Any], Any] | None = None
+    merge: str = "default"
+    unique: Unique = ""
+    path: str = ""
+    body: str = ""
+    is_inert: bool = False
+    is_required: bool = False
+
+
+def _key(
+    kinds: str,
+    canonical: Callable[[Any], Any] | None = None,
+    merge: str = "default",
+    unique: str = "",
+    path: str = "",
+    body: str = "",
+    is_inert: bool = False,
+    is_required: bool = False,
+) -> Key:
+    return Key(tuple(kinds.split()), canonical, merge, unique, path, body, is_inert, is_required)
+
+
+STR, INT, NUM, BOOL, LIST, MAP = (_key(kind) for kind in ("str", "int", "num", "bool", "list", "map"))
+TEXT = _key("str int num bool")
+STRINGS = _key("str list", c.string_list)
+PAIRS = _key("list map", c.labels)
+ANY = Key()
+INERT = Key(is_inert=True)
+
+_SERVICE: dict[str, Key] = {
+    "annotations": _key("list map", c.labels, body="HostConfig.Annotations"),
+    "annotations.*": TEXT,
+    "attach": BOOL,
+    "blkio_config": MAP,
+    "blkio_config.weight": INT,
+    "blkio_config.weight_device": LIST,
+    "blkio_config.weight_device[]": MAP,
+    "blkio_config.weight_device[].path": STR,
+    "blkio_config.weight_device[].weight": INT,
+    **{
+        f"blkio_config.{name}{suffix}": key
+        for name in ("device_read_bps", "device_read_iops", "device_write_bps", "device_write_iops")
+        for suffix, key in (("", LIST), ("[]", MAP), ("[].path", STR), ("[].rate", _key("int str", c.size)))
+    },
+    "build": _key("str map", c.build),
+    "build.context": _key("str", path="build"),
+    "build.dockerfile": STR,
+    "build.dockerfile_inline": STR,
+    "build.args": _key("list map", c.environment),
+    "build.args.*": TEXT,
+    "build.additional_contexts": _key("list map", c.labels),
+    "build.additional_contexts.*": TEXT,
+    "build.ssh": _key("list map", c.labels, is_inert=True),
+    "build.ssh.*": TEXT,
+    "build.labels": PAIRS,
+    "build.labels.*": TEXT,
+    "build.cache_from": _key("list", c.string_list),
+    "build.cache_to": _key("list", c.string_list, is_inert=True),
+    "build.no_cache": BOOL,
+    "build.no_cache_filter": _key("str list", c.string_list, is_inert=True),
+    "build.pull": BOOL,
+    "build.network": STR,
+    "build.target": STR,
+    "build.shm_size": _key("int str", c.size),
+    "build.extra_hosts": _key("list map", c.hosts),
+    "build.extra_hosts.*": _key("str list"),
+    "build.isolation": _key("str", is_inert=True),
+    "build.privileged": _key("bool", is_inert=True),
+    "build.entitlements": _key("list", c.string_list, is_inert=True),
+    "build.tags": _key("list", c.string_list, unique="value"),
+    "build.ulimits": MAP,
+    "build.ulimits.*": _key("int map"),
+    "build.ulimits.*.soft": INT,
+    "build.ulimits.*.hard": INT,
+    "build.platforms": _key("list", c.string_list, unique="value", is_inert=True),
+    "build.provenance": _key("str bool", is_inert=True),
+    "build.sbom": _key("str bool", is_inert=True),
+    "build.secrets": _key("list", c.file_references, unique="source", is_inert=True),
+    "build.secrets[]": _key("str map"),
+    **{f"build.secrets[].{name}": TEXT for name in ("source", "target", "uid", "gid", "mode")},
+    "cap_add": _key("list", c.string_list, unique="value", body="HostConfig.CapAdd"),
+    "cap_drop": _key("list", c.string_list, unique="value", body="HostConfig.CapDrop"),
+    "cgroup": _key("str", body="HostConfig.CgroupnsMode"),
+    "cgroup_parent": _key("str", body="HostConfig.CgroupParent"),
+    "command": _key("str list", c.command, merge="replace"),
+    "configs": _key("list", c.file_references, unique="target"),
+    "configs[]": _key("str map"),
+    **{f"configs[].{name}": TEXT for name in ("source", "target", "uid", "gid", "mode")},
+    "container_name": STR,
+    "cpu_count": _key("int", body="HostConfig.CpuCount"),
+    "cpu_percent": _key("num", body="HostConfig.CpuPercent"),
+    "cpu_period": _key("int str"),
+    "cpu_quota": _key("int", body="HostConfig.CpuQuota"),
+    "cpu_rt_period": _key("int str"),
+    "cpu_rt_runtime": _key("int str"),
+    "cpu_shares": _key("int", body="HostConfig.CpuShares"),
+    "cpus": NUM,
+    "cpuset": _key("str", body="HostConfig.CpusetCpus"),
+    "credential_spec": _key("map", is_inert=True),
+    **{f"credential_spec.{name}": STR for name in ("config", "file", "registry")},
+    "depends_on": _key("list map", c.depends_on),
+    "depends_on.*": MAP,
+    "depends_on.*.condition": STR,
+    "depends_on.*.required": BOOL,
+    "depends_on.*.restart": BOOL,
+    "deploy": _key("map", c.deploy),
+    "deploy.mode": _key("str"),
+    "deploy.endpoint_mode": _key("str"),
+    "deploy.replicas": INT,
+    "deploy.labels": PAIRS,
+    "deploy.labels.*": TEXT,
+    "deploy.placement": MAP,
+    "deploy.placement.constraints": _key("list", c.string_list, unique="value"),
+    "deploy.placement.preferences": LIST,
+    "deploy.placement.preferences[]": MAP,
+    "deploy.placement.preferences[].spread": STR,
+    "deploy.placement.max_replicas_per_node": INT,
+    "deploy.resources": MAP,
+    **{
+        f"deploy.resources.{part}{rest}": key
+        for part in ("limits", "reservations")
+        for rest, key in (
+            ("", MAP),
+            (".cpus", NUM),
+            (".memory", _key("str int")),
+            (".pids", INT),
+            (".generic_resources", LIST),
+            (".devices", LIST),
+        )
+    },
+    "deploy.restart_policy": MAP,
+    "deploy.restart_policy.condition": STR,
+    "deploy.restart_policy.delay": _key("str", c.duration),
+    "deploy.restart_policy.max_attempts": INT,
+    "deploy.restart_policy.window": _key("str", c.duration),
+    **{
+        f"deploy.{part}{rest}": key
+        for part in ("update_config", "rollback_config")
+        for rest, key in (
+            ("", MAP),
+            (".parallelism", INT),
+            (".delay", _key("str", c.duration)),
+            (".failure_action", STR),
+            (".monitor", _key("str", c.duration)),
+            (".max_failure_ratio", NUM),
+            (".order", STR),
+        )
+    },
+    "develop": _key("map", c.watch, is_inert=True),
+    "develop.watch": LIST,
+    "develop.watch[]": MAP,
+    "develop.watch[].path": _key("str", path="always"),
+    "develop.watch[].action": STR,
+    "develop.watch[].target": STR,
+    "develop.watch[].ignore": _key("str list"),
+    "develop.watch[].include": _key("str list"),
+    "develop.watch[].initial_sync": BOOL,
+    "develop.watch[].exec": MAP,
+    "device_cgroup_rules": _key("list", c.string_list, unique="value", body="HostConfig.DeviceCgroupRules"),
+    "devices": _key("list", c.devices, unique="target"),
+    "devices[]": _key("str map"),
+    **{f"devices[].{name}": STR for name in ("source", "target", "permissions")},
+    "dns": _key("str list", c.string_list, unique="value", body="HostConfig.Dns"),
+    "dns_opt": _key("list", c.string_list, unique="value", body="HostConfig.DnsOptions"),
+    "dns_search": _key("str list", c.string_list, unique="value", body="HostConfig.DnsSearch"),
+    "domainname": _key("str", body="Domainname"),
+    "entrypoint": _key("str list", c.command, merge="replace"),
+    "env_file": _key("str list", c.env_file, unique="path"),
+    "env_file[]": _key("str map"),
+    "env_file[].path": _key("str", path="always"),
+    "env_file[].required": BOOL,
+    "env_file[].format": STR,
+    "environment": _key("list map", c.environment),
+    "environment.*": TEXT,
+    "environment[]": STR,
+    "expose": _key("list", c.expose, unique="value"),
+    "expose[]": TEXT,
+    "extends": _key("str map", c.extends, merge="replace"),
+    "extends.service": STR,
+    "extends.file": STR,
+    "external_links": _key("list", c.string_list, unique="value"),
+    "extra_hosts": _key("list map", c.hosts),
+    "extra_hosts.*": _key("str list"),
+    "gpus": _key("str list"),
+    "group_add": _key("list", c.string_list, unique="value", body="HostConfig.GroupAdd"),
+    "group_add[]": TEXT,
+    "healthcheck": MAP,
+    "healthcheck.test": _key("str list", c.health_test, merge="replace"),
+    "healthcheck.interval": _key("str", c.duration),
+    "healthcheck.timeout": _key("str", c.duration),
+    "healthcheck.start_period": _key("str", c.duration),
+    "healthcheck.start_interval": _key("str", c.duration),
+    "healthcheck.retries": INT,
+    "healthcheck.disable": BOOL,
+    "hostname": _key("str", body="Hostname"),
+    "image": STR,
+    "init": _key("bool", body="HostConfig.Init"),
+    "ipc": STR,
+    "isolation": _key("str", body="HostConfig.Isolation"),
+    "label_file": _key("str list", c.string_list, unique="value", path="always"),
+    "labels": PAIRS,
+    "labels.*": TEXT,
+    "links": _key("list", c.string_list, unique="value"),
+    "log_driver": _key("str", is_inert=True),
+    "log_opt": _key("map", is_inert=True),
+    "logging": _key("map", c.logging, merge="logging"),
+    "logging.driver": STR,
+    "logging.options": MAP,
+    "logging.options.*": TEXT,
+    "mac_address": STR,
+    "mem_limit": _key("int str", c.size),
+    "mem_reservation": _key("int str", c.size),
+    "mem_swappiness": _key("int", body="HostConfig.MemorySwappiness"),
+    "memswap_limit": _key("int str", c.size),
+    "models": _key("list map", c.service_models, is_inert=True),
+    "models.*": ANY,
+    "network_mode": STR,
+    "networks": _key("list map", c.networks),
+    "networks.*": MAP,
+    "networks.*.aliases": _key("list", c.string_list, unique="value"),
+    "networks.*.ipv4_address": STR,
+    "networks.*.ipv6_address": STR,
+    "networks.*.link_local_ips": _key("list", c.string_list, unique="value"),
+    "networks.*.mac_address": STR,
+    "networks.*.driver_opts": _key("map", c.options),
+    "networks.*.driver_opts.*": TEXT,
+    "networks.*.priority": NUM,
+    "networks.*.gw_priority": NUM,
+    "networks.*.interface_name": STR,
+    "oom_kill_disable": _key("bool", body="HostConfig.OomKillDisable"),
+    "oom_score_adj": _key("int", body="HostConfig.OomScoreAdj"),
+    "pid": STR,
+    "pids_limit": _key("int", body="HostConfig.PidsLimit"),
+    "platform": STR,
+    "ports": _key("list", c.ports, unique="port"),
+    "ports[]": _key("str int num map"),
+    "ports[].target": INT,
+    "ports[].published": _key("str int"),
+    **{f"ports[].{name}": STR for name in ("name", "mode", "host_ip", "protocol", "app_protocol")},
+    "post_start": _key("list", c.hooks, is_inert=True),
+    "post_start[]": ANY,
+    "pre_start": _key("list", c.hooks, is_inert=True),
+    "pre_start[]": ANY,
+    "pre_stop": _key("list", c.hooks, is_inert=True),
+    "pre_stop[]": ANY,
+    "privileged": _key("bool", body="HostConfig.Privileged"),
+    "profiles": _key("list", c.string_list, unique="value"),
+    "provider": _key("map", is_inert=True),
+    "provider.type": STR,
+    "provider.options": ANY,
+    "pull_policy": STR,
+    "pull_refresh_after": _key("str", is_inert=True),
+    "read_only": _key("bool", body="HostConfig.ReadonlyRootfs"),
+    "restart": STR,
+    "runtime": _key("str", body="HostConfig.Runtime"),
+    "scale": INT,
+    "secrets": _key("list", c.secrets, unique="target"),
+    "secrets[]": _key("str map"),
+    **{f"secrets[].{name}": TEXT for name in ("source", "target", "uid", "gid", "mode")},
+    "security_opt": _key("list", c.string_list, unique="value"),
+    "shm_size": _key("int str", c.size),
+    "stdin_open": _key("bool", body="OpenStdin"),
+    "stop_grace_period": _key("str", c.duration),
+    "stop_signal": _key("str", body="StopSignal"),
+    "storage_opt": _key("map", c.options, body="HostConfig.StorageOpt"),
+    "storage_opt.*": TEXT,
+    "sysctls": _key("list map", c.labels, body="HostConfig.Sysctls"),
+    "sysctls.*": TEXT,
+    "tmpfs": _key("str list", c.string_list, unique="value"),
+    "tty": _key("bool", body="Tty"),
+    "ulimits": _key("map", c.ulimits),
+    "ulimits.*": _key("int map", merge="replace"),
+    "ulimits.*.soft": INT,
+    "ulimits.*.hard": INT,
+    "use_api_socket": _key("bool", is_inert=True),
+    "user": STR,
+    "userns_mode": _key("str", body="HostConfig.UsernsMode"),
+    "uts": _key("str", body="HostConfig.UTSMode"),
+    "volumes": _key("list", c.volumes, unique="target"),
+    "volumes[]": _key("str map"),
+    **{f"volumes[].{name}": STR for name in ("type", "source", "target", "consistency")},
+    "volumes[].read_only": BOOL,
+    "volumes[].bind": MAP,
+    "volumes[].bind.propagation": STR,
+    "volumes[].bind.create_host_path": BOOL,
+    "volumes[].bind.recursive": STR,
+    "volumes[].bind.selinux": STR,
+    "volumes[].volume": MAP,
+    "volumes[].volume.nocopy": BOOL,
+    "volumes[].volume.subpath": STR,
+    "volumes[].volume.labels": PAIRS,
+    "volumes[].volume.labels.*": TEXT,
+    "volumes[].tmpfs": MAP,
+    "volumes[].tmpfs.size": _key("int str"),
+    "volumes[].tmpfs.mode": _key("int str"),
+    "volumes[].image": MAP,
+    "volumes[].image.subpath": STR,
+    "volumes_from": _key("list", c.string_list, unique="value"),
+    "working_dir": _key("str", body="WorkingDir"),
+}
+
+_RESOURCE: dict[str, Key] = {
+    "name": STR,
+    "external": _key("bool map"),
+    "external.name": STR,
+    "labels": PAIRS,
+    "labels.*": TEXT,
+}
+_DRIVER: dict[str, Key] = {"driver": STR, "driver_opts": _key("map", c.options), "driver_opts.*": TEXT}
+_CONTENT: dict[str, Key] = {
+    **_RESOURCE,
+    **_DRIVER,
+    "file": _key("str", path="always"),
+    "environment": STR,
+    "content": STR,
+    "template_driver": _key("str", is_inert=True),
+}
+
+TABLE: dict[str, Key] = {
+    "version": ANY,
+    "name": STR,
+    "include": _key("list", c.include),
+    "include[]": _key("str map"),
+    "include[].path": _key("str list"),
+    "include[].env_file": _key("str list"),
+    "include[].project_directory": STR,
+    "services": _key("map", is_required=True),
+    "services.*": _key("map", is_required=True),
+    **{f"services.*.{path}": key for path, key in _SERVICE.items()},
+    "networks": MAP,
+    "networks.*": _key("map", c.resource),
+    **{f"networks.*.{path}": key for path, key in {**_RESOURCE, **_DRIVER}.items()},
+    "networks.*.attachable": BOOL,
+    "networks.*.internal": BOOL,
+    "networks.*.enable_ipv4": BOOL,
+    "networks.*.enable_ipv6": BOOL,
+    "networks.*.ipam": MAP,
+    "networks.*.ipam.driver": STR,
+    "networks.*.ipam.options": _key("map", c.options),
+    "networks.*.ipam.options.*": TEXT,
+    "networks.*.ipam.config": _key("list", unique="subnet"),
+    "networks.*.ipam.config[]": MAP,
+    **{f"networks.*.ipam.config[].{name}": STR for name in ("subnet", "ip_range", "gateway")},
+    "networks.*.ipam.config[].aux_addresses": MAP,
+    "networks.*.ipam.config[].aux_addresses.*": STR,
+    "volumes": MAP,
+    "volumes.*": _key("map", c.resource),
+    **{f"volumes.*.{path}": key for path, key in {**_RESOURCE, **_DRIVER}.items()},
+    "secrets": MAP,
+    "secrets.*": _key("map", c.resource),
+    **{f"secrets.*.{path}": key for path, key in _CONTENT.items()},
+    "configs": MAP,
+    "configs.*": _key("map", c.resource),
+    **{f"configs.*.{path}": key for path, key in _CONTENT.items()},
+    "models": _key("map", is_inert=True),
+    "models.*": ANY,
+}
+
+
+class Node:
+    """A step of the key tree: the row here, children by name, `*` for any name, `[]` for elements."""
+
+    __slots__ = ("children", "element", "key", "wildcard")
+
+    def __init__(self) -> None:
+        self.key: Key | None = None
+        self.children: dict[str, Node] = {}
+        self.wildcard: Node | None = None
+        self.element: Node | None = None
+
+    def child(self, name: str) -> Node | None:
+        """The node of a mapping's key."""
+        return self.children.get(name) or self.wildcard
+
+
+def _steps(path: str) -> Iterator[str]:
+    for part in path.split("."):
+        if part.endswith("[]"):
+            yield part[:-2]
+            yield "[]"
+        else:
+            yield part
+
+
+_LISTS_OF_TEXT = (c.string_list, c.command, c.health_test, c.labels, c.environment, c.hosts)
+
+
+def _tree() -> Node:
+    root = Node()
+    root.key = MAP
+    for path, key in TABLE.items():
+        node = root
+        for step in _steps(path):
+            if step == "[]":
+                node.element = node = node.element or Node()
+            elif step == "*":
+                node.wildcard = node = node.wildcard or Node()
+            else:
+                node = node.children.setdefault(step, Node())
+        node.key = key
+        if node.element is None and key.canonical in _LISTS_OF_TEXT:
+            node.element = Node()
+            node.element.key = STR
+    return root
+
+
+ROOT = _tree()
+# The rows whose value is copied as it is into the container-create body: key, place.
+BODY: tuple[tuple[str, tuple[str, ...]], ...] = tuple(
+    (path, tuple(key.body.split("."))) for path, key in _SERVICE.items() if key.body
+)

@@ -1,0 +1,156 @@
+"""What a model means but does not say: phase 8. Default network, full names, implied dependencies, `env_file`.
+
+Works on the merged canonical tree; the result is what `config` prints.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from typing import Any
+
+from dari.compose.load import dotenv
+from dari.compose.load.errors import ComposeError
+from dari.compose.load.source import Context
+
+_SHARED = ("network_mode", "ipc", "pid", "uts", "cgroup")
+
+
+def normalise(context: Context, tree: dict[str, Any], name: str, directory: str) -> dict[str, Any]:
+    """The tree with defaults written out. Raises ComposeError for a missing env file."""
+    found = dict(tree)
+    found["name"] = name
+    services = {
+        key: _service(context, key, dict(service), directory)
+        for key, service in (tree.get("services") or {}).items()
+    }
+    found["services"] = services
+    networks = dict(tree.get("networks") or {})
+    if any("default" in (service.get("networks") or {}) for service in services.values()):
+        networks.setdefault("default", None)
+    found["networks"] = {key: _network(value, key, name) for key, value in networks.items()}
+    for section in ("volumes", "secrets", "configs"):
+        if tree.get(section):
+            found[section] = {key: _named(value, key, name) for key, value in tree[section].items()}
+        else:
+            found.pop(section, None)
+    return found
+
+
+def _named(value: dict[str, Any] | None, key: str, project: str) -> dict[str, Any]:
+    found = dict(value or {})
+    if not found.get("name"):
+        found["name"] = key if found.get("external") else f"{project}_{key}"
+    return found
+
+
+def _network(value: dict[str, Any] | None, key: str, project: str) -> dict[str, Any]:
+    found = _named(value, key, project)
+    found["ipam"] = found.get("ipam") or {}
+    return found
+
+
+def _service(context: Context, name: str, service: dict[str, Any], directory: str) -> dict[str, Any]:
+    for key in [
+        key for key, value in service.items() if value is None and key not in ("command", "entrypoint")
+    ]:
+        del service[key]
+    service.setdefault("command", None)
+    service.setdefault("entrypoint", None)
+    build = service.get("build")
+    if build is not None:
+        build = dict(build)
+        build["context"] = build.get("context") or directory
+        if not build.get("dockerfile_inline"):
+            build["dockerfile"] = build.get("dockerfile") or "Dockerfile"
+        service["build"] = build
+    if not service.get("networks"):
+        service.pop("networks", None)
+        if not service.get("network_mode") and not service.get("provider"):
+            service["networks"] = {"default": None}
+    if service.get("pull_policy") == "if_not_present":
+        service["pull_policy"] = "missing"
+    _dependencies(service)
+    if context.is_environment_resolved:
+        _environment(context, name, service)
+    return service
+
+
+def _dependencies(service: dict[str, Any]) -> None:
+    implied = [link.split(":")[0] for link in service.get("links") or []]
+    for key in _SHARED:
+        kind, separator, target = str(service.get(key, "")).partition(":")
+        if separator and kind == "service":
+            implied.append(target)
+    for source in service.get("volumes_from") or []:
+        if not source.startswith("container:"):
+            implied.append(source.split(":")[0])
+    depends_on = dict(service.get("depends_on") or {})
+    for target in implied:
+        depends_on.setdefault(target, {"condition": "service_started", "required": True, "restart": True})
+    for target, dependency in depends_on.items():
+        if dependency.get("restart") is False:
+            depends_on[target] = {key: value for key, value in dependency.items() if key != "restart"}
+    if depends_on:
+        service["depends_on"] = depends_on
+    else:
+        service.pop("depends_on", None)
+
+
+def _environment(context: Context, name: str, service: dict[str, Any]) -> None:
+    """env_file below environment, both complete; a name without a value takes the surrounding one's."""
+    found: dict[str, str | None] = {}
+    for entry in service.get("env_file") or []:
+        path = entry["path"]
+        try:
+            text = context.read(path)
+        except FileNotFoundError:
+            if entry.get("required", True):
+                raise ComposeError(
+                    f"env file {path} not found: stat {path}: no such file or directory",
+                    ("services", name, "env_file"),
+                ) from None
+            continue
+        except OSError as error:
+            raise ComposeError(
+                f"env file {path}: {error.strerror or error}", ("services", name, "env_file")
+            ) from None
+        if entry.get("format") == "raw":
+            values = dotenv.parse_raw(text)
+        else:
+            around = {
+                **{key: value for key, value in found.items() if value is not None},
+                **context.variables,
+            }
+            values = dotenv.parse(text, path, around, missing=context.missing)
+        for key, value in values.items():
+            value = context.variables.get(key) if value is None else value
+            if value is not None:
+                found[key] = value
+    for key, value in (service.get("environment") or {}).items():
+        found[key] = context.variables.get(key) if value is None else value
+    if found:
+        service["environment"] = found
+    labels: dict[str, str] = {}
+    for path in service.get("label_file") or []:
+        try:
+            text = context.read(path)
+        except OSError:
+            raise ComposeError(f"label file {path} not found", ("services", name, "label_file")) from None
+        values = dotenv.parse(text, path, context.variables, missing=context.missing)
+        labels.update({key: value or "" for key, value in values.items()})
+    if labels:
+        service["labels"] = {**labels, **(service.get("labels") or {})}
+
+
+def default_name(directory: str) -> str:
+    """The project's name when nobody gave one: the folder's, in the allowed letters."""
+    return clean_name(posixpath.basename(posixpath.normpath(directory)))
+
+
+def clean_name(text: str) -> str:
+    """Lower case, only `a-z0-9_-`, beginning with a letter or a digit."""
+    kept = "".join(char for char in text.lower() if char in _NAME_LETTERS)
+    return kept.lstrip("_-")
+
+
+_NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
