@@ -7,35 +7,19 @@ so that nobody hears of what was never committed. Must not know: HTTP. Source: D
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator
-
-import msgspec
 
 from dari.engine.base import Engine
 from dari.model.event import Event
 from dari.reconcile.context import Context
+from dari.reconcile.journal import announce, emit
 from dari.store.base import Txn
 from dari.units import SECOND
 
+__all__ = ["KEPT", "announce", "emit", "follow", "passes", "subscribe"]
+
 KEPT = 1000
 _TRIM_EVERY = 200
-
-_sequence = itertools.count()
-
-
-def emit(ctx: Context, txn: Txn, event: Event) -> None:
-    """Add a journal row to `txn`; `event.time` 0 = now."""
-    time = event.time or ctx.now()
-    key = f"{time:020d}-{next(_sequence) % 1_000_000:06d}"
-    ctx.tables.events.put(txn, msgspec.structs.replace(event, time=time), key)
-
-
-async def announce(ctx: Context, event: Event) -> None:
-    """An event that changes nothing else (exec, attach, pull): a transaction of its own."""
-    txn = Txn()
-    emit(ctx, txn, event)
-    await ctx.local.commit(txn)
 
 
 async def follow(ctx: Context) -> None:
