@@ -152,7 +152,7 @@ class HostConfig(DockerNoun, frozen=True, kw_only=True):
     auto_remove: bool = False
     volume_driver: str = ""
     volumes_from: list[str] = []
-    console_size: list[int] = [0, 0]
+    console_size: list[int] = msgspec.field(default_factory=lambda: [0, 0])
     annotations: dict[str, str] = {}
     cap_add: list[str] = []
     cap_drop: list[str] = []
