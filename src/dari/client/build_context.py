@@ -13,6 +13,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 
 _BLOCK = 1 << 18
+END = bytes(1024)  # two empty blocks end an archive
 
 
 class Ignore:
@@ -68,17 +69,38 @@ def context_archive(
         raise NotADirectoryError(f"unable to prepare context: path {folder!r} not found")
     ignore = read_ignore(folder, dockerfile)
     always = {os.path.normpath(dockerfile), ".dockerignore"}
-    buffer = io.BytesIO()
-    # dereference stays off: links are part of the context as links.
-    with tarfile.open(fileobj=buffer, mode="w|", bufsize=_BLOCK, format=tarfile.PAX_FORMAT) as archive:
+    with tarfile.open(fileobj=io.BytesIO(), mode="w") as archive:  # only to describe files; links stay links
         for name, path in _files(folder, ignore, always):
-            _add(archive, name, path)
-            yield from _drain(buffer)
-        for name, data in (extra or {}).items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
-    yield from _drain(buffer)
+            entry = archive.gettarinfo(path, name)
+            if entry is not None:  # None: a socket, which no archive can hold
+                entry.uid = entry.gid = 0
+                entry.uname = entry.gname = ""
+                yield from entry_bytes(entry, path)
+    for name, data in (extra or {}).items():
+        entry = tarfile.TarInfo(name)
+        entry.size = len(data)
+        yield _header(entry) + data + bytes(-len(data) % 512)
+    yield END
+
+
+def entry_bytes(entry: tarfile.TarInfo, path: str) -> Iterator[bytes]:
+    """One entry of a tar, in pieces, so that large files never are in memory. Raises OSError."""
+    yield _header(entry)
+    if not entry.isreg():
+        return
+    left = entry.size
+    with open(path, "rb") as file:
+        while left:
+            data = file.read(min(left, _BLOCK))
+            if not data:
+                raise OSError(f"{path} became shorter while it was read")
+            left -= len(data)
+            yield data
+    yield bytes(-entry.size % 512)
+
+
+def _header(entry: tarfile.TarInfo) -> bytes:
+    return entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
 def _files(folder: str, ignore: Ignore, always: set[str]) -> Iterator[tuple[str, str]]:
@@ -97,26 +119,6 @@ def _files(folder: str, ignore: Ignore, always: set[str]) -> Iterator[tuple[str,
 
 def _holds(folder: str, names: set[str]) -> bool:
     return any(name.startswith(f"{folder}/") for name in names)
-
-
-def _add(archive: tarfile.TarFile, name: str, path: str) -> None:
-    entry = archive.gettarinfo(path, name)
-    if entry is None:  # a socket: no archive can hold it
-        return
-    entry.uid = entry.gid = 0
-    entry.uname = entry.gname = ""
-    if entry.isreg():
-        with open(path, "rb") as file:
-            archive.addfile(entry, file)
-    else:
-        archive.addfile(entry)
-
-
-def _drain(buffer: io.BytesIO) -> Iterator[bytes]:
-    if buffer.tell():
-        yield buffer.getvalue()
-        buffer.seek(0)
-        buffer.truncate()
 
 
 def _pattern(text: str) -> re.Pattern[str]:

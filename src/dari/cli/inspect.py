@@ -1,0 +1,99 @@
+"""`dari inspect` and the inspect of each kind of object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dari.cli.context import Context
+from dari.cli.flags import Flag, Options, Verb, verb
+
+_FORMAT = Flag("format", "text", "Format output: 'json' or a Go template", "f")
+_SIZE = Flag("size", "bool", "Display total file sizes if the type is container", "s")
+# In the order in which Docker looks for a name without --type.
+_PATHS = {
+    "container": "/containers/{}/json",
+    "image": "/images/{}/json",
+    "network": "/networks/{}",
+    "volume": "/volumes/{}",
+}
+
+
+@verb(
+    "inspect",
+    "[OPTIONS] NAME|ID [NAME|ID...]",
+    "Return low-level information on objects",
+    _FORMAT,
+    _SIZE,
+    Flag("type", "text", "Only inspect objects of the given type"),
+    least=1,
+)
+def inspect(context: Context, options: Options) -> int:
+    kind = options.text("type")
+    if kind and kind not in _PATHS:
+        context.complain(f'"{kind}" is not a valid value for --type')
+        return 1
+    return _inspect(context, options, [kind] if kind else list(_PATHS))
+
+
+def _of(kind: str) -> Verb:
+    flags = (_FORMAT, _SIZE) if kind == "container" else (_FORMAT,)
+
+    def act(context: Context, options: Options) -> int:
+        return _inspect(context, options, [kind])
+
+    noun = kind.upper()
+    arguments = f"[OPTIONS] {noun} [{noun}...]"
+    return verb(
+        f"{kind} inspect", arguments, f"Display detailed information on one or more {kind}s", *flags, least=1
+    )(act)
+
+
+container_inspect = _of("container")
+image_inspect = _of("image")
+network_inspect = _of("network")
+volume_inspect = _of("volume")
+
+
+def _inspect(context: Context, options: Options, kinds: Sequence[str]) -> int:
+    import json
+
+    show: Callable[[Any], str] | None = None
+    form = options.text("format")
+    if form and form != "json":
+        from dari.cli.template import Template
+
+        show = Template(form.replace("\\t", "\t").replace("\\n", "\n")).render
+    found: list[Any] = []
+    troubles: list[str] = []
+    wants_size = any(flag.name == "size" for flag in options.command.flags) and options.on("size")
+    for name in options.arguments:
+        item = _find(context, name, kinds, wants_size)
+        if item is None:
+            noun = kinds[0] if len(kinds) == 1 else "object"
+            troubles.append(f"Error response from daemon: No such {noun}: {name}")
+        else:
+            found.append(item)
+    if show is not None:
+        for item in found:
+            context.say(show(item))
+    elif form == "json":
+        context.say(json.dumps(found, separators=(",", ":"), ensure_ascii=False))
+    else:
+        context.say(json.dumps(found, indent=4, ensure_ascii=False))
+    for text in troubles:
+        context.complain(text)
+    return 1 if troubles else 0
+
+
+def _find(context: Context, name: str, kinds: Sequence[str], wants_size: bool) -> Any:
+    from dari.client.errors import ApiError
+
+    for kind in kinds:
+        query = {"size": True} if kind == "container" and wants_size else {}
+        try:
+            return context.docker.get(_PATHS[kind].format(name), **query)
+        except ApiError as error:
+            if error.status != 404 and not (error.status == 400 and len(kinds) > 1):
+                raise
+    return None

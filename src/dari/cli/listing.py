@@ -1,0 +1,51 @@
+"""What all `ls` commands share: `--filter`, `--quiet`, `--no-trunc` and `--format` over rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dari.cli.context import Context
+from dari.cli.flags import Flag, Options, UsageError
+from dari.cli.table import table
+
+FILTER = Flag("filter", "list", "Filter output based on conditions provided", "f")
+FORMAT = Flag("format", "text", "Format output: 'table', 'table TEMPLATE', 'json', or a Go template")
+NO_TRUNC = Flag("no-trunc", "bool", "Don't truncate output")
+QUIET = Flag("quiet", "bool", "Only display IDs", "q")
+
+
+def filters(options: Options) -> dict[str, list[str]] | None:
+    """The API's `filters` of `--filter name=value`, None without any. Raises UsageError."""
+    found: dict[str, list[str]] = {}
+    for text in options.texts("filter"):
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise UsageError(f'invalid argument "{text}" for "-f, --filter" flag: expected name=value')
+        found.setdefault(name.strip().lower(), []).append(value.strip())
+    return found or None
+
+
+def show(
+    context: Context, options: Options, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]
+) -> int:
+    """Print rows as a table of `columns` (title: field), or as `--format` says."""
+    form = options.text("format")
+    if not form or form == "table":
+        context.say(table(list(columns), [[str(row[field]) for field in columns.values()] for row in rows]))
+        return 0
+    if form == "json":
+        form = "{{json .}}"
+    from dari.cli.template import Template
+
+    if form.startswith("table "):
+        form = form.removeprefix("table ").replace("\\t", "\t")
+        titles = {field: title for title, field in columns.items()}
+        fields = {key: titles.get(key, key.upper()) for row in rows[:1] for key in row} or titles
+        lines = [Template(form).render(item).split("\t") for item in (fields, *rows)]
+        context.say(table(lines[0], lines[1:]))
+        return 0
+    template = Template(form.replace("\\t", "\t").replace("\\n", "\n"))
+    for row in rows:
+        context.say(template.render(row))
+    return 0

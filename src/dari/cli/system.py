@@ -1,0 +1,277 @@
+"""Verbs on the engine as a whole: version, info, events, df, prune."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from dari.cli.context import Context
+from dari.cli.flags import Flag, Options, verb
+from dari.cli.listing import FILTER, filters
+from dari.cli.table import table
+from dari.units import SECOND, format_size, format_time, parse_time
+
+_FORMAT = Flag("format", "text", "Format output: 'json' or a Go template", "f")
+
+
+@verb(
+    "version",
+    "[OPTIONS]",
+    "Show the dari version information",
+    _FORMAT,
+    Flag("short", "bool", "Only the client's version, without asking the engine"),
+    most=0,
+)
+def version(context: Context, options: Options) -> int:
+    from dari import __version__
+
+    if options.on("short"):
+        context.say(f"dari version {__version__}")
+        return 0
+    import platform
+
+    from dari.client.docker import MAX_API_VERSION
+    from dari.client.errors import ClientError
+
+    client = {
+        "Version": __version__,
+        "ApiVersion": MAX_API_VERSION,
+        "DefaultAPIVersion": MAX_API_VERSION,
+        "PythonVersion": platform.python_version(),
+        "Os": platform.system().lower(),
+        "Arch": platform.machine(),
+    }
+    trouble: ClientError | None = None
+    server: dict[str, Any] | None = None
+    try:
+        server = context.docker.get("/version")
+        client["ApiVersion"] = context.docker.api_version
+    except ClientError as error:
+        trouble = error
+    if options.text("format"):
+        context.say(_formatted({"Client": client, "Server": server}, options.text("format")))
+    else:
+        context.say("Client:")
+        context.say(_lines(client, ("Version", "ApiVersion", "PythonVersion", "Os", "Arch"), 1))
+        if server is not None:
+            context.say(f"\nServer: {(server.get('Platform') or {}).get('Name', '')}".rstrip())
+            for component in server.get("Components") or ():
+                context.say(f" {component['Name']}:")
+                context.say(
+                    _lines({"Version": component.get("Version"), **(component.get("Details") or {})}, None, 2)
+                )
+    if trouble is not None:
+        context.complain(str(trouble))
+        return 1
+    return 0
+
+
+@verb("info", "[OPTIONS]", "Display system-wide information", _FORMAT, most=0)
+def info(context: Context, options: Options) -> int:
+    found = context.docker.get("/info")
+    if options.text("format"):
+        context.say(_formatted(found, options.text("format")))
+        return 0
+    driver = {"Storage Driver": found.get("Driver")}
+    counts = {
+        "Containers": found.get("Containers"),
+        " Running": found.get("ContainersRunning"),
+        " Paused": found.get("ContainersPaused"),
+        " Stopped": found.get("ContainersStopped"),
+        "Images": found.get("Images"),
+        "Server Version": found.get("ServerVersion"),
+        **driver,
+        "Logging Driver": found.get("LoggingDriver"),
+        "Cgroup Driver": found.get("CgroupDriver"),
+        "Cgroup Version": found.get("CgroupVersion"),
+        "Volume Plugins": " ".join((found.get("Plugins") or {}).get("Volume") or ()),
+        "Network Plugins": " ".join((found.get("Plugins") or {}).get("Network") or ()),
+        "Default Runtime": found.get("DefaultRuntime"),
+        "Security Options": " ".join(found.get("SecurityOptions") or ()),
+        "Kernel Version": found.get("KernelVersion"),
+        "Operating System": found.get("OperatingSystem"),
+        "OSType": found.get("OSType"),
+        "Architecture": found.get("Architecture"),
+        "CPUs": found.get("NCPU"),
+        "Total Memory": format_size(found.get("MemTotal") or 0, binary=True),
+        "Name": found.get("Name"),
+        "ID": found.get("ID"),
+        "Root Dir": found.get("DockerRootDir"),
+        "Live Restore Enabled": str(bool(found.get("LiveRestoreEnabled"))).lower(),
+    }
+    context.say("Server:")
+    context.say(_lines(counts, None, 1))
+    for warning in found.get("Warnings") or ():
+        context.complain(warning)
+    return 0
+
+
+@verb(
+    "events",
+    "[OPTIONS]",
+    "Get real time events from the server",
+    FILTER,
+    Flag("format", "text", "Format output: 'json' or a Go template"),
+    Flag("since", "text", "Show all events created since timestamp"),
+    Flag("until", "text", "Stream events until this timestamp"),
+    most=0,
+)
+def events(context: Context, options: Options) -> int:
+    form = options.text("format")
+    now = time.time_ns()
+    moments: dict[str, Any] = {
+        name: f"{parse_time(options.text(name), now) / SECOND:.9f}"
+        for name in ("since", "until")
+        if options.text(name)
+    }
+    for event in context.docker.stream_json("GET", "/events", filters=filters(options), **moments):
+        context.say(_formatted(event, form) if form else event_line(event))
+    return 0
+
+
+def event_line(event: dict[str, Any]) -> str:
+    """`2024-05-01T10:00:00.000000000Z container start ID (image=…, name=…)`."""
+    actor = event.get("Actor") or {}
+    attributes = actor.get("Attributes") or {}
+    moment = format_time(event.get("timeNano") or event.get("time", 0) * SECOND)
+    text = f"{moment} {event.get('Type')} {event.get('Action')} {actor.get('ID', '')}"
+    if attributes:
+        text += " (" + ", ".join(f"{key}={attributes[key]}" for key in sorted(attributes)) + ")"
+    return text
+
+
+@verb(
+    "system df",
+    "[OPTIONS]",
+    "Show disk usage",
+    _FORMAT,
+    Flag("verbose", "bool", "Show detailed information on space usage", "v"),
+    most=0,
+)
+def df(context: Context, options: Options) -> int:
+    found = context.docker.get("/system/df")
+    if options.text("format") == "json":
+        context.say(_formatted(found, "json"))
+        return 0
+    rows = usage(found)
+    if options.on("verbose"):
+        for title, names in _details(found):
+            context.say(f"{title}:\n")
+            context.say(table(["NAME", "SIZE"], names) + "\n")
+        return 0
+    context.say(table(["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"], rows))
+    return 0
+
+
+def usage(found: dict[str, Any]) -> list[list[str]]:
+    """The summary rows of `dari system df`."""
+    images, containers = found.get("Images") or [], found.get("Containers") or []
+    volumes, caches = found.get("Volumes") or [], found.get("BuildCache") or []
+    layers = found.get("LayersSize") or sum(image.get("Size") or 0 for image in images)
+    idle_images = sum(
+        (image.get("Size") or 0) - max(0, image.get("SharedSize") or 0)
+        for image in images
+        if not image.get("Containers")
+    )
+    running = [c for c in containers if c.get("State") in ("running", "paused", "restarting")]
+    all_size = sum(c.get("SizeRw") or 0 for c in containers)
+    idle_size = sum(c.get("SizeRw") or 0 for c in containers if c not in running)
+    used = [v for v in volumes if (v.get("UsageData") or {}).get("RefCount", 0) > 0]
+    volume_size = sum(max(0, (v.get("UsageData") or {}).get("Size", 0)) for v in volumes)
+    idle_volumes = sum(max(0, (v.get("UsageData") or {}).get("Size", 0)) for v in volumes if v not in used)
+    cache_size = sum(cache.get("Size") or 0 for cache in caches)
+    active_images = sum(bool(image.get("Containers")) and image["Containers"] > 0 for image in images)
+    return [
+        ["Images", str(len(images)), str(active_images), format_size(layers), _share(idle_images, layers)],
+        [
+            "Containers",
+            str(len(containers)),
+            str(len(running)),
+            format_size(all_size),
+            _share(idle_size, all_size),
+        ],
+        [
+            "Local Volumes",
+            str(len(volumes)),
+            str(len(used)),
+            format_size(volume_size),
+            _share(idle_volumes, volume_size),
+        ],
+        ["Build Cache", str(len(caches)), "0", format_size(cache_size), format_size(cache_size)],
+    ]
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{format_size(part)} ({part * 100 // whole}%)" if whole else format_size(part)
+
+
+def _details(found: dict[str, Any]) -> list[tuple[str, list[list[str]]]]:
+    images = [
+        [", ".join(image.get("RepoTags") or ["<none>"]), format_size(image.get("Size") or 0)]
+        for image in found.get("Images") or ()
+    ]
+    containers = [
+        [", ".join(name.strip("/") for name in c.get("Names") or ()), format_size(c.get("SizeRw") or 0)]
+        for c in found.get("Containers") or ()
+    ]
+    volumes = [
+        [volume["Name"], format_size(max(0, (volume.get("UsageData") or {}).get("Size", 0)))]
+        for volume in found.get("Volumes") or ()
+    ]
+    return [
+        ("Images space usage", images),
+        ("Containers space usage", containers),
+        ("Local Volumes space usage", volumes),
+    ]
+
+
+@verb(
+    "system prune",
+    "[OPTIONS]",
+    "Remove unused data",
+    Flag("all", "bool", "Remove all unused images not just dangling ones", "a"),
+    Flag("filter", "list", 'Provide filter values (e.g. "label=<key>=<value>")'),
+    Flag("force", "bool", "Do not prompt for confirmation", "f"),
+    Flag("volumes", "bool", "Prune anonymous volumes"),
+    most=0,
+)
+def prune(context: Context, options: Options) -> int:
+    from dari.cli.prune import ask, report
+
+    kinds = ["all stopped containers", "all networks not used by at least one container"]
+    kinds += ["all anonymous volumes not used by at least one container"] if options.on("volumes") else []
+    kinds += ["all unused images" if options.on("all") else "all dangling images"]
+    if not ask(options, "This will remove:\n" + "\n".join(f"  - {kind}" for kind in kinds) + "\n"):
+        return 0
+    wanted = filters(options)
+    docker = context.docker
+    found = docker.post("/containers/prune", filters=wanted)
+    space = found.get("SpaceReclaimed") or 0
+    report(context, "Deleted Containers:", found.get("ContainersDeleted"), None)
+    found = docker.post("/networks/prune", filters=wanted)
+    report(context, "Deleted Networks:", found.get("NetworksDeleted"), None)
+    if options.on("volumes"):
+        found = docker.post("/volumes/prune", filters=wanted)
+        space += found.get("SpaceReclaimed") or 0
+        report(context, "Deleted Volumes:", found.get("VolumesDeleted"), None)
+    image_filters = {**(wanted or {}), "dangling": ["false" if options.on("all") else "true"]}
+    found = docker.post("/images/prune", filters=image_filters)
+    space += found.get("SpaceReclaimed") or 0
+    deleted = [
+        f"{kind.lower()}: {name}" for item in found.get("ImagesDeleted") or () for kind, name in item.items()
+    ]
+    report(context, "Deleted Images:", deleted, space)
+    return 0
+
+
+def _formatted(value: Any, form: str) -> str:
+    from dari.cli.template import Template
+
+    return Template("{{json .}}" if form == "json" else form).render(value)
+
+
+def _lines(values: dict[str, Any], names: tuple[str, ...] | None, indent: int) -> str:
+    chosen = names or tuple(values)
+    return "\n".join(
+        f"{' ' * indent}{name}: {values[name]}" for name in chosen if values.get(name) not in (None, "")
+    )
