@@ -1,0 +1,193 @@
+"""Carries a plan out: independent operations at the same time, each one Docker API call. Decides nothing.
+
+A failed operation keeps those behind it from running and leaves all others alone. The connection pool of the
+client serves the threads.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
+
+from dari.client.docker import Docker
+from dari.client.errors import ApiError, ClientError
+from dari.compose.plan.ops import Op, Plan
+from dari.compose.progress import Progress
+from dari.compose.record import Record
+
+PARALLEL = 16
+_POLL_FIRST, _POLL_LAST = 0.05, 1.0
+
+
+class Failed(Exception):
+    """An operation did not succeed; the text is for the user."""
+
+
+class Outcome(Record):
+    """What came of a plan: messages of failed operations, and how many were never begun."""
+
+    errors: tuple[str, ...] = ()
+    skipped: int = 0
+
+    @property
+    def is_success(self) -> bool:
+        return not self.errors and not self.skipped
+
+
+def execute(plan: Plan, docker: Docker, progress: Progress, parallel: int = 0) -> Outcome:
+    """Runs every operation whose needs succeeded. KeyboardInterrupt ends it after the calls under way."""
+    if not plan.ops:
+        return Outcome()
+    docker.api_version  # noqa: B018  negotiated once, before the threads
+    ops = {op.number: op for op in plan.ops}
+    waiting = {op.number: set(op.needs) for op in plan.ops}
+    behind: dict[int, list[int]] = {}
+    for op in plan.ops:
+        for need in op.needs:
+            behind.setdefault(need, []).append(op.number)
+    errors: list[str] = []
+    stop = threading.Event()
+    with ThreadPoolExecutor(min(len(ops), parallel if parallel > 0 else PARALLEL)) as pool:
+        running: dict[Future[str | None], int] = {}
+
+        def begin(number: int) -> None:
+            del waiting[number]
+            running[pool.submit(_run, ops[number], docker, progress, stop)] = number
+
+        for number in [number for number, needs in waiting.items() if not needs]:
+            begin(number)
+        try:
+            while running:
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    number = running.pop(future)
+                    error = future.result()
+                    if error is not None and not ops[number].is_optional:
+                        errors.append(error)
+                        continue
+                    for following in behind.get(number, ()):
+                        needs = waiting.get(following)
+                        if needs is not None:
+                            needs.discard(number)
+                            if not needs:
+                                begin(following)
+        except KeyboardInterrupt:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return Outcome(errors=tuple(errors), skipped=len(waiting))
+
+
+def _run(op: Op, docker: Docker, progress: Progress, stop: threading.Event) -> str | None:
+    """Runs one operation; its error as text, None when it succeeded."""
+    if op.doing:
+        progress.begin(op.title, op.doing)
+    try:
+        word = _KINDS[op.kind](op, docker, stop)
+    except (ApiError, Failed, ClientError, OSError) as error:
+        text = str(error)
+        if op.is_optional:
+            progress.warn(op.title, text)
+        else:
+            progress.fail(op.title, text)
+        return text
+    progress.end(op.title, word or op.done)
+    return None
+
+
+def _call(op: Op, docker: Docker, stop: threading.Event) -> str:
+    try:
+        docker.send(op.method, op.path, op.query, op.body).read()
+    except ApiError as error:
+        tolerated = _tolerated(op, error)
+        if tolerated is None:
+            raise
+        return tolerated
+    return ""
+
+
+def _tolerated(op: Op, error: ApiError) -> str | None:
+    """What to call an error that is no failure: the thing is gone, there already, or used by somebody else."""
+    if op.method == "DELETE" and error.status == 404:
+        return "Removed"
+    if op.method == "DELETE" and op.path.startswith("/containers/") and error.status == 409:
+        return "Removed" if "already in progress" in error.message else None
+    if (
+        op.method == "DELETE"
+        and op.path.startswith(("/networks/", "/volumes/"))
+        and error.status in (403, 409)
+    ):
+        return "Resource is still in use"
+    if op.path == "/networks/create" and error.status == 409 and "already exists" in error.message:
+        return "Exists"
+    return None
+
+
+def _wait(op: Op, docker: Docker, stop: threading.Event) -> str:
+    wanted = op.condition
+    left = list(op.containers)
+    pause = _POLL_FIRST
+    while left and not stop.is_set():
+        left = [name for name in left if not is_met(docker.get(f"/containers/{name}/json"), name, wanted)]
+        if left:
+            time.sleep(pause)
+            pause = min(pause * 1.5, _POLL_LAST)
+    if left:
+        raise Failed(f"waiting for {', '.join(left)} was interrupted")
+    return "Healthy" if wanted == "service_healthy" else "Exited"
+
+
+def is_met(inspected: Mapping[str, Any], name: str, condition: str) -> bool:
+    """Whether a container has met a `depends_on` condition. Raises Failed when it never will."""
+    state = inspected["State"]
+    status = state.get("Status", "")
+    if condition == "service_completed_successfully":
+        if status in ("exited", "dead"):
+            code = state.get("ExitCode", 0)
+            if code == 0:
+                return True
+            service = (inspected.get("Config", {}).get("Labels") or {}).get(
+                "com.docker.compose.service", name
+            )
+            raise Failed(f'service "{service}" didn\'t complete successfully: exit {code}')
+        return False
+    if status in ("exited", "dead"):
+        raise Failed(f"dependency failed to start: container {name} exited ({state.get('ExitCode', 0)})")
+    health = (state.get("Health") or {}).get("Status", "")
+    if condition == "service_started":
+        return status == "running"
+    if health in ("", "none"):
+        if status == "running":
+            raise Failed(f"dependency failed to start: container {name} has no healthcheck configured")
+        return False
+    if health == "unhealthy":
+        raise Failed(f"dependency failed to start: container {name} is unhealthy")
+    return bool(health == "healthy")
+
+
+def _put(op: Op, docker: Docker, stop: threading.Event) -> str:
+    import io
+    import tarfile
+
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for file in op.body:
+            data = file["text"].encode()
+            entry = tarfile.TarInfo(file["target"].lstrip("/"))
+            entry.size, entry.mode = len(data), int(file["mode"], 8)
+            entry.uid = int(file["uid"]) if file["uid"].isdigit() else 0
+            entry.gid = int(file["gid"]) if file["gid"].isdigit() else 0
+            entry.mtime = int(time.time())
+            archive.addfile(entry, io.BytesIO(data))
+    docker.put(op.path, buffer.getvalue(), path="/")
+    return "Created"
+
+
+_KINDS: dict[str, Callable[[Op, Docker, threading.Event], str]] = {
+    "call": _call,
+    "wait": _wait,
+    "put": _put,
+}

@@ -1,0 +1,249 @@
+"""Images of a project: which are there, which must be pulled or built, and doing so.
+
+One list call tells what the engine has; what is missing follows each service's `pull_policy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from dari.client.docker import Docker
+from dari.client.errors import ApiError, ClientError
+from dari.compose.progress import Progress
+from dari.compose.project import Project, Service
+
+Auth = Callable[[str], Mapping[str, str]]
+
+
+class ImageError(Exception):
+    """An image could not be had; the text is for the user."""
+
+
+def familiar(reference: str) -> str:
+    """A reference as the engine lists it: without docker.io/library, with a tag."""
+    for prefix in ("index.docker.io/", "docker.io/"):
+        reference = reference.removeprefix(prefix)
+    reference = reference.removeprefix("library/")
+    if "@" in reference or ":" in reference.rpartition("/")[2]:
+        return reference
+    return f"{reference}:latest"
+
+
+def present(docker: Docker, references: Iterable[str]) -> dict[str, str]:
+    """Reference to image id, of those the engine has: one list call, and one look at each it did not list."""
+    wanted = sorted(set(references))
+    if not wanted:
+        return {}
+    listed = docker.get("/images/json", filters={"reference": [familiar(one) for one in wanted]})
+    ids: dict[str, str] = {}
+    for image in listed or []:
+        for name in [*(image.get("RepoTags") or []), *(image.get("RepoDigests") or [])]:
+            ids[familiar(name)] = image["Id"]
+    found = {one: ids[familiar(one)] for one in wanted if familiar(one) in ids}
+    for one in wanted:
+        if one not in found:
+            try:
+                found[one] = docker.get(f"/images/{one}/json")["Id"]
+            except ApiError as error:
+                if error.status not in (400, 404):
+                    raise
+    return found
+
+
+def to_pull(services: Iterable[Service], ids: Mapping[str, str], policy: str = "") -> list[Service]:
+    """Services whose image must be pulled before containers are made. `policy` overrides their own.
+
+    Raises ImageError where a policy forbids what would be needed.
+    """
+    found: dict[str, Service] = {}
+    for service in services:
+        chosen = policy or service.pull_policy or "missing"
+        if not service.has_image or service.model.get("provider"):
+            continue
+        if chosen == "build" or (service.build and chosen != "always"):
+            continue
+        if chosen == "never":
+            if service.image not in ids and not service.build:
+                raise ImageError(
+                    f"No such image: {service.image} (service {service.name} has pull policy never)"
+                )
+            continue
+        is_refreshed = chosen in ("always", "daily", "weekly") or chosen.startswith("every_")
+        if service.image not in ids or (is_refreshed and chosen == "always"):
+            found.setdefault(service.image, service)
+    return list(found.values())
+
+
+def to_build(services: Iterable[Service], ids: Mapping[str, str], is_forced: bool) -> list[Service]:
+    """Services whose image must be built."""
+    return [
+        service
+        for service in services
+        if service.build is not None
+        and (is_forced or service.pull_policy == "build" or service.image not in ids)
+    ]
+
+
+def pull(
+    docker: Docker,
+    services: Iterable[Service],
+    progress: Progress,
+    auth: Auth,
+    *,
+    parallel: int = 0,
+    is_failure_ignored: bool = False,
+    is_quiet: bool = False,
+) -> None:
+    """Pulls images at the same time. Raises ImageError after all have ended."""
+    chosen = list(services)
+    if not chosen:
+        return
+    docker.api_version  # noqa: B018  negotiated once, before the threads
+    with ThreadPoolExecutor(min(len(chosen), parallel or 8)) as pool:
+        errors = list(pool.map(lambda one: _pull_one(docker, one, progress, auth, is_quiet), chosen))
+    failed = [error for error in errors if error]
+    if failed and not is_failure_ignored:
+        raise ImageError("\n".join(failed))
+
+
+def _pull_one(docker: Docker, service: Service, progress: Progress, auth: Auth, is_quiet: bool) -> str | None:
+    title = f"{service.name} {service.image}" if progress.mode == "tty" else service.name
+    progress.begin(title, "Pulling")
+    name, tag = split(service.image)
+    layers: dict[str, tuple[int, int]] = {}
+    try:
+        for record in docker.stream_json(
+            "POST",
+            "/images/create",
+            headers=auth(service.image),
+            fromImage=name,
+            tag=tag,
+            platform=service.platform or None,
+        ):
+            detail = record.get("progressDetail") or {}
+            if record.get("id") and detail.get("total") and record.get("status") == "Downloading":
+                layers[record["id"]] = (detail.get("current", 0), detail["total"])
+                if progress.mode == "tty" and not is_quiet:
+                    progress.begin(title, "Pulling", _percent(layers))
+    except ClientError as error:
+        progress.fail(title, str(error))
+        return f"{service.image}: {error}"
+    progress.end(title, "Pulled")
+    return None
+
+
+def _percent(layers: Mapping[str, tuple[int, int]]) -> str:
+    total = sum(one for _, one in layers.values())
+    return f"{sum(one for one, _ in layers.values()) * 100 // total}%" if total else ""
+
+
+def split(reference: str) -> tuple[str, str]:
+    """`(name, tag or digest)` for a pull."""
+    name, separator, digest = reference.partition("@")
+    if separator:
+        return name, digest
+    head, separator, tag = reference.rpartition(":")
+    if separator and "/" not in tag:
+        return head, tag
+    return reference, "latest"
+
+
+def build_query(project: Project, service: Service, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The query of POST /build. `options`: no_cache, pull, args (mapping), memory."""
+    build = service.build or {}
+    arguments = {
+        key: project.variables.get(key) if value is None else value
+        for key, value in {**(build.get("args") or {}), **(options.get("args") or {})}.items()
+    }
+    given = {key: value for key, value in arguments.items() if value is not None}
+    labels = {
+        **(build.get("labels") or {}),
+        "com.docker.compose.project": project.name,
+        "com.docker.compose.service": service.name,
+    }
+    hosts = [
+        f"{name}:{one}" for name, addresses in (build.get("extra_hosts") or {}).items() for one in addresses
+    ]
+    return {
+        "t": [service.image, *(build.get("tags") or [])],
+        "buildargs": given or None,
+        "labels": labels,
+        "target": build.get("target"),
+        "networkmode": build.get("network"),
+        "cachefrom": _json(build.get("cache_from")),
+        "extrahosts": ",".join(hosts) or None,
+        "shmsize": build.get("shm_size"),
+        "nocache": True if options.get("no_cache") or build.get("no_cache") else None,
+        "pull": True if options.get("pull") or build.get("pull") else None,
+        "memory": options.get("memory"),
+        "platform": service.platform or None,
+        "rm": True,
+        "forcerm": True,
+    }
+
+
+def _json(value: Any) -> str | None:
+    import json
+
+    return json.dumps(value) if value else None
+
+
+def build_one(
+    docker: Docker,
+    project: Project,
+    service: Service,
+    progress: Progress,
+    write: Callable[[str], None],
+    headers: Mapping[str, str],
+    options: Mapping[str, Any],
+) -> str:
+    """Builds one service's image and returns its id. Raises ImageError."""
+    import os
+
+    from dari.client.build_context import context_archive
+    from dari.compose.load.paths import is_remote
+
+    build = service.build or {}
+    query = build_query(project, service, options)
+    context: str = build["context"]
+    body: Any = None
+    if is_remote(context):
+        query["remote"] = context
+        query["dockerfile"] = build.get("dockerfile")
+    else:
+        body, query["dockerfile"] = _context(context, build, context_archive, os)
+    title = f"Image {service.image}"
+    progress.begin(title, "Building")
+    image_id = ""
+    try:
+        for record in docker.stream_json("POST", "/build", body, headers=headers, **query):
+            if record.get("stream"):
+                write(record["stream"])
+            elif record.get("status"):
+                write(f"{record.get('id', '')} {record['status']}\n".lstrip())
+            image_id = (record.get("aux") or {}).get("ID", image_id)
+    except (ClientError, OSError) as error:
+        progress.fail(title, str(error))
+        raise ImageError(f"failed to build service {service.name}: {error}") from None
+    progress.end(title, "Built")
+    return image_id
+
+
+def _context(context: str, build: Mapping[str, Any], archive: Callable[..., Any], os: Any) -> tuple[Any, str]:
+    if not os.path.isdir(context):
+        reason = "is a file, not a folder" if os.path.exists(context) else "not found"
+        raise ImageError(f'unable to prepare context: path "{context}" {reason}')
+    if build.get("dockerfile_inline"):
+        name = ".dockerfile.inline"
+        return archive(context, name, {name: build["dockerfile_inline"].encode()}), name
+    path = os.path.join(context, build.get("dockerfile") or "Dockerfile")
+    if not os.path.isfile(path):
+        raise ImageError(f"failed to read dockerfile: open {path}: no such file or directory")
+    relative = os.path.relpath(os.path.realpath(path), os.path.realpath(context))
+    if not relative.startswith(".."):
+        return archive(context, relative), relative
+    with open(path, "rb") as file:
+        name = ".dockerfile.outside"
+        return archive(context, name, {name: file.read()}), name

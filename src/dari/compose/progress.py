@@ -1,0 +1,125 @@
+"""What the user sees while work goes on: lines that redraw on a terminal, plain lines elsewhere. On stderr.
+
+Must not know what is worked on; it gets a title ("Container a-web-1") and words ("Starting", "Started").
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from typing import Any, TextIO
+
+MODES = ("auto", "tty", "plain", "json", "quiet")
+
+
+class Progress:
+    """Collects and draws. `mode` is one of MODES; `auto` asks the terminal. Usable from many threads."""
+
+    def __init__(
+        self, mode: str = "auto", stream: TextIO | None = None, is_coloured: bool | None = None
+    ) -> None:
+        self._stream = stream or sys.stderr
+        if mode == "auto":
+            mode = "tty" if self._stream.isatty() else "plain"
+        self.mode = mode
+        self._is_coloured = mode == "tty" if is_coloured is None else is_coloured
+        self._lock = threading.Lock()
+        self._lines: dict[str, _Line] = {}
+        self._drawn = 0
+        self._said: set[tuple[str, str]] = set()
+
+    def begin(self, title: str, word: str, detail: str = "") -> None:
+        self._event(title, word, "working", detail)
+
+    def end(self, title: str, word: str, detail: str = "") -> None:
+        self._event(title, word, "done", detail)
+
+    def warn(self, title: str, text: str) -> None:
+        self._event(title, "Warning", "warning", text)
+
+    def fail(self, title: str, text: str) -> None:
+        self._event(title, "Error", "error", text)
+
+    def close(self) -> None:
+        """Ends the block: the next one is drawn below it."""
+        with self._lock:
+            if self.mode == "tty" and self._lines:
+                self._draw()
+            self._lines.clear()
+            self._drawn = 0
+            self._said.clear()
+
+    def _event(self, title: str, word: str, state: str, detail: str) -> None:
+        if not title or self.mode == "quiet":
+            return
+        with self._lock:
+            if self.mode == "json":
+                self._json(title, word, state, detail)
+                return
+            if self.mode == "plain":
+                if (title, word) not in self._said or detail:
+                    self._said.add((title, word))
+                    self._stream.write(f" {title}  {word}{f' {detail}' if detail else ''}\n")
+                    self._stream.flush()
+                return
+            line = self._lines.setdefault(title, _Line())
+            line.update(word, state, detail)
+            self._draw()
+
+    def _json(self, title: str, word: str, state: str, detail: str) -> None:
+        import json
+
+        record: dict[str, Any] = {"id": title, "status": state.capitalize(), "text": word}
+        if detail:
+            record["details"] = detail
+        self._stream.write(json.dumps(record) + "\n")
+        self._stream.flush()
+
+    def _draw(self) -> None:
+        width, height = _size(self._stream)
+        done = sum(line.state != "working" for line in self._lines.values())
+        lines = [f"[+] Running {done}/{len(self._lines)}"]
+        shown = list(self._lines.items())[-(height - 2) :]
+        widest = max((len(title) for title, _ in shown), default=0)
+        for title, line in shown:
+            lines.append(line.text(title, widest, width, self._is_coloured))
+        up = f"\x1b[{self._drawn}A" if self._drawn else ""
+        self._stream.write(up + "".join(f"\r\x1b[2K{line}\n" for line in lines))
+        self._stream.flush()
+        self._drawn = len(lines)
+
+
+class _Line:
+    def __init__(self) -> None:
+        self.begun = time.monotonic()
+        self.ended = 0.0
+        self.word, self.state, self.detail = "", "working", ""
+
+    def update(self, word: str, state: str, detail: str) -> None:
+        if self.state != "working" and state == "working":
+            self.ended = 0.0
+        self.word, self.state, self.detail = word, state, detail
+        if state != "working":
+            self.ended = time.monotonic()
+
+    def text(self, title: str, widest: int, width: int, is_coloured: bool) -> str:
+        sign, colour = {"done": ("✔", 32), "error": ("✘", 31), "warning": ("!", 33)}.get(
+            self.state, ("-", 34)
+        )
+        seconds = f"{(self.ended or time.monotonic()) - self.begun:.1f}s"
+        middle = f"{title:<{widest}}  {self.word} {self.detail}".replace("\n", " ")
+        room = max(width - len(seconds) - 5, 10)
+        middle = middle[:room].ljust(room)
+        if not is_coloured:
+            return f" {sign} {middle} {seconds}"
+        return f" \x1b[{colour}m{sign}\x1b[0m {middle} \x1b[34m{seconds}\x1b[0m"
+
+
+def _size(stream: TextIO) -> tuple[int, int]:
+    try:
+        size = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        return 80, 24
+    return size.columns or 80, size.lines or 24
