@@ -59,7 +59,8 @@ class EndpointWant:
     """One sandbox on one network: `interface` inside (eth0), `host_interface` on the bridge (veth...).
 
     `gateways`: at most one of each family; used where `is_default_gateway` (the endpoint through which the
-    sandbox reaches the world). `sysctls`: below net/, IFNAME stands for the interface.
+    sandbox reaches the world). `sysctls`: slashed paths below
+    /proc/sys, IFNAME stands for the interface. `altname` marks the host's end (`dari-ep-<id12>`).
     """
 
     id: str
@@ -80,7 +81,8 @@ class EndpointWant:
 class PublishWant:
     """`host_ip` unspecified (0.0.0.0 or ::) = any address of the host of that family.
 
-    `target` is the container's address, of the same family as `host_ip`.
+    `target` is the container's address, of the same family as `host_ip`. The kernel cannot translate `::1`, so
+    nothing is rendered for it.
     """
 
     protocol: Protocol
