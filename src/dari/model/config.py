@@ -5,6 +5,8 @@ Paths are absolute. Names follow dockerd's flags where one exists.
 
 from __future__ import annotations
 
+import msgspec
+
 from dari.model.wire import Noun
 
 
@@ -33,7 +35,7 @@ class Config(Noun, frozen=True, kw_only=True):
     bridge_name: str = "dari0"
     bip: str = ""
     mtu: int = 1500
-    pools: list[Pool] = DEFAULT_POOLS
+    pools: list[Pool] = msgspec.field(default_factory=lambda: list(DEFAULT_POOLS))
     dns: list[str] = []
     dns_search: list[str] = []
     dns_options: list[str] = []
