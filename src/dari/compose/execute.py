@@ -158,14 +158,14 @@ def is_met(inspected: Mapping[str, Any], name: str, condition: str) -> bool:
         raise Failed(f"dependency failed to start: container {name} exited ({state.get('ExitCode', 0)})")
     health = (state.get("Health") or {}).get("Status", "")
     if condition == "service_started":
-        return status == "running"
+        return str(status) == "running"
     if health in ("", "none"):
         if status == "running":
             raise Failed(f"dependency failed to start: container {name} has no healthcheck configured")
         return False
     if health == "unhealthy":
         raise Failed(f"dependency failed to start: container {name} is unhealthy")
-    return bool(health == "healthy")
+    return str(health) == "healthy"
 
 
 def _put(op: Op, docker: Docker, stop: threading.Event) -> str:

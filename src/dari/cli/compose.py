@@ -1,0 +1,418 @@
+"""`dari compose`: flags and exit codes of Compose; the work is in `dari.compose`.
+
+Only the called verb's parser is built, and only its module imported.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+    from dari.compose.session import Globals
+
+    Add = Callable[[ArgumentParser], None]
+
+_USAGE = 16  # no such flag, wrong value
+
+
+def run(argv: Sequence[str]) -> int:
+    """Carries a Compose command line out (without the word `compose`); returns the exit code."""
+    words = list(argv)
+    try:
+        flags, words = global_flags(words)
+        if not words or words[0] in ("help", "--help", "-h"):
+            print(overview())
+            return 0
+        verb = words[0]
+        if verb in ("-v", "--version"):
+            verb = "version"
+        if verb not in VERBS:
+            print(f"unknown docker command: \"compose {verb}\"\n\nRun 'dari compose --help'", file=sys.stderr)
+            return 1
+        target, summary, add = VERBS[verb]
+        options = _parse(verb, summary, add, words[1:])
+    except _Usage as usage:
+        print(usage, file=sys.stderr)
+        return usage.code
+    return _report(lambda: _call(target, flags, options))
+
+
+class _Usage(Exception):
+    """A command line that cannot be understood."""
+
+    def __init__(self, text: str, code: int = 1) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def _call(target: str, flags: Globals, options: Any) -> int:
+    from importlib import import_module
+
+    from dari.compose.session import Session
+
+    module, _, name = target.partition(":")
+    session = Session(flags, auth=_auth, build_auth=_build_auth)
+    return int(getattr(import_module(f"dari.compose.verbs.{module}"), name)(session, options))
+
+
+def _auth(reference: str) -> dict[str, str]:
+    from dari.cli.login import auth_header
+
+    return auth_header(reference)
+
+
+def _build_auth() -> dict[str, str]:
+    from dari.cli.login import registry_config
+
+    return {"Content-Type": "application/x-tar", **registry_config()}
+
+
+def _report(act: Callable[[], int]) -> int:
+    """Runs `act`; an error that is the user's or the engine's becomes one line and an exit code."""
+    from dari.compose.session import UserError
+
+    try:
+        return act()
+    except UserError as error:
+        if str(error):
+            print(error, file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away; the interpreter must not complain about it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except Exception as error:
+        if not _is_expected(error):
+            raise
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _is_expected(error: Exception) -> bool:
+    """Whether the error is one whose text is meant for the user."""
+    names = {
+        ("dari.client.errors", "ClientError"),
+        ("dari.compose.load.errors", "ComposeError"),
+        ("dari.compose.plan.ops", "PlanError"),
+        ("dari.compose.images", "ImageError"),
+        ("dari.compose.convert", "Unsupported"),
+        ("dari.compose.execute", "Failed"),
+        ("dari.cli.context", "Failed"),
+    }
+    kinds = {(kind.__module__, kind.__name__) for kind in type(error).__mro__}
+    return bool(names & kinds)
+
+
+# the flags before the verb
+
+_GLOBALS: dict[str, tuple[str, str]] = {
+    "-f": ("files", "list"),
+    "--file": ("files", "list"),
+    "-p": ("name", "text"),
+    "--project-name": ("name", "text"),
+    "--project-directory": ("directory", "text"),
+    "--workdir": ("directory", "text"),
+    "--env-file": ("env_files", "list"),
+    "--profile": ("profiles", "list"),
+    "--parallel": ("parallel", "number"),
+    "--progress": ("progress", "text"),
+    "--ansi": ("ansi", "text"),
+    "--dry-run": ("is_dry_run", "bool"),
+    "--all-resources": ("all_resources", "bool"),
+    "--compatibility": ("", "bool"),
+    "--verbose": ("", "bool"),
+}
+_CHOICES = {"progress": ("auto", "tty", "plain", "json", "quiet"), "ansi": ("auto", "never", "always")}
+
+
+def global_flags(words: Sequence[str]) -> tuple[Globals, list[str]]:
+    """The flags before the verb, and the verb with what follows it."""
+    from dari.compose.session import Globals
+
+    left = list(words)
+    found: dict[str, Any] = {}
+    while left and left[0].startswith("-") and left[0] not in ("--help", "-h", "-v", "--version"):
+        word, separator, value = left.pop(0).partition("=")
+        if not word.startswith("--") and len(word) > 2:
+            word, value, separator = word[:2], word[2:] + separator + value, "="
+        if word not in _GLOBALS:
+            raise _Usage(f"unknown flag: {word}\nSee 'dari compose --help'", _USAGE)
+        field, kind = _GLOBALS[word]
+        if kind == "bool":
+            found[field] = value.lower() not in ("false", "0") if separator else True
+            continue
+        if not separator:
+            if not left:
+                raise _Usage(f"flag needs an argument: {word}", _USAGE)
+            value = left.pop(0)
+        if kind == "list":
+            found[field] = (*found.get(field, ()), value)
+        elif kind == "number":
+            if not value.lstrip("-").isdigit():
+                raise _Usage(f"invalid argument {value!r} for {word}", _USAGE)
+            found[field] = max(int(value), 0)
+        else:
+            if field in _CHOICES and value not in _CHOICES[field]:
+                raise _Usage(f"unsupported --{field} value {value!r}", _USAGE)
+            found[field] = value
+    found.pop("", None)
+    name = found.get("name")
+    if name is None and os.environ.get("COMPOSE_PROJECT_NAME"):
+        found["name"] = os.environ["COMPOSE_PROJECT_NAME"]
+    return Globals(**found), left
+
+
+def _parse(verb: str, summary: str, add: Add, words: Sequence[str]) -> Any:
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> Any:
+            raise _Usage(f"{message}\n\n{self.format_usage()}", _USAGE)
+
+    parser = Parser(
+        prog=f"dari compose {verb}",
+        description=summary,
+        allow_abbrev=False,
+        argument_default=None,
+        add_help=False,
+    )
+    parser.add_argument("--help", action="help", help="show this text")
+    add(parser)
+    return parser.parse_args(_plain_booleans(parser, words))
+
+
+def _plain_booleans(parser: ArgumentParser, words: Sequence[str]) -> list[str]:
+    """`--build=true` as `--build`; `--build=false` as nothing."""
+    switches = {text for action in parser._actions if action.nargs == 0 for text in action.option_strings}
+    found: list[str] = []
+    for position, word in enumerate(words):
+        if word == "--":
+            return found + list(words[position:])
+        name, separator, value = word.partition("=")
+        if separator and name in switches and value.lower() in ("true", "false", "1", "0"):
+            if value.lower() in ("true", "1"):
+                found.append(name)
+            continue
+        found.append(word)
+    return found
+
+
+def overview() -> str:
+    """The help of `dari compose`."""
+    width = max(len(name) for name in VERBS)
+    lines = [
+        "Usage: dari compose [OPTIONS] COMMAND",
+        "",
+        "Define and run multi-container applications",
+        "",
+        "Options:",
+    ]
+    for text, about in (
+        ("    --all-resources", "Include all resources, even those not used by services"),
+        ("    --ansi", "Control sequences: never, always, auto"),
+        ("    --dry-run", "Say what would be done, do nothing"),
+        ("    --env-file", "Environment files"),
+        ("-f, --file", "Compose files, later ones over earlier"),
+        ("    --parallel", "How much is done at the same time"),
+        ("    --profile", "Profiles to enable"),
+        ("    --progress", "auto, tty, plain, json, quiet"),
+        ("    --project-directory", "Where relative paths start (default: the first file's folder)"),
+        ("-p, --project-name", "Project name"),
+    ):
+        lines.append(f"  {text:<26} {about}")
+    lines += ["", "Commands:"]
+    lines += [f"  {name:<{width}}  {summary}" for name, (_, summary, _) in sorted(VERBS.items())]
+    return "\n".join(lines)
+
+
+# the flags of each verb
+
+
+def _flag(parser: ArgumentParser, *names: str, dest: str | None = None) -> None:
+    """A switch that is off until given."""
+    more: dict[str, Any] = {"dest": dest} if dest else {}
+    parser.add_argument(*names, action="store_true", **more)
+
+
+def _text(parser: ArgumentParser, *names: str, **more: Any) -> None:
+    parser.add_argument(*names, **more)
+
+
+def _many(parser: ArgumentParser, *names: str, dest: str | None = None) -> None:
+    more: dict[str, Any] = {"dest": dest} if dest else {}
+    parser.add_argument(*names, action="append", default=[], **more)
+
+
+def _services(parser: ArgumentParser) -> None:
+    parser.add_argument("services", nargs="*", metavar="SERVICE")
+
+
+def _timeout(parser: ArgumentParser) -> None:
+    parser.add_argument("-t", "--timeout", type=int)
+
+
+def _create_flags(parser: ArgumentParser) -> None:
+    for name in (
+        "--build",
+        "--no-build",
+        "--force-recreate",
+        "--no-recreate",
+        "--remove-orphans",
+        "--quiet-pull",
+    ):
+        _flag(parser, name)
+    _text(parser, "--pull", choices=("always", "missing", "never", "build", "policy"))
+    _many(parser, "--scale")
+    _flag(parser, "-y", "--yes")
+    _services(parser)
+
+
+def _up_flags(parser: ArgumentParser) -> None:
+    _create_flags(parser)
+    _flag(parser, "-d", "--detach")
+    _flag(parser, "-V", "--renew-anon-volumes")
+    for name in (
+        "--always-recreate-deps",
+        "--no-deps",
+        "--no-start",
+        "--wait",
+        "--abort-on-container-exit",
+        "--abort-on-container-failure",
+        "--attach-dependencies",
+        "--no-color",
+        "--no-log-prefix",
+        "--timestamps",
+        "--quiet-build",
+        "--menu",
+        "--plan",
+    ):
+        _flag(parser, name)
+    parser.add_argument("--wait-timeout", type=float)
+    _text(parser, "--exit-code-from")
+    _many(parser, "--attach")
+    _many(parser, "--no-attach")
+    _timeout(parser)
+
+
+def _scale_flags(parser: ArgumentParser) -> None:
+    _flag(parser, "--no-deps")
+    parser.add_argument("scales", nargs="+", metavar="SERVICE=REPLICAS")
+
+
+def _down_flags(parser: ArgumentParser) -> None:
+    _flag(parser, "-v", "--volumes")
+    _flag(parser, "--remove-orphans")
+    _text(parser, "--rmi")
+    _timeout(parser)
+    _services(parser)
+
+
+def _ps_flags(parser: ArgumentParser) -> None:
+    _flag(parser, "-a", "--all")
+    _flag(parser, "-q", "--quiet")
+    _flag(parser, "--services", dest="show_services")
+    _flag(parser, "--no-trunc")
+    parser.add_argument("--orphans", action="store_true", default=True)
+    _text(parser, "--format")
+    _many(parser, "--filter")
+    _many(parser, "--status")
+    _services(parser)
+
+
+def _logs_flags(parser: ArgumentParser) -> None:
+    _flag(parser, "-f", "--follow")
+    _flag(parser, "-t", "--timestamps")
+    _flag(parser, "--no-color")
+    _flag(parser, "--no-log-prefix")
+    _text(parser, "-n", "--tail", default="all")
+    _text(parser, "--since")
+    _text(parser, "--until")
+    parser.add_argument("--index", type=int)
+    _services(parser)
+
+
+def _config_flags(parser: ArgumentParser) -> None:
+    _text(parser, "--format", choices=("yaml", "json"))
+    _text(parser, "--hash")
+    _text(parser, "-o", "--output")
+    _flag(parser, "-q", "--quiet")
+    _flag(parser, "--services", dest="show_services")
+    for name in (
+        "--volumes",
+        "--networks",
+        "--images",
+        "--profiles",
+        "--variables",
+        "--environment",
+        "--no-interpolate",
+        "--no-normalize",
+        "--no-path-resolution",
+        "--no-consistency",
+        "--no-env-resolution",
+        "--resolve-image-digests",
+        "--lock-image-digests",
+    ):
+        _flag(parser, name)
+    _services(parser)
+
+
+def _stop_flags(parser: ArgumentParser) -> None:
+    _timeout(parser)
+    _services(parser)
+
+
+def _start_flags(parser: ArgumentParser) -> None:
+    _flag(parser, "--wait")
+    parser.add_argument("--wait-timeout", type=float)
+    _services(parser)
+
+
+def _restart_flags(parser: ArgumentParser) -> None:
+    _timeout(parser)
+    _flag(parser, "--no-deps")
+    _services(parser)
+
+
+def _kill_flags(parser: ArgumentParser) -> None:
+    _text(parser, "-s", "--signal", default="SIGKILL")
+    _flag(parser, "--remove-orphans")
+    _services(parser)
+
+
+def _rm_flags(parser: ArgumentParser) -> None:
+    _flag(parser, "-f", "--force")
+    _flag(parser, "-s", "--stop")
+    _flag(parser, "-v", "--volumes")
+    _services(parser)
+
+
+def _wait_flags(parser: ArgumentParser) -> None:
+    _flag(parser, "--down-project")
+    parser.add_argument("services", nargs="+", metavar="SERVICE")
+
+
+VERBS: dict[str, tuple[str, str, Add]] = {
+    "config": ("config:config", "Show the project as Compose understands it", _config_flags),
+    "convert": ("config:config", "Show the project as Compose understands it", _config_flags),
+    "create": ("up:create", "Create containers without starting them", _create_flags),
+    "down": ("down:down", "Stop and remove containers and networks", _down_flags),
+    "kill": ("lifecycle:kill", "Force containers to stop", _kill_flags),
+    "logs": ("logs:logs", "Show output of containers", _logs_flags),
+    "pause": ("lifecycle:pause", "Pause services", _services),
+    "ps": ("ps:ps", "List containers", _ps_flags),
+    "restart": ("lifecycle:restart", "Restart containers", _restart_flags),
+    "rm": ("lifecycle:rm", "Remove stopped containers", _rm_flags),
+    "scale": ("up:scale", "Change the number of containers", _scale_flags),
+    "start": ("lifecycle:start", "Start containers that exist", _start_flags),
+    "stop": ("lifecycle:stop", "Stop containers", _stop_flags),
+    "unpause": ("lifecycle:unpause", "Unpause services", _services),
+    "up": ("up:up", "Create and start containers", _up_flags),
+    "wait": ("lifecycle:wait", "Wait until a container ends", _wait_flags),
+}

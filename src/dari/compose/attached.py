@@ -1,0 +1,192 @@
+"""`up` without `-d`: logs of all containers until they end or the user presses Ctrl-C (twice to force).
+
+The event stream is opened before anything starts, so no exit is missed.
+"""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from dari.client.errors import ApiError, ClientError
+from dari.compose import labels
+from dari.compose.logs import Followers, Printer, short_name
+from dari.compose.observed import ObservedContainer
+from dari.compose.plan import Plan, plan_lifecycle
+from dari.compose.progress import Progress
+from dari.compose.project import Project
+from dari.compose.session import Session
+
+_INTERRUPTED = 130
+
+
+class Attached:
+    """One attached `up`."""
+
+    def __init__(self, session: Session, project: Project, options: Any) -> None:
+        self.session = session
+        self.project = project
+        self.options = options
+        colour = False if options.no_color else {"never": False, "always": True}.get(session.ansi)
+        self.printer = Printer(has_prefix=not options.no_log_prefix, is_coloured=colour)
+        self.followers = Followers(session.docker, self.printer)
+        self.events: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.begun = time.time()
+        self.alive: set[str] = set()
+        self.code = 0
+
+    def run(self, plan: Plan, progress: Progress) -> int:
+        """Carries the plan out, then shows logs. The exit code."""
+        session = self.session
+        previous = signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            self._watch_events()
+            outcome = session.carry_out(plan, progress)
+            if not outcome.is_success:
+                return session.finish(outcome)
+            self._follow_all()
+            return self._until_the_end()
+        except KeyboardInterrupt:
+            return self._stop_gracefully()
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+    def _services(self) -> set[str]:
+        options, services = self.options, self.project.services
+        chosen = set(options.services or services)
+        if options.services and options.attach_dependencies:
+            chosen = {name for name in services if name in self._closure(options.services)}
+        if options.attach:
+            chosen = set(options.attach)
+        return {
+            name for name in chosen if services[name].is_attached and name not in (options.no_attach or ())
+        }
+
+    def _closure(self, names: list[str]) -> set[str]:
+        from dari.compose.plan import selected_services
+
+        return set(selected_services(self.project, names))
+
+    def _watch_events(self) -> None:
+        filters = {
+            "type": ["container"],
+            "event": ["start", "die"],
+            "label": [f"{labels.PROJECT}={self.project.name}"],
+        }
+        records = self.session.docker.stream_json(
+            "GET", "/events", filters=filters, since=f"{self.begun:.9f}", raise_errors=False
+        )
+
+        def read() -> None:
+            try:
+                for record in records:
+                    self.events.put(record)
+            except (ClientError, OSError) as error:
+                self.events.put({"Action": "lost", "error": str(error)})
+
+        threading.Thread(target=read, name="events", daemon=True).start()
+
+    def _follow_all(self) -> None:
+        chosen = self._services()
+        containers = [one for one in self.session.containers() if one.service in chosen and not one.is_oneoff]
+        self.printer.register(self._name(one.name) for one in containers)
+        if containers:
+            names = ", ".join(self._name(one.name) for one in containers)
+            self.session.say(f"Attaching to {names}")
+        for one in containers:
+            if one.is_running:
+                self.alive.add(one.id)
+            self._follow(one.id, one.name, one.service)
+
+    def _follow(self, container: str, name: str, service: str) -> None:
+        query = {
+            "follow": True,
+            "since": f"{self.begun:.9f}",
+            "timestamps": True if self.options.timestamps else None,
+        }
+        self.followers.follow(container, self._name(name), query, self.project.services[service].tty)
+
+    def _name(self, name: str) -> str:
+        return short_name(self.project.name, name)
+
+    def _until_the_end(self) -> int:
+        is_aborting = self.options.abort_on_container_exit or bool(self.options.exit_code_from)
+        while self.alive or not self.events.empty():
+            try:
+                event = self.events.get(timeout=0.5)
+            except queue.Empty:
+                continue
+            if event.get("Action") == "lost":
+                self.session.complain(f"lost the engine's events: {event['error']}")
+                return 1
+            died = self._on_event(event)
+            if died is None:
+                continue
+            service, code = died
+            is_failure = self.options.abort_on_container_failure and code != 0
+            if is_aborting or is_failure:
+                self.session.complain("Aborting on container exit...")
+                self._stop_all()
+                return self._exit_code(service, code)
+        return self.code
+
+    def _on_event(self, event: Mapping[str, Any]) -> tuple[str, int] | None:
+        """Follows a started container; for a dead one that stays dead, its service and exit code."""
+        actor = event.get("Actor") or {}
+        attributes = actor.get("Attributes") or {}
+        container, service = actor.get("ID", ""), attributes.get(labels.SERVICE, "")
+        name = attributes.get("name", "")
+        if service not in self._services() or attributes.get(labels.ONEOFF) == "True":
+            return None
+        if event.get("Action") == "start":
+            self.alive.add(container)
+            self.followers.wait_for(container, 1)
+            self._follow(container, name, service)
+            return None
+        code = int(attributes.get("exitCode") or 0)
+        self.followers.wait_for(container, 2)
+        self.printer.notice(self._name(name), f"exited with code {code}")
+        if self._comes_back(container):
+            return None
+        self.alive.discard(container)
+        return service, code
+
+    def _comes_back(self, container: str) -> bool:
+        try:
+            state = self.session.docker.get(f"/containers/{container}/json")["State"]
+        except ApiError:
+            return False
+        return bool(state.get("Restarting") or state.get("Running"))
+
+    def _exit_code(self, service: str, code: int) -> int:
+        wanted = self.options.exit_code_from
+        if not wanted or wanted == service:
+            return code
+        for one in self.session.containers([wanted]):
+            state = self.session.docker.get(f"/containers/{one.id}/json")["State"]
+            return int(state.get("ExitCode", 0))
+        return code
+
+    def _running(self) -> list[ObservedContainer]:
+        return [one for one in self.session.containers() if one.is_running and not one.is_oneoff]
+
+    def _stop_all(self) -> None:
+        plan = plan_lifecycle(self._running(), "stop", timeout=self.options.timeout)
+        self.session.finish(self.session.carry_out(plan, self.session.progress()))
+
+    def _stop_gracefully(self) -> int:
+        self.session.complain("Gracefully Stopping... press Ctrl+C again to force")
+        try:
+            self._stop_all()
+        except KeyboardInterrupt:
+            plan = plan_lifecycle(self._running(), "kill")
+            self.session.carry_out(plan, self.session.progress())
+        return _INTERRUPTED
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

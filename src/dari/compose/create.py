@@ -1,0 +1,128 @@
+"""The common middle of `up`, `create`, `run` and `scale`: images, external resources, observation, plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from dari.client.errors import ApiError
+from dari.compose import images
+from dari.compose.observe import observe
+from dari.compose.observed import Observed
+from dari.compose.plan import Plan, UpOptions, plan_up, selected_services
+from dari.compose.project import Project
+from dari.compose.session import Session, UserError
+
+
+class Wish:
+    """What the command line asked for; `options` go to the planner as they are."""
+
+    def __init__(
+        self,
+        options: UpOptions,
+        *,
+        pull: str = "",
+        is_pull_quiet: bool = False,
+        is_build_forced: bool = False,
+        is_build_forbidden: bool = False,
+        is_plan_only: bool = False,
+    ) -> None:
+        self.options = options
+        self.pull = pull
+        self.is_pull_quiet = is_pull_quiet
+        self.is_build_forced = is_build_forced
+        self.is_build_forbidden = is_build_forbidden
+        self.is_plan_only = is_plan_only
+
+
+def prepare(session: Session, project: Project, wish: Wish) -> tuple[Plan, Observed]:
+    """Gets images where that is allowed, looks at the engine and plans. Raises UserError, ImageError, PlanError."""
+    names = selected_services(project, wish.options.services, wish.options.no_deps)
+    ids = ensure_images(session, project, names, wish)
+    check_external(session, project, names)
+    observed = observe(session.docker, project.name)
+    options = wish.options.replace(image_ids=ids, api=session.api)
+    return plan_up(project, observed, options), observed
+
+
+def ensure_images(session: Session, project: Project, names: Iterable[str], wish: Wish) -> dict[str, str]:
+    """Image ids by reference, after pulling and building what the services ask for."""
+    docker = session.docker
+    services = [project.services[name] for name in names]
+    ids = images.present(docker, [service.image for service in services])
+    if wish.is_plan_only or session.flags.is_dry_run:
+        return ids
+    pulls = images.to_pull(services, ids, wish.pull)
+    progress = session.progress(is_quiet=wish.is_pull_quiet)
+    if pulls:
+        try:
+            images.pull(docker, pulls, progress, session.auth, parallel=session.parallel)
+        finally:
+            progress.close()
+    builds = [] if wish.is_build_forbidden else images.to_build(services, ids, wish.is_build_forced)
+    for service in builds:
+        progress = session.progress()
+        try:
+            images.build_one(
+                docker,
+                project,
+                service,
+                progress,
+                session.write,
+                session.build_auth(),
+                {"pull": wish.pull == "always"},
+            )
+        finally:
+            progress.close()
+    if pulls or builds:
+        ids = images.present(docker, [service.image for service in services])
+    return ids
+
+
+def check_external(session: Session, project: Project, names: Iterable[str]) -> None:
+    """Every external network and volume in use exists. Raises UserError naming the first that does not."""
+    wanted: dict[tuple[str, str], None] = {}
+    for name in names:
+        service = project.services[name]
+        for one in service.networks:
+            network = project.networks[one.network]
+            if network.external:
+                wanted[("network", network.name)] = None
+        for mount in service.volumes:
+            if mount.type == "volume" and mount.source and project.volumes[mount.source].external:
+                wanted[("volume", project.volumes[mount.source].name)] = None
+    if not wanted:
+        return
+
+    def look(item: tuple[str, str]) -> tuple[str, str] | None:
+        kind, name = item
+        try:
+            session.docker.get(f"/{kind}s/{name}")
+        except ApiError as error:
+            if error.status == 404:
+                return item
+            raise
+        return None
+
+    with ThreadPoolExecutor(8) as pool:
+        for missing in pool.map(look, wanted):
+            if missing:
+                kind, name = missing
+                raise UserError(f"{kind} {name} declared as external, but could not be found")
+
+
+def scales(entries: Iterable[str]) -> dict[str, int]:
+    """`--scale web=3` entries. Raises UserError."""
+    found = {}
+    for entry in entries or ():
+        name, _, text = entry.partition("=")
+        if not text.isdigit():
+            raise UserError(f"invalid --scale option {entry!r}. Should be SERVICE=NUM")
+        found[name] = int(text)
+    return found
+
+
+def replaced(project: Project, **fields: Mapping[str, Any]) -> Project:
+    """The project with some of its parts exchanged."""
+    return project.replace(**fields)

@@ -1,0 +1,310 @@
+"""One run of a Compose command: where the files are, which engine, how to speak to the user.
+
+The only part of Compose that reads the environment and the disk. Reference: Docker Compose's global flags and
+COMPOSE_* variables.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dari.compose.record import Record
+
+if TYPE_CHECKING:
+    from dari.client.docker import Docker
+    from dari.compose.execute import Outcome
+    from dari.compose.observed import ObservedContainer
+    from dari.compose.plan.ops import Plan
+    from dari.compose.progress import Progress
+    from dari.compose.project import Project
+
+DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
+OVERRIDES = (
+    "compose.override.yml",
+    "compose.override.yaml",
+    "docker-compose.override.yml",
+    "docker-compose.override.yaml",
+)
+
+
+class UserError(Exception):
+    """The command cannot be carried out; the text is for the user, `code` the exit code."""
+
+    def __init__(self, text: str, code: int = 1) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Globals(Record):
+    """The flags before the verb."""
+
+    files: tuple[str, ...] = ()
+    name: str = ""
+    directory: str = ""
+    env_files: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
+    parallel: int = 0
+    progress: str = "auto"
+    ansi: str = "auto"
+    is_dry_run: bool = False
+    all_resources: bool = False
+
+
+def _no_auth(reference: str) -> Mapping[str, str]:
+    return {}
+
+
+def _no_build_auth() -> Mapping[str, str]:
+    return {}
+
+
+class Session:
+    """Loads the project when it is first needed, connects when the engine is."""
+
+    def __init__(
+        self,
+        flags: Globals,
+        environ: Mapping[str, str] | None = None,
+        docker: Docker | None = None,
+        auth: Callable[[str], Mapping[str, str]] = _no_auth,
+        build_auth: Callable[[], Mapping[str, str]] = _no_build_auth,
+    ) -> None:
+        self.flags = flags
+        self.environ = dict(os.environ if environ is None else environ)
+        self.auth = auth
+        self.build_auth = build_auth
+        self._docker = docker
+        self._project: Project | None = None
+        self._files: list[str] | None = None
+
+    # the engine and the user
+
+    @property
+    def docker(self) -> Docker:
+        """The engine's client; connects at its first request."""
+        if self._docker is None:
+            from dari.client.docker import Docker
+
+            self._docker = Docker(environ=self.environ)
+        return self._docker
+
+    @property
+    def api(self) -> tuple[int, ...]:
+        """The API version in use, for comparing."""
+        from dari.client.docker import version_key
+
+        return version_key(self.docker.api_version)
+
+    def progress(self, *, is_quiet: bool = False) -> Progress:
+        """A fresh progress display as the user asked for it."""
+        from dari.compose.progress import Progress
+
+        mode = self.environ.get("COMPOSE_PROGRESS") or "auto"
+        if self.flags.progress != "auto":
+            mode = self.flags.progress
+        colour = {"never": False, "always": True}.get(self.ansi)
+        if mode == "auto" and self.ansi == "never":
+            mode = "plain"
+        return Progress("quiet" if is_quiet else mode, is_coloured=colour)
+
+    @property
+    def ansi(self) -> str:
+        """`auto`, `never` or `always`."""
+        if self.flags.ansi != "auto":
+            return self.flags.ansi
+        return self.environ.get("COMPOSE_ANSI") or ("never" if self.environ.get("NO_COLOR") else "auto")
+
+    @property
+    def parallel(self) -> int:
+        """How much may be done at the same time; 0 means the default."""
+        if self.flags.parallel:
+            return self.flags.parallel
+        text = self.environ.get("COMPOSE_PARALLEL_LIMIT", "")
+        return int(text) if text.isdigit() else 0
+
+    def flag(self, name: str) -> bool:
+        """Whether a boolean COMPOSE_* variable is on."""
+        return self.environ.get(name, "").lower() in ("1", "true", "yes", "on")
+
+    def say(self, text: str) -> None:
+        """A line on stdout."""
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    def write(self, text: str) -> None:
+        """Text on stdout as it is."""
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    def warn(self, text: str) -> None:
+        """A warning on stderr."""
+        sys.stderr.write(f"WARN[0000] {text}\n")
+        sys.stderr.flush()
+
+    def complain(self, text: str) -> None:
+        """A line on stderr."""
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+    # files
+
+    def read(self, path: str) -> str:
+        """A file's text, `-` is stdin. Raises OSError."""
+        if path == os.path.join(self.directory, "-"):
+            return sys.stdin.read()
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+
+    @property
+    def files(self) -> list[str]:
+        """Absolute paths of the Compose files. Raises UserError when there are none."""
+        if self._files is None:
+            self._files = self._find_files()
+        return self._files
+
+    def _find_files(self) -> list[str]:
+        names = list(self.flags.files)
+        if not names:
+            text = self.environ.get("COMPOSE_FILE") or self._dotenv_of(os.getcwd()).get("COMPOSE_FILE", "")
+            separator = self.environ.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
+            names = [name for name in text.split(separator) if name]
+        if names:
+            return [name if name == "-" else os.path.abspath(os.path.expanduser(name)) for name in names]
+        folder = os.path.abspath(self.flags.directory or os.getcwd())
+        while True:
+            found = [name for name in DEFAULT_FILES if os.path.isfile(os.path.join(folder, name))]
+            if found:
+                if len(found) > 1:
+                    self.warn(f"Found multiple config files with supported names: {', '.join(found)}")
+                    self.warn(f"Using {os.path.join(folder, found[0])}")
+                over = [name for name in OVERRIDES if os.path.isfile(os.path.join(folder, name))]
+                return [os.path.join(folder, name) for name in (found[0], *over[:1])]
+            above = os.path.dirname(folder)
+            if above == folder or self.flags.directory:
+                raise UserError("no configuration file provided: not found")
+            folder = above
+
+    @property
+    def directory(self) -> str:
+        """The project directory: given, or the first file's folder."""
+        if self.flags.directory:
+            return os.path.abspath(os.path.expanduser(self.flags.directory))
+        files = self._files if self._files is not None else self.files
+        if not files or files[0] == "-":
+            return os.getcwd()
+        return os.path.dirname(files[0])
+
+    def _dotenv_of(self, folder: str) -> dict[str, str]:
+        from dari.compose.load.pipeline import read_env_files
+
+        path = os.path.join(folder, ".env")
+        if self.flag("COMPOSE_DISABLE_ENV_FILE") or not os.path.isfile(path):
+            return {}
+        return read_env_files([path], self.environ, lambda name: open(name, encoding="utf-8").read())
+
+    def env_files(self) -> list[str]:
+        """The `.env` files in force, absolute."""
+        names = list(self.flags.env_files)
+        if not names and self.environ.get("COMPOSE_ENV_FILES"):
+            names = self.environ["COMPOSE_ENV_FILES"].split(",")
+        if names:
+            return [os.path.abspath(os.path.expanduser(name)) for name in names]
+        if self.flag("COMPOSE_DISABLE_ENV_FILE"):
+            return []
+        path = os.path.join(self.directory, ".env")
+        return [path] if os.path.isfile(path) else []
+
+    # the project
+
+    def variables(self) -> dict[str, str]:
+        """Variables for interpolation: the environment over the `.env` files."""
+        from dari.compose.load.pipeline import read_env_files
+
+        return {**read_env_files(self.env_files(), self.environ, self.read), **self.environ}
+
+    def load(self, named: Sequence[str] = (), **options: Any) -> Project:
+        """The project; warnings are shown once. Raises ComposeError, UserError."""
+        from dari.compose.load.pipeline import load
+
+        files = [os.path.join(self.directory, "-") if name == "-" else name for name in self.files]
+        variables = self.variables()
+        profiles = [*self.flags.profiles]
+        profiles += [one for one in variables.get("COMPOSE_PROFILES", "").split(",") if one and not profiles]
+        loaded = load(
+            files,
+            read=self.read,
+            environ=variables,
+            directory=self.directory,
+            name=self.flags.name or None,
+            active_profiles=profiles,
+            named=named,
+            home=os.path.expanduser("~"),
+            **options,
+        )
+        for text in loaded.warnings:
+            self.warn(text)
+        return loaded.project.replace(env_files=tuple(self.flags.env_files))
+
+    def project(self, named: Sequence[str] = ()) -> Project:
+        """The project, loaded once. `named` services are enabled whatever their profile."""
+        if self._project is None:
+            self._project = self.load(named)
+            for name in named:
+                if name not in self._project.services:
+                    raise UserError(f"no such service: {name}")
+        return self._project
+
+    def project_or_none(self, named: Sequence[str] = ()) -> Project | None:
+        """The project, or None when only its name was given and there is no file."""
+        if self.flags.name and not self.flags.files:
+            try:
+                return self.project()
+            except (UserError, _compose_error()):
+                return None
+        return self.project(named)
+
+    def name(self) -> str:
+        """The project's name, from its files or as given."""
+        project = self.project_or_none()
+        return project.name if project else self.flags.name
+
+    def containers(self, services: Sequence[str] = (), *, all: bool = True) -> list[ObservedContainer]:
+        """The project's containers (one-off ones too), of the named services if any are named."""
+        from dari.compose.observe import containers_of
+
+        project = self.project_or_none(services)
+        name = project.name if project else self.flags.name
+        found = containers_of(self.docker, name, all=all)
+        if services:
+            found = tuple(one for one in found if one.service in services)
+        return sorted(found, key=lambda one: (one.service, one.number, one.name))
+
+    def carry_out(self, plan: Plan, progress: Progress) -> Outcome:
+        """Executes a plan, or only tells it with `--dry-run`."""
+        from dari.compose.execute import Outcome, execute
+
+        for text in plan.warnings:
+            self.warn(text)
+        if self.flags.is_dry_run:
+            for op in plan.ops:
+                self.complain(f"DRY-RUN MODE -  {op.title or op.resource}  {op.done or op.action}")
+            return Outcome()
+        try:
+            return execute(plan, self.docker, progress, self.parallel)
+        finally:
+            progress.close()
+
+    def finish(self, outcome: Outcome) -> int:
+        """Says what failed; the exit code."""
+        for text in outcome.errors:
+            self.complain(text)
+        return 0 if outcome.is_success else 1
+
+
+def _compose_error() -> type[Exception]:
+    from dari.compose.load.errors import ComposeError
+
+    return ComposeError

@@ -1,0 +1,113 @@
+"""`start stop restart kill pause unpause rm wait`: verbs on containers that exist."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dari.compose.observed import ObservedContainer
+from dari.compose.plan import plan_lifecycle
+from dari.compose.session import Session, UserError
+
+
+def _containers(session: Session, options: Any) -> list[ObservedContainer]:
+    found = [one for one in session.containers(options.services) if not one.is_oneoff]
+    project = session.project_or_none(options.services)
+    if project and not options.services:
+        known = {*project.services, *project.disabled}
+        found = [one for one in found if one.service in known]
+    return found
+
+
+def _act(session: Session, options: Any, action: str, **more: Any) -> int:
+    found = _containers(session, options)
+    plan = plan_lifecycle(found, action, timeout=getattr(options, "timeout", None), **more)
+    return session.finish(session.carry_out(plan, session.progress()))
+
+
+def start(session: Session, options: Any) -> int:
+    found = _containers(session, options)
+    have = {one.service for one in found}
+    for name in options.services:
+        if name not in have:
+            raise UserError(f'service "{name}" has no container to start')
+    plan = plan_lifecycle(found, "start")
+    code = session.finish(session.carry_out(plan, session.progress()))
+    if code == 0 and options.wait:
+        from dari.compose.waiting import wait_until_up
+
+        return wait_until_up(session, session.project(), options.services, options.wait_timeout)
+    return code
+
+
+def stop(session: Session, options: Any) -> int:
+    return _act(session, options, "stop")
+
+
+def restart(session: Session, options: Any) -> int:
+    return _act(session, options, "restart", is_ordered=not options.no_deps)
+
+
+def kill(session: Session, options: Any) -> int:
+    signal = options.signal if options.signal != "SIGKILL" else None
+    return _act(session, options, "kill", query={"signal": signal})
+
+
+def pause(session: Session, options: Any) -> int:
+    return _act(session, options, "pause")
+
+
+def unpause(session: Session, options: Any) -> int:
+    return _act(session, options, "unpause")
+
+
+def rm(session: Session, options: Any) -> int:
+    """`rm`: stopped containers, after asking; with `--stop` running ones are stopped first."""
+    found = [one for one in session.containers(options.services) if options.stop or not one.is_running]
+    if options.stop:
+        plan = plan_lifecycle(found, "stop")
+        code = session.finish(session.carry_out(plan, session.progress()))
+        if code:
+            return code
+    if not found:
+        session.complain("No stopped containers")
+        return 0
+    if not options.force:
+        session.complain(f"Going to remove {', '.join(one.name for one in found)}")
+        if input("Are you sure? [yN] ").strip().lower() not in ("y", "yes"):
+            return 0
+    plan = plan_lifecycle(
+        found, "remove", query={"v": True, "force": True} if options.volumes else {"force": True}
+    )
+    return session.finish(session.carry_out(plan, session.progress()))
+
+
+def wait(session: Session, options: Any) -> int:
+    """`wait SERVICE...`: until the first container ends; its exit code is ours."""
+    import queue
+    import threading
+
+    found = [one for one in _containers(session, options) if one.is_running]
+    if not found:
+        raise UserError("no containers for project " + repr(session.name()))
+    ended: queue.Queue[tuple[str, int]] = queue.Queue()
+
+    def watch(one: ObservedContainer) -> None:
+        answer = session.docker.post(f"/containers/{one.id}/wait") or {}
+        ended.put((one.name, int(answer.get("StatusCode", 0))))
+
+    for one in found:
+        threading.Thread(target=watch, args=(one,), daemon=True).start()
+    code = 0
+    for _ in found:
+        name, status = ended.get()
+        session.say(f'container "{name}" exited with status code {status}')
+        code = code or status
+        if options.down_project:
+            break
+    if options.down_project:
+        from dari.compose.observe import observe
+        from dari.compose.plan import DownOptions, plan_down
+
+        plan = plan_down(observe(session.docker, session.name()), DownOptions())
+        session.carry_out(plan, session.progress())
+    return code

@@ -1,0 +1,121 @@
+"""`ps`: the project's containers."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import Any
+
+from dari.compose import tables
+from dari.compose.observed import ObservedContainer
+from dari.compose.session import Session, UserError
+from dari.compose.waiting import exit_code
+
+_HEADERS = ("NAME", "IMAGE", "COMMAND", "SERVICE", "CREATED", "STATUS", "PORTS")
+_STATES = ("paused", "restarting", "removing", "running", "dead", "created", "exited")
+
+
+def ps(session: Session, options: Any) -> int:
+    states = list(options.status)
+    for text in options.filter:
+        key, _, value = text.partition("=")
+        if key not in ("status", "source"):
+            raise UserError(f"unknown filter {key}")
+        if key == "status":
+            states.append(value)
+    for state in states:
+        if state not in _STATES:
+            raise UserError(f"unknown status {state!r}, use one of {', '.join(_STATES)}")
+    found = [
+        one
+        for one in session.containers(options.services, all=options.all or bool(states))
+        if options.all or not one.is_oneoff or one.is_running
+    ]
+    if states:
+        found = [one for one in found if one.state in states]
+    if not options.orphans:
+        project = session.project_or_none()
+        if project:
+            known = {*project.services, *project.disabled}
+            found = [one for one in found if one.service in known]
+    if options.quiet:
+        for one in found:
+            session.say(one.id if options.no_trunc else one.id[:12])
+    elif options.show_services:
+        for name in dict.fromkeys(one.service for one in found):
+            session.say(name)
+    elif options.format == "json":
+        for one in found:
+            session.say(json.dumps(entry(one, session.name()), separators=(",", ":")))
+    elif options.format in (None, "", "table"):
+        session.say(tables.table(_HEADERS, [_row(one, options.no_trunc) for one in found]))
+    else:
+        for one in found:
+            session.say(_template(options.format, entry(one, session.name())))
+    return 0
+
+
+def _row(one: ObservedContainer, is_whole: bool) -> tuple[str, ...]:
+    command = f'"{one.command}"' if is_whole else f'"{tables.shorten(one.command, 20)}"'
+    return (
+        one.name,
+        one.image,
+        command,
+        one.service,
+        tables.ago(time.time() - one.created),
+        one.status,
+        tables.ports(one.ports),
+    )
+
+
+def entry(one: ObservedContainer, project: str) -> dict[str, Any]:
+    """A container as `--format json` shows it."""
+    health = re.search(r"\((?:health: )?(healthy|unhealthy|starting)\)", one.status)
+    mounts = [mount.get("Name") or mount.get("Source", "") for mount in one.mounts]
+    return {
+        "Command": f'"{tables.shorten(one.command, 20)}"',
+        "CreatedAt": time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(one.created)),
+        "ExitCode": exit_code(one.status) if one.state == "exited" else 0,
+        "Health": health.group(1) if health else "",
+        "ID": one.id[:12],
+        "Image": one.image,
+        "Labels": ",".join(f"{key}={value}" for key, value in one.labels.items()),
+        "LocalVolumes": str(sum(mount.get("Driver") == "local" for mount in one.mounts)),
+        "Mounts": ",".join(mounts),
+        "Name": one.name,
+        "Names": one.name,
+        "Networks": ",".join(one.networks),
+        "Ports": tables.ports(one.ports),
+        "Project": project,
+        "Publishers": [
+            {
+                "URL": port.get("IP", ""),
+                "TargetPort": port.get("PrivatePort", 0),
+                "PublishedPort": port.get("PublicPort", 0),
+                "Protocol": port.get("Type", "tcp"),
+            }
+            for port in one.ports
+        ],
+        "RunningFor": tables.ago(time.time() - one.created),
+        "Service": one.service,
+        "Size": "0B",
+        "State": one.state,
+        "Status": one.status,
+    }
+
+
+def _template(text: str, fields: dict[str, Any]) -> str:
+    """Go's `{{.Name}}` with plain fields, which is what scripts use. Raises UserError for more."""
+    text = text.removeprefix("table ").replace("\\t", "\t")
+
+    def value(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in fields:
+            raise UserError(f"template: unknown field .{name}")
+        return str(fields[name])
+
+    found = re.sub(r"\{\{\s*\.(\w+)\s*\}\}", value, text)
+    if "{{" in found:
+        raise UserError("template: only plain fields such as {{.Name}} are known")
+    return found

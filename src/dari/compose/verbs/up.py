@@ -1,0 +1,105 @@
+"""`up`, `create` and `scale`: bring the project to what its files say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dari.compose.create import Wish, prepare, scales
+from dari.compose.plan import Plan, UpOptions
+from dari.compose.session import Session, UserError
+
+_CHANGES = 2
+
+
+def up(session: Session, options: Any) -> int:
+    """`up`: exit code 0, 1 when something failed, 2 when `--plan` found work to do."""
+    _exclude(options)
+    project = session.project(options.services)
+    wish = _wish(session, options, no_start=options.no_start)
+    plan, _ = prepare(session, project, wish)
+    if options.plan:
+        return show_plan(session, plan)
+    progress = session.progress()
+    is_attached = not (options.detach or options.no_start or options.wait or session.flags.is_dry_run)
+    if is_attached:
+        from dari.compose.attached import Attached
+
+        return Attached(session, project, options).run(plan, progress)
+    code = session.finish(session.carry_out(plan, progress))
+    if code == 0 and options.wait:
+        from dari.compose.waiting import wait_until_up
+
+        return wait_until_up(session, project, wish.options.services, options.wait_timeout)
+    return code
+
+
+def create(session: Session, options: Any) -> int:
+    """`create`: containers that are made, not started."""
+    _exclude(options)
+    project = session.project(options.services)
+    plan, _ = prepare(session, project, _wish(session, options, no_start=True))
+    return session.finish(session.carry_out(plan, session.progress()))
+
+
+def scale(session: Session, options: Any) -> int:
+    """`scale SERVICE=N...`: only the number of containers changes."""
+    wanted = scales(options.scales)
+    project = session.project(list(wanted))
+    wish = Wish(
+        UpOptions(
+            services=tuple(wanted),
+            scale=wanted,
+            no_deps=options.no_deps,
+            no_recreate=True,
+            ignore_orphans=True,
+        )
+    )
+    plan, _ = prepare(session, project, wish)
+    return session.finish(session.carry_out(plan, session.progress()))
+
+
+def show_plan(session: Session, plan: Plan) -> int:
+    """Prints the plan and its reasons; 2 when there is something to do."""
+    text = plan.text()
+    if text:
+        session.say(text)
+    for warning in plan.warnings:
+        session.warn(warning)
+    return _CHANGES if plan.ops else 0
+
+
+def _exclude(options: Any) -> None:
+    pairs = (
+        ("force_recreate", "no_recreate", "--force-recreate and --no-recreate are incompatible"),
+        ("build", "no_build", "--build and --no-build are incompatible"),
+    )
+    for one, other, text in pairs:
+        if getattr(options, one, False) and getattr(options, other, False):
+            raise UserError(text)
+    if getattr(options, "detach", False) and (
+        getattr(options, "abort_on_container_exit", False) or getattr(options, "exit_code_from", None)
+    ):
+        raise UserError("--detach and --abort-on-container-exit are incompatible")
+
+
+def _wish(session: Session, options: Any, *, no_start: bool) -> Wish:
+    return Wish(
+        UpOptions(
+            services=tuple(options.services),
+            scale=scales(options.scale),
+            force_recreate=options.force_recreate,
+            no_recreate=options.no_recreate,
+            always_recreate_deps=getattr(options, "always_recreate_deps", False),
+            no_deps=getattr(options, "no_deps", False),
+            no_start=no_start,
+            remove_orphans=options.remove_orphans or session.flag("COMPOSE_REMOVE_ORPHANS"),
+            ignore_orphans=session.flag("COMPOSE_IGNORE_ORPHANS"),
+            renew_anon_volumes=getattr(options, "renew_anon_volumes", False),
+            timeout=getattr(options, "timeout", None),
+        ),
+        pull=options.pull or "",
+        is_pull_quiet=options.quiet_pull,
+        is_build_forced=options.build,
+        is_build_forbidden=options.no_build,
+        is_plan_only=getattr(options, "plan", False),
+    )
