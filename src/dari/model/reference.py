@@ -80,13 +80,13 @@ def parse(text: str, *, default_tag: bool = True) -> Reference:
         raise InvalidArgument("invalid reference format")
     domain, path = _split_domain(f"{head}{separator}{last}")
     if path.lower() != path:
-        raise InvalidArgument(
-            f"invalid reference format: repository name ({path}) must be lowercase"
-        )
+        raise InvalidArgument(f"invalid reference format: repository name ({path}) must be lowercase")
     if not _PATH.match(path) or not _DOMAIN.match(domain):
         raise InvalidArgument("invalid reference format")
     if len(path) > 255:
-        raise InvalidArgument("invalid reference format: repository name must not be more than 255 characters")
+        raise InvalidArgument(
+            "invalid reference format: repository name must not be more than 255 characters"
+        )
     if default_tag and not tag and not digest:
         tag = "latest"
     return Reference(domain=domain, path=path, tag=tag, digest=digest)

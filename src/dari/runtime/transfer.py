@@ -1,0 +1,354 @@
+"""Moving images between registries, archives and the store, by skopeo.
+
+Each function runs skopeo once per image and reports `Progress` as it goes. Must not know: who asked, events, JSON of
+the API. Source: skopeo-copy(1), containers-transports(5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import tarfile
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dari.model.config import Config
+from dari.model.errors import Internal, InvalidArgument
+from dari.model.image import Image
+from dari.model.reference import Reference
+from dari.runtime import registries
+from dari.runtime.files import write_atomically
+from dari.runtime.program import ProgramFailed, output, run
+from dari.runtime.registries import Credentials
+from dari.runtime.storage import Storage
+
+_BLOB = re.compile(r"Copying blob (?:sha256:)?([0-9a-f]{12,64})(.*)")
+_LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar"
+_CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
+_MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One line of a transfer: what happens (Docker's words), to which layer or tag; `aux` for machines."""
+
+    status: str
+    id: str = ""
+    is_layer: bool = False
+    aux: dict[str, Any] | None = None
+
+
+Report = Callable[[Progress], None]
+
+
+class Transfer:
+    """skopeo with the settings of one daemon."""
+
+    def __init__(self, config: Config, storage: Storage) -> None:
+        self.config = config
+        self.storage = storage
+
+    @property
+    def temp_root(self) -> str:
+        """Where archives and blobs under way are kept; emptied when the daemon starts."""
+        return f"{self.config.data_root}/tmp"
+
+    def destination(self, name: str) -> str:
+        """The store, as skopeo's transport names it."""
+        options = "overlay.skip_mount_home=true"
+        return f"containers-storage:[overlay@{self.storage.root}+{self.storage.run_root}:{options}]{name}"
+
+    @contextlib.asynccontextmanager
+    async def workspace(self) -> AsyncIterator[str]:
+        """A folder for one transfer, gone afterwards."""
+        os.makedirs(self.temp_root, mode=0o700, exist_ok=True)
+        folder = tempfile.mkdtemp(dir=self.temp_root)
+        try:
+            yield folder
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, True)
+
+    async def copy(
+        self,
+        folder: str,
+        source: str,
+        target: str,
+        on_line: Callable[[str], None] | None = None,
+        *,
+        domains: Sequence[str] = (),
+        credentials: tuple[str, Credentials] | None = None,
+        options: Sequence[str] = (),
+        platform: str = "",
+    ) -> None:
+        """One `skopeo copy`. Raises ProgramFailed, Internal where skopeo is missing."""
+        argv = self._argv(folder, domains, credentials)
+        if platform:
+            system, _, rest = platform.partition("/")
+            architecture, _, variant = rest.partition("/")
+            argv += ["--override-os", system, "--override-arch", architecture or "amd64"]
+            if variant:
+                argv += ["--override-variant", variant]
+        argv += ["copy", "--authfile", f"{folder}/auth.json", *options, source, target]
+        try:
+            await run(argv, on_line)
+        except FileNotFoundError as error:
+            raise Internal("skopeo is not installed, it moves images: install the package skopeo") from error
+
+    def _argv(
+        self, folder: str, domains: Sequence[str], credentials: tuple[str, Credentials] | None
+    ) -> list[str]:
+        """skopeo's global options; writes the files they name into `folder`."""
+        settings = f"{folder}/registries.conf"
+        text = registries.registries_conf(self.config, domains)
+        write_atomically(settings, text.encode(), is_durable=False)
+        auth = registries.auth_file(*(credentials or ("", Credentials())))
+        write_atomically(f"{folder}/auth.json", auth, 0o600, is_durable=False)
+        return ["skopeo", "--insecure-policy", "--registries-conf", settings, "--tmpdir", folder]
+
+    async def ask(self, folder: str, ref: Reference, credentials: Credentials, verb: Sequence[str]) -> bytes:
+        """What a registry says about a name: one of skopeo's asking verbs. Raises NotFound, Internal."""
+        argv = self._argv(folder, [ref.domain], (ref.domain, credentials))
+        target = f"docker://{ref.name}" if "list-tags" in verb else f"docker://{_remote(ref)}"
+        try:
+            return await output([*argv, *verb, "--authfile", f"{folder}/auth.json", target])
+        except ProgramFailed as error:
+            raise registries.pull_error(ref, registries.fatal_message(error.lines)) from error
+        except FileNotFoundError as error:
+            raise Internal("skopeo is not installed, it moves images: install the package skopeo") from error
+
+    async def manifest(self, ref: Reference, credentials: Credentials) -> bytes:
+        """The manifest, or list of manifests, as the registry has it. Raises NotFound, Internal."""
+        async with self.workspace() as folder:
+            return await self.ask(folder, ref, credentials, ["inspect", "--raw"])
+
+    async def pull(
+        self, ref: Reference, credentials: Credentials, report: Report, platform: str = ""
+    ) -> Image:
+        """Fetch an image by name into the store; the answer has its new names. Raises NotFound, Internal."""
+        before = self.storage.named(ref.stored)
+        watcher = _PullWatcher(report)
+        async with self.workspace() as folder:
+            raw = await self.ask(folder, ref, credentials, ["inspect", "--raw"])
+            digest = ref.digest or f"sha256:{hashlib.sha256(raw).hexdigest()}"
+            pinned = f"{ref.name}@{digest}"
+            report(Progress(f"Pulling from {ref.path}", ref.digest or ref.tag))
+            if before is None or pinned not in before.digests or platform:
+                # By digest: the tag may move between the two calls.
+                try:
+                    await self.copy(
+                        folder,
+                        f"docker://{pinned}",
+                        self.destination(ref.stored),
+                        watcher.line,
+                        domains=[ref.domain],
+                        credentials=(ref.domain, credentials),
+                        platform=platform,
+                    )
+                except ProgramFailed as error:
+                    raise registries.pull_error(ref, registries.fatal_message(error.lines)) from error
+        image = self.storage.named(ref.stored)
+        if image is None:
+            raise Internal(f"pulling {ref.familiar}: it is not in the store afterwards")
+        self.storage.set_names(image.id, [pinned], [])
+        watcher.finish()
+        report(Progress(f"Digest: {digest}"))
+        is_new = before is None or before.id != image.id
+        verdict = "Downloaded newer image for" if is_new else "Image is up to date for"
+        report(Progress(f"Status: {verdict} {ref.familiar}"))
+        return self.storage.all()[image.id]
+
+    async def list_tags(self, ref: Reference, credentials: Credentials) -> list[str]:
+        """All tags of a repository. Raises NotFound, Internal."""
+        async with self.workspace() as folder:
+            raw = await self.ask(folder, ref, credentials, ["list-tags"])
+        return [str(tag) for tag in json.loads(raw).get("Tags") or []]
+
+    async def push(self, image: Image, ref: Reference, credentials: Credentials, report: Report) -> str:
+        """Send an image to the registry its name says; the digest there. Raises NotFound, Internal."""
+        report(Progress(f"The push refers to repository [{ref.name}]"))
+
+        def line(text: str) -> None:
+            match = _BLOB.match(text)
+            if match:
+                skipped = "skipped" in match[2]
+                status = "Layer already exists" if skipped else "Pushing"
+                report(Progress(status, match[1][:12], is_layer=True))
+                if not skipped:
+                    pushing.append(match[1][:12])
+
+        pushing: list[str] = []
+        async with self.workspace() as folder:
+            digest_file = f"{folder}/digest"
+            try:
+                await self.copy(
+                    folder,
+                    self.destination(f"@{image.id.removeprefix('sha256:')}"),
+                    f"docker://{ref.name}:{ref.tag}",
+                    line,
+                    domains=[ref.domain],
+                    credentials=(ref.domain, credentials),
+                    options=["--digestfile", digest_file, "--format", "v2s2"],
+                )
+            except ProgramFailed as error:
+                raise registries.push_error(ref, registries.fatal_message(error.lines)) from error
+            with open(digest_file, encoding="ascii") as file:
+                digest = file.read().strip()
+        for layer in pushing:
+            report(Progress("Pushed", layer, is_layer=True))
+        size = len(self.storage.manifest_bytes(image.id))
+        self.storage.set_names(image.id, [f"{ref.name}@{digest}"], [])
+        report(Progress(f"{ref.tag}: digest: {digest} size: {size}"))
+        report(Progress("", aux={"Tag": ref.tag, "Digest": digest, "Size": size}))
+        return digest
+
+    async def load(self, archive: str) -> list[tuple[Image, list[str]]]:
+        """The images of a `docker save` archive, each with the names the archive gives it.
+
+        Raises InvalidArgument if it is no such archive; then nothing was loaded.
+        """
+        entries = await asyncio.to_thread(_read_archive, archive)
+        loaded = []
+        async with self.workspace() as folder:
+            for index, (plain, names) in enumerate(entries):
+                try:
+                    await self.copy(
+                        folder, f"docker-archive:{archive}:@{index}", self.destination(f"@{plain}")
+                    )
+                except ProgramFailed as error:
+                    reason = registries.fatal_message(error.lines)
+                    raise InvalidArgument(f"loading image {plain[:12]}: {reason}") from error
+                image = self.storage.all().get(f"sha256:{plain}")
+                if image is None:
+                    raise Internal(f"loading image {plain[:12]}: it is not in the store afterwards")
+                loaded.append((image, names))
+        return loaded
+
+    async def save(self, folder: str, images: Sequence[tuple[Image, list[str]]]) -> str:
+        """A `docker save` archive of images with the names to keep, in `folder`; its path."""
+        manifest = []
+        path = f"{folder}/save.tar"
+        with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+            written: set[str] = set()
+            for number, (image, names) in enumerate(images):
+                blobs = f"{folder}/{number}"
+                plain = image.id.removeprefix("sha256:")
+                try:
+                    await self.copy(folder, self.destination(f"@{plain}"), f"dir:{blobs}")
+                except ProgramFailed as error:
+                    reason = registries.fatal_message(error.lines)
+                    raise Internal(f"saving image {plain[:12]}: {reason}") from error
+                files = [(f"{plain}.json", plain)]
+                layers = [diff.removeprefix("sha256:") for diff in image.diff_ids]
+                files += [(f"{layer}/layer.tar", layer) for layer in layers]
+                for name, blob in files:
+                    if name not in written:
+                        written.add(name)
+                        await asyncio.to_thread(archive.add, f"{blobs}/{blob}", name)
+                shutil.rmtree(blobs)
+                manifest.append(
+                    {
+                        "Config": files[0][0],
+                        "RepoTags": names or None,
+                        "Layers": [each[0] for each in files[1:]],
+                    }
+                )
+            index = f"{folder}/manifest.json"
+            write_atomically(index, json.dumps(manifest).encode())
+            archive.add(index, "manifest.json")
+        return path
+
+    async def assemble(
+        self, folder: str, config: dict[str, Any], base: Image | None, layer: str | None
+    ) -> Image:
+        """An image of `base`'s layers and the uncompressed tar `layer` with the image config `config`.
+
+        `rootfs` in `config` is filled in here. The store has the base's layers, so they are only named.
+        """
+        diff_ids = list(base.diff_ids) if base else []
+        sizes = [self.storage.layer_size(each) for each in base.layers] if base else []
+        blobs = f"{folder}/blobs"
+        os.makedirs(blobs)
+        if layer is not None:
+            plain = await asyncio.to_thread(_sha256_file, layer)
+            diff_ids.append(f"sha256:{plain}")
+            sizes.append(os.path.getsize(layer))
+            os.rename(layer, f"{blobs}/{plain}")
+        config["rootfs"] = {"type": "layers", "diff_ids": diff_ids}
+        raw = json.dumps(config, separators=(",", ":")).encode()
+        plain = hashlib.sha256(raw).hexdigest()
+        write_atomically(f"{blobs}/{plain}", raw, is_durable=False)
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": _MANIFEST_TYPE,
+            "config": {"mediaType": _CONFIG_TYPE, "size": len(raw), "digest": f"sha256:{plain}"},
+            "layers": [
+                {"mediaType": _LAYER_TYPE, "size": size, "digest": digest}
+                for digest, size in zip(diff_ids, sizes, strict=True)
+            ],
+        }
+        write_atomically(f"{blobs}/manifest.json", json.dumps(manifest).encode(), is_durable=False)
+        write_atomically(f"{blobs}/version", b"Directory Transport Version: 1.1\n", is_durable=False)
+        try:
+            await self.copy(folder, f"dir:{blobs}", self.destination(f"@{plain}"))
+        except ProgramFailed as error:
+            raise Internal(f"storing the image: {registries.fatal_message(error.lines)}") from error
+        return self.storage.all()[f"sha256:{plain}"]
+
+
+class _PullWatcher:
+    """skopeo's lines as Docker's: it names each blob once, when its copy begins or is found needless."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._pending: list[str] = []
+
+    def line(self, text: str) -> None:
+        match = _BLOB.match(text)
+        if match and "skipped" in match[2]:
+            self._report(Progress("Already exists", match[1][:12], is_layer=True))
+        elif match:
+            self._report(Progress("Pulling fs layer", match[1][:12], is_layer=True))
+            self._pending.append(match[1][:12])
+        elif text.startswith("Copying config"):
+            for layer in self._pending:
+                self._report(Progress("Download complete", layer, is_layer=True))
+
+    def finish(self) -> None:
+        for layer in self._pending:
+            self._report(Progress("Pull complete", layer, is_layer=True))
+
+
+def _remote(ref: Reference) -> str:
+    return f"{ref.name}@{ref.digest}" if ref.digest else f"{ref.name}:{ref.tag}"
+
+
+def _read_archive(path: str) -> list[tuple[str, list[str]]]:
+    """Config digest (without `sha256:`) and names of each image in an archive."""
+    try:
+        with tarfile.open(path, "r:*") as archive:
+            index = archive.extractfile("manifest.json")
+            if index is None:
+                raise KeyError("manifest.json")
+            found = []
+            for entry in json.load(index):
+                config = archive.extractfile(entry["Config"])
+                if config is None:
+                    raise KeyError(entry["Config"])
+                found.append((hashlib.sha256(config.read()).hexdigest(), list(entry.get("RepoTags") or [])))
+            return found
+    except KeyError as error:
+        raise InvalidArgument(f"invalid archive: it has no {error.args[0]}") from error
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+        raise InvalidArgument(f"invalid archive: {error}") from error
+
+
+def _sha256_file(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
