@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from dari.client.errors import ApiError
 from dari.compose import images
@@ -121,8 +120,3 @@ def scales(entries: Iterable[str]) -> dict[str, int]:
             raise UserError(f"invalid --scale option {entry!r}. Should be SERVICE=NUM")
         found[name] = int(text)
     return found
-
-
-def replaced(project: Project, **fields: Mapping[str, Any]) -> Project:
-    """The project with some of its parts exchanged."""
-    return project.replace(**fields)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -169,12 +169,18 @@ def is_met(inspected: Mapping[str, Any], name: str, condition: str) -> bool:
 
 
 def _put(op: Op, docker: Docker, stop: threading.Event) -> str:
+    put_files(docker, op.path, op.body)
+    return "Created"
+
+
+def put_files(docker: Docker, path: str, files: Sequence[Mapping[str, str]]) -> None:
+    """Writes small files into a container: `target`, `text`, `mode` (octal), `uid`, `gid` each."""
     import io
     import tarfile
 
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for file in op.body:
+        for file in files:
             data = file["text"].encode()
             entry = tarfile.TarInfo(file["target"].lstrip("/"))
             entry.size, entry.mode = len(data), int(file["mode"], 8)
@@ -182,8 +188,7 @@ def _put(op: Op, docker: Docker, stop: threading.Event) -> str:
             entry.gid = int(file["gid"]) if file["gid"].isdigit() else 0
             entry.mtime = int(time.time())
             archive.addfile(entry, io.BytesIO(data))
-    docker.put(op.path, buffer.getvalue(), path="/")
-    return "Created"
+    docker.put(path, buffer.getvalue(), path="/")
 
 
 _KINDS: dict[str, Callable[[Op, Docker, threading.Event], str]] = {

@@ -91,5 +91,11 @@ def anonymous_volumes(service: Service, container: ObservedContainer) -> dict[st
     return found
 
 
+def anonymous_names(container: ObservedContainer) -> list[str]:
+    """Names of the anonymous volumes a container uses: Docker gives them 64 hex digits."""
+    names = [str(one.get("Name", "")) for one in container.mounts if one.get("Type") == "volume"]
+    return [name for name in names if _ANONYMOUS.match(name)]
+
+
 def _short(image_id: str) -> str:
     return image_id.removeprefix("sha256:")[:12]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from dari.compose import labels
 from dari.compose.observed import Observed, ObservedContainer
+from dari.compose.plan.divergence import anonymous_names
 from dari.compose.plan.ops import Builder, Plan, by_dependency, stop_query
 from dari.compose.record import Record
 
@@ -71,6 +72,17 @@ def plan_down(observed: Observed, options: DownOptions) -> Plan:
                 title=f"Volume {volume.name}",
                 method="DELETE",
                 path=f"/volumes/{volume.name}",
+            )
+        # A volume that was carried over to a newer container is a named one to the engine, so `v` leaves it.
+        for name in sorted({name for one in containers for name in anonymous_names(one)}):
+            build.add(
+                f"volume {name[:12]}",
+                "remove",
+                "anonymous",
+                gone,
+                is_optional=True,
+                method="DELETE",
+                path=f"/volumes/{name}",
             )
     for image in options.images:
         build.add(

@@ -1,0 +1,265 @@
+"""`run`: a one-off container of a service, with its own command."""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from dari.compose import images, labels
+from dari.compose.convert import container_body, endpoint
+from dari.compose.create import Wish, prepare
+from dari.compose.load.canonical import ports as parse_ports
+from dari.compose.load.canonical import volumes as parse_volumes
+from dari.compose.load.errors import ComposeError
+from dari.compose.load.paths import absolute
+from dari.compose.plan import UpOptions, selected_services
+from dari.compose.plan.content import content_files
+from dari.compose.project import Mount, Port, Project, Service
+from dari.compose.session import Session, UserError
+from dari.compose.verbs.exec import environment, resize
+
+
+def run(session: Session, options: Any) -> int:
+    """Exit code: the command's; 0 with `-d`."""
+    project = session.project([options.service])
+    service = project.services[options.service]
+    _start_dependencies(session, project, service, options)
+    slug = secrets.token_hex(6)
+    name = options.name or f"{project.name}-{service.name}-run-{slug}"
+    changed = _changed(session, project, service, options)
+    ids = images.present(session.docker, [service.image])
+    body = _body(
+        session,
+        project.replace(services={**project.services, service.name: changed}),
+        changed,
+        slug,
+        ids,
+        options,
+    )
+    has_tty = bool(body["Tty"])
+    docker = session.docker
+    made = docker.post("/containers/create", body, name=name, platform=service.platform or None)
+    container = made["Id"]
+    if session.api < (1, 44):
+        for one in changed.networks[1:]:
+            config = endpoint(
+                project,
+                changed,
+                one,
+                1,
+                api=session.api,
+                oneoff=slug,
+                counts={},
+                with_aliases=options.use_aliases,
+            )
+            docker.post(
+                f"/networks/{project.networks[one.network].name}/connect",
+                {"Container": container, "EndpointConfig": config},
+            )
+    _put_files(session, project, changed, container)
+    if options.detach:
+        docker.post(f"/containers/{container}/start")
+        session.say(name)
+        return 0
+    return _attach(session, container, has_tty, options)
+
+
+def _start_dependencies(session: Session, project: Project, service: Service, options: Any) -> None:
+    """Networks, volumes and the services that this one needs; conditions are waited for."""
+    names = selected_services(project, [service.name], options.no_deps)
+    needed = [name for name in names if name != service.name]
+    wish = Wish(
+        UpOptions(services=tuple(needed), no_recreate=True, ignore_orphans=True),
+        pull=options.pull or "",
+        is_pull_quiet=options.quiet_pull or options.quiet,
+        is_build_forced=options.build,
+    )
+    # The one-off service itself is planned with no container, so that its networks and volumes are made and
+    # its image is fetched, while conditions on its dependencies are met before it starts.
+    scaled = wish.options.replace(services=tuple(names), scale={service.name: 0}, no_deps=True)
+    wish.options = scaled
+    kept = Project(**{**project.__dict__, "services": project.services})
+    plan, observed = prepare(session, kept, wish)
+    own = {one.id for one in observed.of_service(service.name)}
+    ops = [op for op in plan.ops if not any(f"/containers/{one}" in op.path for one in own)]
+    if ops:
+        progress = session.progress(is_quiet=options.quiet)
+        outcome = session.carry_out(plan.replace(ops=tuple(ops), warnings=()), progress)
+        if not outcome.is_success:
+            raise UserError("\n".join(outcome.errors))
+    if not options.no_deps:
+        _wait_for_conditions(session, project, service)
+
+
+def _wait_for_conditions(session: Session, project: Project, service: Service) -> None:
+    import time
+
+    from dari.compose.execute import is_met
+
+    for dependency in service.depends_on:
+        if dependency.condition == "service_started" or dependency.service not in project.services:
+            continue
+        for one in session.containers([dependency.service]):
+            while not one.is_oneoff and not is_met(
+                session.docker.get(f"/containers/{one.id}/json"), one.name, dependency.condition
+            ):
+                time.sleep(0.2)
+
+
+def _changed(session: Session, project: Project, service: Service, options: Any) -> Service:
+    """The service with what the command line says."""
+    model: dict[str, Any] = {
+        key: value for key, value in service.model.items() if key not in ("container_name", "healthcheck")
+    }
+    if options.command:
+        model["command"] = options.command
+    if options.entrypoint is not None:
+        model["entrypoint"] = shlex.split(options.entrypoint) or [""]
+        if not options.command:
+            model["command"] = None
+    for value, key in ((options.user, "user"), (options.workdir, "working_dir")):
+        if value:
+            model[key] = value
+    for values, key in ((options.cap_add, "cap_add"), (options.cap_drop, "cap_drop")):
+        if values:
+            model[key] = [*(model.get(key) or []), *values]
+    model["restart"] = "no"
+    model.pop("deploy", None)
+    given = dict(entry.split("=", 1) for entry in environment(session, options.env))
+    extra_labels = dict(entry.partition("=")[::2] for entry in options.label)
+    return service.replace(
+        model=model,
+        container_name="",
+        environment={**service.environment, **given},
+        labels={**service.labels, **extra_labels},
+        ports=(service.ports if options.service_ports else ()) + _ports(options.publish),
+        volumes=service.volumes + _volumes(session, options.volume),
+    )
+
+
+def _ports(entries: list[str]) -> tuple[Port, ...]:
+    try:
+        found = parse_ports(entries)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return tuple(
+        Port(
+            target=one["target"],
+            protocol=one["protocol"],
+            published=one.get("published", ""),
+            host_ip=one.get("host_ip", ""),
+        )
+        for one in found
+    )
+
+
+def _volumes(session: Session, entries: list[str]) -> tuple[Mount, ...]:
+    import os
+
+    try:
+        found = parse_volumes(entries)
+    except ValueError as error:
+        raise ComposeError(str(error)) from None
+    mounts = []
+    for one in found:
+        source = one.get("source", "")
+        if one["type"] == "bind":
+            source = absolute(source, os.getcwd(), os.path.expanduser("~"))
+        mounts.append(
+            Mount(
+                type=one["type"],
+                target=one["target"],
+                source=source,
+                read_only=bool(one.get("read_only")),
+                bind=one.get("bind") or {},
+                volume=one.get("volume") or {},
+            )
+        )
+    return tuple(mounts)
+
+
+def _body(
+    session: Session, project: Project, service: Service, slug: str, ids: Mapping[str, str], options: Any
+) -> dict[str, Any]:
+    known = dict.fromkeys(project.volumes, True)
+    named = [
+        one for one in service.volumes if one.type == "volume" and one.source and one.source not in known
+    ]
+    service = service.replace(volumes=tuple(one for one in service.volumes if one not in named))
+    has_tty = not options.no_tty and not options.detach and sys.stdin.isatty() and sys.stdout.isatty()
+    body = container_body(
+        project,
+        service,
+        1,
+        image_id=ids.get(service.image, ""),
+        api=session.api,
+        oneoff=slug,
+        with_aliases=options.use_aliases,
+    )
+    for one in named:
+        body["HostConfig"].setdefault("Binds", []).append(
+            f"{one.source}:{one.target}:{'ro' if one.read_only else 'rw'}"
+        )
+    is_interactive = options.interactive and not options.detach
+    body.update(
+        {
+            "Tty": has_tty,
+            "OpenStdin": is_interactive,
+            "StdinOnce": is_interactive,
+            "AttachStdin": is_interactive,
+            "AttachStdout": not options.detach,
+            "AttachStderr": not options.detach,
+        }
+    )
+    del body["Labels"][labels.CONFIG_HASH]
+    return body
+
+
+def _put_files(session: Session, project: Project, service: Service, container: str) -> None:
+    files = content_files(project, service)
+    if not files:
+        return
+    from dari.compose.execute import put_files
+
+    put_files(session.docker, f"/containers/{container}/archive", files)
+
+
+def _attach(session: Session, container: str, has_tty: bool, options: Any) -> int:
+    from dari.client.streams import DEFAULT_DETACH_KEYS, interact, parse_detach_keys
+
+    docker = session.docker
+    is_interactive = options.interactive
+    stream = docker.hijack(
+        "POST",
+        f"/containers/{container}/attach",
+        stream=True,
+        stdin=True if is_interactive else None,
+        stdout=True,
+        stderr=True,
+    )
+    with stream:
+        docker.post(f"/containers/{container}/start")
+        try:
+            is_detached = interact(
+                stream,
+                tty=has_tty,
+                stdin=0 if is_interactive else None,
+                detach_keys=parse_detach_keys(DEFAULT_DETACH_KEYS),
+                on_resize=(
+                    (lambda rows, columns: resize(session, f"/containers/{container}", rows, columns))
+                    if has_tty
+                    else None
+                ),
+            )
+        except KeyboardInterrupt:
+            docker.post(f"/containers/{container}/stop")
+            is_detached = False
+    if is_detached:
+        return 0
+    code = int((docker.post(f"/containers/{container}/wait") or {}).get("StatusCode", 0))
+    if options.rm:
+        docker.delete(f"/containers/{container}", v=True, force=True)
+    return code
