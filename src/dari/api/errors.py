@@ -18,6 +18,7 @@ _STATUS: dict[type[errors.DariError], int] = {
     errors.InvalidArgument: 400,
     errors.NotFound: 404,
     errors.Conflict: 409,
+    errors.PortInUse: 500,
     errors.Forbidden: 403,
     errors.NotModified: 304,
     errors.Unsupported: 501,

@@ -27,6 +27,10 @@ class Conflict(DariError):
     """The object's state, or another object, forbids it."""
 
 
+class PortInUse(Conflict):
+    """A host port belongs to somebody else. A kind of its own: Docker's clients expect status 500 for it."""
+
+
 class Forbidden(DariError):
     """Not allowed, whoever asks (a predefined network, say)."""
 

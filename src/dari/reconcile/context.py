@@ -1,7 +1,7 @@
 """What the reconciler works with: both hands, the settings and the clock.
 
-One value, made by daemon.py, passed to every function of this room and (inside `Engine`) of the engine. It has no
-verbs. Must not know: HTTP, or who asked.
+One value, made by the daemon's main, passed to every function of this room and (inside `Engine`) of the engine. It
+has no verbs. Must not know: HTTP, or who asked.
 """
 
 from __future__ import annotations
@@ -9,14 +9,45 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from dari.kernel.host import Kernel
 from dari.model.config import Config
 from dari.model.event import Event
+from dari.net.facts import HostFacts
+from dari.net.scope import Key
+from dari.reconcile.life import Life
 from dari.runtime.containers import Runtime
+from dari.runtime.images import Images
 from dari.store.base import Store
 from dari.store.tables import Tables
+
+
+def _one_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
+
+
+@dataclass(slots=True)
+class Settling:
+    """What settle remembers between batches; all of it can be lost without harm (boot makes it anew).
+
+    `pending` are the ids of the next batch, `waiting` those who wait for it. By id of a network or sandbox:
+    `rendered`, the keys it was last rendered to, and `attached`, the networks it was last seen on. `standing` are keys
+    of the host as a whole (the table of rules, forwarding) that are in force. `files` are the texts of the zone and
+    view files as last written.
+    """
+
+    pending: dict[str, None] = field(default_factory=dict)
+    waiting: asyncio.Future[None] | None = None
+    is_busy: bool = False
+    rendered: dict[str, frozenset[Key]] = field(default_factory=dict)
+    attached: dict[str, frozenset[str]] = field(default_factory=dict)
+    standing: frozenset[Key] = frozenset()
+    files: dict[str, str] = field(default_factory=dict)
+    facts: HostFacts | None = None
+    # The kernel room is synchronous and owned by one thread (setns, netlink, libnftables).
+    thread: ThreadPoolExecutor = field(default_factory=_one_thread)
 
 
 @dataclass(slots=True)
@@ -32,10 +63,17 @@ class Context:
     tables: Tables
     kernel: Kernel
     runtime: Runtime
+    images: Images
     now: Callable[[], int] = time.time_ns
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
     listeners: set[Callable[[Event], None]] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    settling: Settling = field(default_factory=Settling)
+    # Containers by id: who watches and waits while this daemon runs.
+    lives: dict[str, Life] = field(default_factory=dict)
 
     def lock(self, object_id: str) -> asyncio.Lock:
         return self.locks.setdefault(object_id, asyncio.Lock())
+
+    def life(self, container_id: str) -> Life:
+        return self.lives.setdefault(container_id, Life())

@@ -1,0 +1,248 @@
+"""Making a sandbox's endpoints active and inactive again: addresses, hardware addresses, interfaces, host ports.
+
+All of it is decided here and written to the store in one transaction with "absent" checks; a lost race is picked
+again. The kernel follows by `settle`. Must not know: how a namespace is made, HTTP.
+Sources: Docker Engine API v1.51 (texts), RFC 7042 (locally administered hardware addresses).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from dari.model.container import Container
+from dari.model.errors import Conflict, Internal, NotFound
+from dari.model.network import Endpoint, Network, Sandbox, Subnet
+from dari.net import ipam
+from dari.net.state import Address
+from dari.reconcile import ports
+from dari.reconcile.context import Context
+from dari.reconcile.kernel import in_kernel
+from dari.reconcile.networks import gateway_endpoint, of_sandbox
+from dari.store.base import Txn, TxnConflict
+
+_TRIES = 16
+_IFACE_PREFIX = "com.docker.network.container_iface_prefix"
+_IFNAME = "com.docker.network.endpoint.ifname"
+_LIVING = frozenset(("running", "paused"))
+
+
+async def activate(ctx: Context, container_id: str) -> tuple[Sandbox, list[Endpoint]]:
+    """Decide everything the sandbox of a container needs to run, and commit it.
+
+    Raises NotFound (a network is gone), Forbidden (an address is in use), PortInUse, Conflict, Internal (no address
+    left).
+    """
+    container, _ = _rows(ctx, container_id)
+    ephemeral = (0, 0)
+    if ports.needs_ephemeral(container):
+        ephemeral = (await in_kernel(ctx, ctx.kernel.facts)).ephemeral_ports
+    for _ in range(_TRIES):
+        container, sandbox = _rows(ctx, container_id)
+        txn = Txn()
+        asked = of_sandbox(ctx, sandbox.id) if sandbox.mode != "container" else []
+        made = add_activation(ctx, txn, container, sandbox, asked, ephemeral)
+        if txn.is_empty():
+            return made
+        try:
+            await ctx.local.commit(txn)
+        except TxnConflict:
+            continue
+        return made
+    raise Conflict(
+        f"the addresses of container {container_id[:12]} are being changed by other requests, try again"
+    )
+
+
+def _rows(ctx: Context, container_id: str) -> tuple[Container, Sandbox]:
+    container = ctx.tables.containers.get(ctx.local, container_id)
+    sandbox = ctx.tables.sandboxes.get(ctx.local, container.sandbox_id) if container else None
+    if container is None or sandbox is None:
+        raise NotFound(f"No such container: {container_id}")
+    return container, sandbox
+
+
+def add_activation(
+    ctx: Context,
+    txn: Txn,
+    container: Container,
+    sandbox: Sandbox,
+    endpoints: Sequence[Endpoint],
+    ephemeral: tuple[int, int],
+) -> tuple[Sandbox, list[Endpoint]]:
+    """Add to `txn` what makes `endpoints` of `sandbox` active; those that are already stay as they are."""
+    if sandbox.mode == "container":
+        return sandbox, []
+    active: list[Endpoint] = []
+    for endpoint in sorted(endpoints, key=lambda each: (each.index, each.id)):
+        network = ctx.tables.networks.get(ctx.shared, endpoint.network_id)
+        if network is None:
+            raise NotFound(f"network {endpoint.network_id} not found")
+        if not endpoint.is_active:
+            endpoint = _decide(ctx, txn, container, network, endpoint, active)
+            ctx.tables.endpoints.put(txn, endpoint, endpoint.network_id, endpoint.id)
+        active.append(endpoint)
+    wanted = msgspec.structs.replace(sandbox, is_active=True, netns=_netns(ctx, sandbox))
+    publisher = gateway_endpoint(ctx, active)
+    if publisher is not None and not sandbox.ports:
+        network = ctx.tables.networks.get(ctx.shared, publisher.network_id)
+        published = ports.claim(ctx, txn, container, sandbox, network, publisher, ephemeral)
+        wanted = msgspec.structs.replace(wanted, ports=published)
+    if wanted != sandbox:
+        ctx.tables.sandboxes.put(txn, wanted, sandbox.id)
+    return wanted, active
+
+
+def _netns(ctx: Context, sandbox: Sandbox) -> str:
+    return f"{ctx.config.netns_dir}/{sandbox.id[:12]}" if sandbox.mode in ("own", "none") else ""
+
+
+def _decide(
+    ctx: Context,
+    txn: Txn,
+    container: Container,
+    network: Network,
+    endpoint: Endpoint,
+    others: Iterable[Endpoint],
+) -> Endpoint:
+    """The endpoint with its addresses, interface names and DNS names."""
+    names = _dns_names(container, endpoint) if not network.is_predefined else []
+    if network.spec.driver != "bridge":
+        return msgspec.structs.replace(endpoint, is_active=True, dns_names=names)
+    addresses = {4: ("", 0, ""), 6: ("", 0, "")}
+    for version, want in ((4, endpoint.spec.ipv4_address), (6, endpoint.spec.ipv6_address)):
+        subnets = [each for each in network.subnets if ipaddress.ip_network(each.subnet).version == version]
+        if subnets:
+            addresses[version] = _address(ctx, txn, network, endpoint, subnets, want)
+    prefix = network.spec.options.get(_IFACE_PREFIX, "eth")
+    taken = {each.interface for each in others}
+    free = next(f"{prefix}{number}" for number in range(len(taken) + 1) if f"{prefix}{number}" not in taken)
+    return msgspec.structs.replace(
+        endpoint,
+        is_active=True,
+        ipv4=addresses[4][0],
+        ipv4_prefix=addresses[4][1],
+        gateway=addresses[4][2],
+        ipv6=addresses[6][0],
+        ipv6_prefix=addresses[6][1],
+        gateway6=addresses[6][2],
+        mac=endpoint.spec.mac_address.lower()
+        or container.config.mac_address.lower()
+        or _mac(addresses[4][0]),
+        interface=endpoint.spec.driver_opts.get(_IFNAME) or free,
+        host_interface=f"veth{secrets.token_hex(4)[:7]}",
+        dns_names=names,
+    )
+
+
+def _mac(ipv4: str) -> str:
+    """A locally administered address; without an IPv4 address to follow, a random one."""
+    if ipv4:
+        return ipam.mac_of(ipaddress.IPv4Address(ipv4))
+    return ":".join(f"{octet:02x}" for octet in b"\x02\x42" + secrets.token_bytes(4))
+
+
+def _dns_names(container: Container, endpoint: Endpoint) -> list[str]:
+    plain = [container.name, *endpoint.spec.aliases, container.short_id, container.config.hostname]
+    return list(dict.fromkeys(each for each in plain if each))
+
+
+def _address(
+    ctx: Context, txn: Txn, network: Network, endpoint: Endpoint, subnets: list[Subnet], want: str
+) -> tuple[str, int, str]:
+    """Address, prefix length and gateway from the first subnet that has one; the lease goes into `txn`."""
+    taken = _taken(ctx, txn, network, endpoint, is_static=bool(want))
+    asked = ipaddress.ip_address(want) if want else None
+    if asked is not None:
+        subnets = [each for each in subnets if asked in ipaddress.ip_network(each.subnet)] or subnets[:1]
+    for number, subnet in enumerate(subnets):
+        prefix = ipaddress.ip_network(subnet.subnet)
+        try:
+            found = ipam.pick_address(
+                prefix,
+                taken,
+                gateway=ipaddress.ip_address(subnet.gateway) if subnet.gateway else None,
+                ip_range=ipaddress.ip_network(subnet.ip_range) if subnet.ip_range else None,
+                aux=[ipaddress.ip_address(each) for each in subnet.aux.values()],
+                want=asked,
+                network=f"{network.name} ({network.id})",
+            )
+        except Internal:
+            # This subnet is full; the network may have another one.
+            if number + 1 == len(subnets):
+                raise
+            continue
+        ctx.tables.leases.insert(txn, endpoint.id, network.id, str(found))
+        return str(found), prefix.prefixlen, subnet.gateway
+    raise Internal(f"network {network.name} has no subnet for endpoint {endpoint.id}")
+
+
+def _taken(ctx: Context, txn: Txn, network: Network, endpoint: Endpoint, *, is_static: bool) -> set[Address]:
+    """Addresses that others have. Those asked for by name stay free for the one who asked, whether he runs or not."""
+    leased = {ipaddress.ip_address(parts[1]) for parts in ctx.tables.leases.keys(ctx.local, network.id)}
+    prefix_key = ctx.tables.leases.key(network.id) + "/"
+    leased |= {
+        ipaddress.ip_address(key.removeprefix(prefix_key)) for key in txn.puts if key.startswith(prefix_key)
+    }
+    if not is_static:
+        for other in ctx.tables.endpoints.all(ctx.shared, network.id):
+            for text in (other.spec.ipv4_address, other.spec.ipv6_address):
+                if text and other.id != endpoint.id:
+                    leased.add(ipaddress.ip_address(text))
+    return leased
+
+
+def deactivate(ctx: Context, txn: Txn, container_id: str) -> None:
+    """Add to `txn` what frees the addresses and ports of the sandbox a container ran in, unless another container
+    still runs in it (`network_mode: container:x`, where x may be started again)."""
+    container = ctx.tables.containers.get(ctx.local, container_id)
+    sandbox = ctx.tables.sandboxes.get(ctx.local, container.sandbox_id) if container else None
+    if sandbox is None or _is_used_by_others(ctx, sandbox, container_id):
+        return
+    for endpoint in of_sandbox(ctx, sandbox.id):
+        if endpoint.is_active:
+            add_release(ctx, txn, endpoint)
+            ctx.tables.endpoints.put(txn, inactive(endpoint), endpoint.network_id, endpoint.id)
+    ports.release(ctx, txn, sandbox)
+    ctx.tables.sandboxes.put(txn, msgspec.structs.replace(sandbox, is_active=False, ports=[]), sandbox.id)
+
+
+def _is_used_by_others(ctx: Context, sandbox: Sandbox, container_id: str) -> bool:
+    return any(
+        each.sandbox_id == sandbox.id and each.id != container_id and each.status.state in _LIVING
+        for each in ctx.tables.containers.all(ctx.local)
+    )
+
+
+def inactive(endpoint: Endpoint) -> Endpoint:
+    """The endpoint as it is while its container does not run: what was asked, and its place."""
+    return Endpoint(
+        id=endpoint.id,
+        network_id=endpoint.network_id,
+        sandbox_id=endpoint.sandbox_id,
+        container_id=endpoint.container_id,
+        spec=endpoint.spec,
+        index=endpoint.index,
+    )
+
+
+def add_release(ctx: Context, txn: Txn, endpoint: Endpoint) -> None:
+    """Add to `txn` the end of an endpoint's leases."""
+    for address in (endpoint.ipv4, endpoint.ipv6):
+        if address and ctx.tables.leases.get(ctx.local, endpoint.network_id, address) == endpoint.id:
+            ctx.tables.leases.delete(txn, endpoint.network_id, address)
+
+
+def remove(ctx: Context, txn: Txn, container: Container) -> None:
+    """Add to `txn` the end of a container's own sandbox, its endpoints, leases and ports."""
+    sandbox = ctx.tables.sandboxes.get(ctx.local, container.sandbox_id)
+    if sandbox is None or sandbox.container_id != container.id:
+        return
+    for endpoint in of_sandbox(ctx, sandbox.id):
+        add_release(ctx, txn, endpoint)
+        ctx.tables.endpoints.delete(txn, endpoint.network_id, endpoint.id)
+    ports.release(ctx, txn, sandbox)
+    ctx.tables.sandboxes.delete(txn, sandbox.id)

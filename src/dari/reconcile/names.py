@@ -1,0 +1,405 @@
+"""Names: the responder's zone and view files, and the three files every container has in /etc.
+
+From the store's nouns through `discovery.records` to text; a file is written only where its text changed, and the
+responder is nudged once for all of them. Must not know: packets, processes. Sources: Docker "Container networking",
+resolv.conf(5), hosts(5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from dari.discovery import records
+from dari.dns import nudge, zone
+from dari.model.container import Container
+from dari.model.errors import Unavailable
+from dari.model.network import Endpoint, Network, Sandbox
+from dari.reconcile.context import Context
+
+log = logging.getLogger(__name__)
+
+DNS_PORT = 61053
+"""The port on 127.0.0.11 in each sandbox: above the kernel's ephemeral ports, so that no client takes it."""
+
+DNS_ADDRESS = "127.0.0.11"
+_FALLBACK_SERVERS = ("8.8.8.8", "8.8.4.4")
+_NUDGE_SECONDS = 2.0
+_LOCALHOST = """\
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::0\tip6-localnet
+ff00::0\tip6-mcastprefix
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Host paths of what is bound over /etc/hosts, /etc/hostname and /etc/resolv.conf."""
+
+    hosts: str
+    hostname: str
+    resolv: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolver:
+    """What a resolv.conf says."""
+
+    servers: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+def files_of(ctx: Context, container_id: str) -> Files:
+    folder = f"{ctx.config.containers_dir}/{container_id}"
+    return Files(f"{folder}/hosts", f"{folder}/hostname", f"{folder}/resolv.conf")
+
+
+async def prepare_files(ctx: Context, container: Container) -> Files:
+    """The files a container about to start gets: its sandbox's, written afresh."""
+    sandbox = ctx.tables.sandboxes.get(ctx.local, container.sandbox_id)
+    if sandbox is None:
+        return files_of(ctx, container.id)
+    _write_container_files(ctx, sandbox.id)
+    return files_of(ctx, sandbox.container_id)
+
+
+def has_names(network: Network) -> bool:
+    """Whether containers on it are known by name: user-defined networks only, as in Docker."""
+    return not network.is_predefined
+
+
+async def settle_names(ctx: Context, networks: Iterable[str], sandboxes: Iterable[str]) -> None:
+    """Bring zones, views and the containers' files up to date and wait until the responder has them in force.
+
+    Raises Unavailable where it does not answer.
+    """
+    wanted: dict[str, str | None] = {}
+    for network_id in networks:
+        wanted[zone.zone_path(network_id)] = _zone_text(ctx, network_id)
+    for sandbox_id in sandboxes:
+        wanted[zone.view_path(sandbox_id)] = _view_text(ctx, sandbox_id)
+        _write_container_files(ctx, sandbox_id)
+    known = ctx.settling.files
+    changed = {path: text for path, text in wanted.items() if known.get(path) != text}
+    if not changed:
+        return
+    for path, text in changed.items():
+        _put(f"{ctx.config.dns_dir}/{path}", text)
+    if not await asyncio.to_thread(nudge.nudge, ctx.config.dns_dir, list(changed), _NUDGE_SECONDS):
+        status = await asyncio.to_thread(nudge.ping, ctx.config.dns_dir)
+        why = "it does not answer" if status is None else f"it could not serve {status.failed}"
+        raise Unavailable(f"names are not in force: dari-dns: {why}")
+    for path, text in changed.items():
+        if text is None:
+            known.pop(path, None)
+        else:
+            known[path] = text
+
+
+def forget_files(ctx: Context) -> None:
+    """Take what lies in the responder's folders as what it knows; files of nobody are removed by boot."""
+    known = ctx.settling.files
+    known.clear()
+    for folder in (zone.ZONES, zone.VIEWS):
+        path = f"{ctx.config.dns_dir}/{folder}"
+        for name in os.listdir(path) if os.path.isdir(path) else ():
+            if name.endswith(".json"):
+                with open(f"{path}/{name}", encoding="utf-8") as file:
+                    known[f"{folder}/{name}"] = file.read()
+
+
+def _put(path: str, text: str | None) -> None:
+    if text is None:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = f"{path}.new"
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.rename(temporary, path)
+
+
+def _zone_text(ctx: Context, network_id: str) -> str | None:
+    network = ctx.tables.networks.get(ctx.shared, network_id)
+    if network is None or not has_names(network):
+        return None
+    endpoints = [each for each in ctx.tables.endpoints.all(ctx.shared, network_id) if each.is_active]
+    endpoints.sort(key=lambda each: each.id)
+    found = records.zone(_named_network(network), [_named_endpoint(ctx, each) for each in endpoints])
+    return zone.encode_zone(found)
+
+
+def _named_network(network: Network) -> records.NamedNetwork:
+    return records.NamedNetwork(
+        id=network.id,
+        name=network.name,
+        subnets=tuple(each.subnet for each in network.subnets),
+        is_internal=network.spec.is_internal,
+        has_names=has_names(network),
+    )
+
+
+def _named_endpoint(ctx: Context, endpoint: Endpoint) -> records.NamedEndpoint:
+    container = ctx.tables.containers.get(ctx.local, endpoint.container_id)
+    return records.NamedEndpoint(
+        network_id=endpoint.network_id,
+        sandbox_id=endpoint.sandbox_id,
+        container_name=container.name if container else endpoint.container_id[:12],
+        short_id=endpoint.container_id[:12],
+        ipv4=endpoint.ipv4,
+        ipv6=endpoint.ipv6,
+        hostname=container.config.hostname if container else "",
+        aliases=tuple(endpoint.spec.aliases),
+    )
+
+
+def _view_text(ctx: Context, sandbox_id: str) -> str | None:
+    sandbox = ctx.tables.sandboxes.get(ctx.local, sandbox_id)
+    if sandbox is None or not is_answered(ctx, sandbox):
+        return None
+    attached = attachments(ctx, sandbox)
+    networks = {network.id: _named_network(network) for network, _ in attached}
+    container = ctx.tables.containers.get(ctx.local, sandbox.container_id)
+    asked = tuple(container.host.dns) if container else ()
+    servers, scope = (asked, "sandbox") if asked else (resolver(ctx, None).servers, "host")
+    named = records.NamedSandbox(
+        id=sandbox.id,
+        netns_path=sandbox.netns,
+        port=DNS_PORT,
+        networks=tuple(networks),
+        links=tuple(_links(ctx, container, attached)),
+        upstreams=servers[:3],
+        upstream_scope=scope,
+    )
+    return zone.encode_view(records.view(named, networks))
+
+
+def attachments(ctx: Context, sandbox: Sandbox) -> list[tuple[Network, Endpoint]]:
+    """The active endpoints of a sandbox with their networks, in the order of their interfaces."""
+    found = []
+    for network in ctx.tables.networks.all(ctx.shared):
+        for endpoint in ctx.tables.endpoints.all(ctx.shared, network.id):
+            if endpoint.sandbox_id == sandbox.id and endpoint.is_active:
+                found.append((network, endpoint))
+    return sorted(found, key=lambda pair: pair[1].index)
+
+
+def is_answered(ctx: Context, sandbox: Sandbox) -> bool:
+    """Whether 127.0.0.11 answers in this sandbox: it is on a network that has names."""
+    if sandbox.mode != "own" or not sandbox.is_active:
+        return False
+    return any(has_names(network) for network, _ in attachments(ctx, sandbox))
+
+
+def _links(
+    ctx: Context, container: Container | None, attached: Sequence[tuple[Network, Endpoint]]
+) -> Iterable[records.Link]:
+    asked = list(container.host.links) if container else []
+    for _, endpoint in attached:
+        asked.extend(endpoint.spec.links)
+    for each in asked:
+        target, alias = split_link(each)
+        other = find_container(ctx, target)
+        if other is not None:
+            yield records.Link(alias=alias, target=other.name)
+
+
+def split_link(text: str) -> tuple[str, str]:
+    """`container:alias` (or inspect's `/container:/parent/alias`) as target and alias."""
+    target, _, alias = text.partition(":")
+    target = target.strip("/")
+    return target, alias.rsplit("/", 1)[-1] or target
+
+
+def find_container(ctx: Context, ref: str) -> Container | None:
+    """By name, or by id."""
+    container_id = ctx.tables.names.get(ctx.local, ref) or ref
+    return ctx.tables.containers.get(ctx.local, container_id)
+
+
+def resolver(ctx: Context, container: Container | None) -> Resolver:
+    """The resolver settings outside of ours: the container's own, else the daemon's, else the host's.
+
+    Loopback servers of the host answer nobody in another namespace; the responder asks them from the host's.
+    """
+    host = parse_resolv(_text(ctx.config.resolv_conf))
+    config = ctx.config
+    servers = tuple(container.host.dns if container else ()) or tuple(config.dns) or host.servers
+    search = tuple(container.host.dns_search if container else ()) or tuple(config.dns_search) or host.search
+    options = (
+        tuple(container.host.dns_options if container else ()) or tuple(config.dns_options) or host.options
+    )
+    return Resolver(servers, () if search == (".",) else search, options)
+
+
+def parse_resolv(text: str) -> Resolver:
+    """resolv.conf(5): the servers that are addresses, the last search or domain line, all options."""
+    servers: list[str] = []
+    search: tuple[str, ...] = ()
+    options: list[str] = []
+    for line in text.splitlines():
+        words = line.split("#")[0].split(";")[0].split()
+        if len(words) < 2:
+            continue
+        if words[0] == "nameserver" and _is_address(words[1]):
+            servers.append(words[1])
+        elif words[0] in ("search", "domain"):
+            search = tuple(words[1:])
+        elif words[0] == "options":
+            options.extend(words[1:])
+    return Resolver(tuple(servers), search, tuple(options))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(text: str) -> bool:
+    return ipaddress.ip_address(text.partition("%")[0]).is_loopback
+
+
+def resolv_text(found: Resolver, is_answered: bool) -> str:
+    """The container's resolv.conf: ours where names are answered, else the servers it can reach itself."""
+    options = list(found.options)
+    if is_answered:
+        servers: tuple[str, ...] = (DNS_ADDRESS,)
+        if not any(each.startswith("ndots:") for each in options):
+            options.append("ndots:0")
+    else:
+        servers = tuple(each for each in found.servers if not _is_loopback(each)) or _FALLBACK_SERVERS
+    lines = [f"nameserver {each}" for each in servers]
+    if found.search:
+        lines.append(f"search {' '.join(found.search)}")
+    if options:
+        lines.append(f"options {' '.join(options)}")
+    return "\n".join(lines) + "\n"
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def _write_container_files(ctx: Context, sandbox_id: str) -> None:
+    sandbox = ctx.tables.sandboxes.get(ctx.local, sandbox_id)
+    container = ctx.tables.containers.get(ctx.local, sandbox.container_id) if sandbox else None
+    if sandbox is None or container is None or sandbox.mode == "container":
+        return
+    if sandbox.mode != "host" and not sandbox.is_active:
+        return
+    attached = attachments(ctx, sandbox)
+    files = files_of(ctx, container.id)
+    if sandbox.mode == "host":
+        hostname = container.config.hostname or socket.gethostname()
+        hosts = _text("/etc/hosts")
+        resolv = _text(ctx.config.resolv_conf)
+        if container.host.dns or container.host.dns_search or container.host.dns_options:
+            found = resolver(ctx, container)
+            resolv = "".join(f"nameserver {each}\n" for each in found.servers)
+            resolv += f"search {' '.join(found.search)}\n" if found.search else ""
+            resolv += f"options {' '.join(found.options)}\n" if found.options else ""
+    else:
+        hostname = container.config.hostname or container.short_id
+        hosts = _LOCALHOST
+        resolv = resolv_text(resolver(ctx, container), is_answered(ctx, sandbox))
+    hosts += "".join(_extra_hosts(ctx, container))
+    hosts += "".join(_own_lines(container, hostname, attached))
+    hosts += "".join(_linked_lines(ctx, container, attached))
+    os.makedirs(os.path.dirname(files.hosts), mode=0o710, exist_ok=True)
+    for path, text in ((files.hosts, hosts), (files.hostname, hostname + "\n"), (files.resolv, resolv)):
+        write_in_place(path, text)
+
+
+def write_in_place(path: str, text: str) -> None:
+    """Change a file that is bound into a container: a rename would leave the container with the old one."""
+    if _text(path) == text and os.path.exists(path):
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        os.fchmod(descriptor, 0o644)
+        data = text.encode()
+        os.pwrite(descriptor, data, 0)
+        os.ftruncate(descriptor, len(data))
+    finally:
+        os.close(descriptor)
+
+
+def _extra_hosts(ctx: Context, container: Container) -> Iterable[str]:
+    for each in container.host.extra_hosts:
+        name, separator, address = each.partition("=") if "=" in each else each.partition(":")
+        if not separator:
+            continue
+        address = address.strip("[]")
+        for value in host_gateway(ctx) if address == "host-gateway" else (address,):
+            yield f"{value}\t{name}\n"
+
+
+def host_gateway(ctx: Context) -> tuple[str, ...]:
+    """The host's addresses as containers see them: the default bridge's gateways."""
+    network_id = ctx.tables.network_names.get(ctx.shared, "bridge")
+    network = ctx.tables.networks.get(ctx.shared, network_id) if network_id else None
+    return tuple(each.gateway for each in network.subnets if each.gateway) if network else ()
+
+
+def _own_lines(
+    container: Container, hostname: str, attached: Sequence[tuple[Network, Endpoint]]
+) -> Iterable[str]:
+    domain = container.config.domainname
+    name = f"{hostname}.{domain} {hostname}" if domain else hostname
+    for _, endpoint in attached:
+        for address in (endpoint.ipv4, endpoint.ipv6):
+            if address:
+                yield f"{address}\t{name}\n"
+
+
+def _linked_lines(
+    ctx: Context, container: Container, attached: Sequence[tuple[Network, Endpoint]]
+) -> Iterable[str]:
+    """On the default bridge, which has no names, links are lines in /etc/hosts."""
+    default = next((network for network, _ in attached if network.is_predefined), None)
+    if default is None:
+        return
+    for each in container.host.links:
+        target, alias = split_link(each)
+        other = find_container(ctx, target)
+        if other is None:
+            continue
+        for endpoint in ctx.tables.endpoints.all(ctx.shared, default.id):
+            if endpoint.container_id == other.id and endpoint.is_active and endpoint.ipv4:
+                names = dict.fromkeys((alias, other.config.hostname or other.short_id, other.name))
+                yield f"{endpoint.ipv4}\t{' '.join(names)}\n"
+
+
+def linkers(ctx: Context, container_id: str) -> list[str]:
+    """Sandboxes of the default bridge whose hosts files name this container by a link."""
+    network_id = ctx.tables.network_names.get(ctx.shared, "bridge")
+    if network_id is None:
+        return []
+    found = []
+    for endpoint in ctx.tables.endpoints.all(ctx.shared, network_id):
+        other = ctx.tables.containers.get(ctx.local, endpoint.container_id)
+        if other is None or not endpoint.is_active or not other.host.links:
+            continue
+        targets = (find_container(ctx, split_link(each)[0]) for each in other.host.links)
+        if any(target is not None and target.id == container_id for target in targets):
+            found.append(endpoint.sandbox_id)
+    return found

@@ -1,0 +1,142 @@
+"""From the store's nouns to `Desired`, the input of render: where text becomes addresses.
+
+Must not know: what a driver makes of it. See settle.py for when.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Iterable, Sequence
+
+from dari.model.network import Endpoint, Network, Sandbox
+from dari.net.desired import Desired, EndpointWant, NetworkWant, PublishWant, SandboxWant, SubnetWant
+from dari.reconcile import names
+from dari.reconcile.context import Context
+
+_BRIDGE = "com.docker.network.bridge."
+_MTU = "com.docker.network.driver.mtu"
+_ENDPOINT_SYSCTLS = "com.docker.network.endpoint.sysctls"
+_FALSE = ("false", "0", "f", "no")
+
+
+def of_sandbox(ctx: Context, sandbox_id: str) -> list[Endpoint]:
+    """All endpoints of a sandbox, active or not, in the order of their interfaces."""
+    found = [each for each in ctx.tables.endpoints.all(ctx.shared) if each.sandbox_id == sandbox_id]
+    return sorted(found, key=lambda each: (each.index, each.id))
+
+
+def gateway_endpoint(ctx: Context, active: Iterable[Endpoint]) -> Endpoint | None:
+    """The endpoint that leads to the world: the highest gateway priority, then the network whose name sorts first
+    (Docker's rule). None where all networks are internal."""
+    best: tuple[tuple[int, str], Endpoint] | None = None
+    for endpoint in active:
+        network = ctx.tables.networks.get(ctx.shared, endpoint.network_id)
+        if network is None or network.spec.is_internal or not (endpoint.gateway or endpoint.gateway6):
+            continue
+        rank = (-endpoint.spec.gw_priority, network.name)
+        if best is None or rank < best[0]:
+            best = (rank, endpoint)
+    return best[1] if best else None
+
+
+def desired(ctx: Context, network_ids: Iterable[str], sandbox_ids: Iterable[str]) -> Desired:
+    """What should exist of these networks and sandboxes. The networks of the sandboxes come along."""
+    sandboxes: list[SandboxWant] = []
+    endpoints: list[EndpointWant] = []
+    wanted_networks = dict.fromkeys(network_ids)
+    for sandbox_id in sandbox_ids:
+        sandbox = ctx.tables.sandboxes.get(ctx.local, sandbox_id)
+        if sandbox is None or not sandbox.is_active or sandbox.mode not in ("own", "none"):
+            continue
+        active = [each for each in of_sandbox(ctx, sandbox_id) if each.is_active]
+        wanted_networks.update(dict.fromkeys(each.network_id for each in active))
+        gateway = gateway_endpoint(ctx, active)
+        sandboxes.append(_sandbox_want(ctx, sandbox, gateway))
+        endpoints.extend(
+            _endpoint_want(each, is_gateway=each is gateway) for each in active if each.host_interface
+        )
+    networks = [
+        network_want(ctx, network)
+        for network in (ctx.tables.networks.get(ctx.shared, each) for each in wanted_networks)
+        if network is not None and network.desired_state == "present"
+    ]
+    return Desired(tuple(networks), tuple(endpoints), tuple(sandboxes))
+
+
+def bridge_name(network: Network) -> str:
+    return network.spec.options.get(_BRIDGE + "name") or f"br-{network.id[:12]}"
+
+
+def network_want(ctx: Context, network: Network) -> NetworkWant:
+    """A network, its driver options read. Options are checked when the network is created."""
+    options = network.spec.options
+    return NetworkWant(
+        id=network.id,
+        name=network.name,
+        driver={"null": "none"}.get(network.spec.driver, network.spec.driver),
+        bridge_name=bridge_name(network),
+        altname=f"dari-net-{network.id[:12]}",
+        subnets=tuple(
+            SubnetWant(
+                prefix, ipaddress.ip_interface(f"{each.gateway}/{prefix.prefixlen}") if each.gateway else None
+            )
+            for each, prefix in ((each, ipaddress.ip_network(each.subnet)) for each in network.subnets)
+        ),
+        is_internal=network.spec.is_internal,
+        mtu=int(options.get(_MTU) or ctx.config.mtu),
+        is_masquerading=options.get(_BRIDGE + "enable_ip_masquerade", "true").lower() not in _FALSE,
+        is_icc=options.get(_BRIDGE + "enable_icc", "true").lower() not in _FALSE,
+        is_default=network.is_predefined and network.spec.driver == "bridge",
+        options=options,
+    )
+
+
+def _sandbox_want(ctx: Context, sandbox: Sandbox, gateway: Endpoint | None) -> SandboxWant:
+    return SandboxWant(
+        id=sandbox.id,
+        netns=os.path.basename(sandbox.netns),
+        sysctls=sandbox.sysctls,
+        dns_port=names.DNS_PORT if names.is_answered(ctx, sandbox) else None,
+        publishes=tuple(_publishes(sandbox, gateway)) if gateway is not None else (),
+    )
+
+
+def _publishes(sandbox: Sandbox, gateway: Endpoint) -> Iterable[PublishWant]:
+    for each in sandbox.ports:
+        host = ipaddress.ip_address(each.host_ip)
+        target = gateway.ipv4 if host.version == 4 else gateway.ipv6
+        if target:
+            yield PublishWant(
+                each.protocol, host, each.host_port, ipaddress.ip_address(target), each.container_port
+            )
+
+
+def _endpoint_want(endpoint: Endpoint, *, is_gateway: bool) -> EndpointWant:
+    pairs: Sequence[tuple[str, int]] = (
+        (endpoint.ipv4, endpoint.ipv4_prefix),
+        (endpoint.ipv6, endpoint.ipv6_prefix),
+    )
+    return EndpointWant(
+        id=endpoint.id,
+        network_id=endpoint.network_id,
+        sandbox_id=endpoint.sandbox_id,
+        host_interface=endpoint.host_interface,
+        interface=endpoint.interface,
+        mac=endpoint.mac,
+        addresses=tuple(ipaddress.ip_interface(f"{text}/{length}") for text, length in pairs if text),
+        gateways=tuple(ipaddress.ip_address(each) for each in (endpoint.gateway, endpoint.gateway6) if each),
+        is_default_gateway=is_gateway,
+        altname=f"dari-ep-{endpoint.id[:12]}",
+        sysctls=_sysctls(endpoint),
+    )
+
+
+def _sysctls(endpoint: Endpoint) -> dict[str, str]:
+    """`net.ipv4.conf.IFNAME.log_martians=1,…` by slashed path; IFNAME stays for the driver to fill in."""
+    found: dict[str, str] = {}
+    for pair in endpoint.spec.driver_opts.get(_ENDPOINT_SYSCTLS, "").split(","):
+        name, separator, value = pair.strip().partition("=")
+        if separator:
+            found[name.replace(".", "/")] = value
+    return found

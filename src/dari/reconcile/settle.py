@@ -1,0 +1,240 @@
+"""settle: make the kernel and the responder agree with the store, for what changed.
+
+store → `Desired` → render → read → plan → apply, then names. Calls that come while a batch runs wait for the next
+one together, so thirty containers of an `up` cost a few transactions. The scope of a batch is what its ids were
+rendered to last and are rendered to now; everything else is left alone. Must not know: HTTP, or who asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from dari.kernel.errors import KernelError
+from dari.kernel.host import Kernel
+from dari.model.errors import Internal
+from dari.net.facts import HostFacts
+from dari.net.plan import Plan, plan
+from dari.net.render import render
+from dari.net.scope import Key, Scope
+from dari.net.state import HOST, KernelState
+from dari.reconcile import names
+from dari.reconcile.context import Context
+from dari.reconcile.kernel import in_kernel
+from dari.reconcile.networks import desired, of_sandbox
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 3
+_FORWARDING6 = "net/ipv6/conf/all/forwarding"
+
+
+@dataclass(slots=True)
+class Ids:
+    """The networks and sandboxes a batch is about, each once, in the order they were asked for."""
+
+    networks: dict[str, None] = field(default_factory=dict)
+    sandboxes: dict[str, None] = field(default_factory=dict)
+
+
+class BatchFailed(Exception):
+    """A batch of `size` ids failed because of `cause`."""
+
+    def __init__(self, cause: Exception, size: int) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.size = size
+
+
+async def settle(ctx: Context, *ids: str) -> None:
+    """Bring what these networks, sandboxes or containers need into being, or out of it.
+
+    Raises Internal where the kernel refuses, Unavailable where names cannot be put in force. One batch at a time;
+    a failed batch of several is done again one by one, so that each caller hears of his own failure only.
+    """
+    if not ids:
+        return
+    state = ctx.settling
+    state.pending.update(dict.fromkeys(ids))
+    if state.waiting is None:
+        state.waiting = asyncio.get_running_loop().create_future()
+        # Nobody may be there to hear of a failure any more.
+        state.waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if not state.is_busy:
+            state.is_busy = True
+            task = asyncio.create_task(_run(ctx))
+            ctx.tasks.add(task)
+            task.add_done_callback(ctx.tasks.discard)
+    waiting = state.waiting
+    try:
+        await asyncio.shield(waiting)
+    except BatchFailed as error:
+        if error.size <= len(set(ids)):
+            raise error.cause from None
+        await _alone(ctx, ids)
+
+
+async def _run(ctx: Context) -> None:
+    """Batches until nobody waits."""
+    state = ctx.settling
+    try:
+        while state.pending and state.waiting is not None:
+            # One turn of the loop, so that requests that arrived together go together.
+            await asyncio.sleep(0)
+            batch, waiting = list(state.pending), state.waiting
+            state.pending, state.waiting = {}, None
+            try:
+                async with ctx.lock("settle"):
+                    await _settle_batch(ctx, batch)
+            except asyncio.CancelledError:
+                waiting.cancel()
+                raise
+            except Exception as error:
+                waiting.set_exception(BatchFailed(error, len(batch)))
+            else:
+                waiting.set_result(None)
+    finally:
+        state.is_busy = False
+
+
+async def _alone(ctx: Context, ids: Iterable[str]) -> None:
+    async with ctx.lock("settle"):
+        await _settle_batch(ctx, ids)
+
+
+async def _settle_batch(ctx: Context, batch: Iterable[str]) -> None:
+    ids = _sort(ctx, batch)
+    await settle_kernel(ctx, ids)
+    networks, sandboxes = _named(ctx, ids)
+    await names.settle_names(ctx, networks, sandboxes)
+    for each in ids.sandboxes:
+        attached = frozenset(one.network_id for one in of_sandbox(ctx, each))
+        if attached:
+            ctx.settling.attached[each] = attached
+        else:
+            ctx.settling.attached.pop(each, None)
+
+
+def _sort(ctx: Context, batch: Iterable[str]) -> Ids:
+    """Ids by kind: a container stands for its sandbox; what is in no table any more may have been either."""
+    found = Ids()
+    for each in batch:
+        container = ctx.tables.containers.get(ctx.local, each)
+        if container is not None:
+            found.sandboxes[container.sandbox_id] = None
+            continue
+        is_network = ctx.tables.networks.get(ctx.shared, each) is not None
+        is_sandbox = ctx.tables.sandboxes.get(ctx.local, each) is not None
+        if not is_sandbox:
+            found.networks[each] = None
+        if not is_network:
+            found.sandboxes[each] = None
+    return found
+
+
+def _named(ctx: Context, ids: Ids) -> tuple[list[str], list[str]]:
+    """Whose zones and whose views and files may have changed: of the sandboxes, also the networks they were on and
+    those who link to their containers."""
+    networks, sandboxes = dict(ids.networks), dict(ids.sandboxes)
+    for each in ids.sandboxes:
+        networks.update(dict.fromkeys(one.network_id for one in of_sandbox(ctx, each)))
+        networks.update(dict.fromkeys(ctx.settling.attached.get(each, ())))
+        sandbox = ctx.tables.sandboxes.get(ctx.local, each)
+        if sandbox is not None:
+            sandboxes.update(dict.fromkeys(names.linkers(ctx, sandbox.container_id)))
+    return list(networks), list(sandboxes)
+
+
+async def host_facts(ctx: Context) -> HostFacts:
+    """The host's facts as last looked at (boot.py looks again and again)."""
+    if ctx.settling.facts is None:
+        return await look_at_host(ctx)
+    return ctx.settling.facts
+
+
+async def look_at_host(ctx: Context) -> HostFacts:
+    facts = await in_kernel(ctx, ctx.kernel.facts)
+    ctx.settling.facts = facts
+    return facts
+
+
+async def settle_kernel(ctx: Context, ids: Ids) -> None:
+    """The kernel's part. Raises Internal where it refuses."""
+    state = ctx.settling
+    each_id = dict.fromkeys((*ids.networks, *ids.sandboxes))
+    facts = await host_facts(ctx)
+    want = desired(ctx, ids.networks, ids.sandboxes)
+    wants = {each: render(want, facts, frozenset((each,))) for each in each_id}
+    wanted = KernelState.of(one for state_of_id in wants.values() for one in state_of_id)
+    host_wide = frozenset(key for key in wanted.objects if is_host_wide(key))
+    keys = {key for each in each_id for key in state.rendered.get(each, ()) if not is_host_wide(key)}
+    keys.update(wanted.objects)
+    scope = Scope(frozenset(keys - state.standing))
+    rebuilt = await in_kernel(ctx, lambda: converge(ctx.kernel, wanted.within(scope), scope))
+    state.standing |= host_wide
+    for each, rendered in wants.items():
+        if len(rendered):
+            state.rendered[each] = frozenset(rendered.objects)
+        else:
+            state.rendered.pop(each, None)
+    if rebuilt:
+        await settle_everything(ctx)
+
+
+async def settle_everything(ctx: Context) -> Plan:
+    """Make the whole kernel agree: what is missing is made, what carries dari's marks and nobody wants goes.
+
+    Returns what had to be done in the first round. Raises Internal.
+    """
+    state = ctx.settling
+    facts = await look_at_host(ctx)
+    wants, wanted = render_everything(ctx, facts)
+    scope = Scope.everything(wanted)
+    todo = await in_kernel(ctx, lambda: plan(wanted, ctx.kernel.read(scope)))
+    if not todo.is_empty:
+        await in_kernel(ctx, lambda: converge(ctx.kernel, wanted, scope))
+    state.standing = frozenset(key for key in wanted.objects if is_host_wide(key))
+    state.rendered = {each: frozenset(want.objects) for each, want in wants.items() if len(want)}
+    return todo
+
+
+def render_everything(ctx: Context, facts: HostFacts) -> tuple[dict[str, KernelState], KernelState]:
+    """The wanted state of each network and sandbox, and all of it."""
+    networks = [each.id for each in ctx.tables.networks.all(ctx.shared)]
+    sandboxes = [each.id for each in ctx.tables.sandboxes.all(ctx.local)]
+    want = desired(ctx, networks, sandboxes)
+    wants = {each: render(want, facts, frozenset((each,))) for each in (*networks, *sandboxes)}
+    return wants, render(want, facts)
+
+
+def is_host_wide(key: Key) -> bool:
+    """Whether a key is shared by all networks: the host's table, its rule beside Docker, forwarding. Such things
+    come with the first network and stay, so a scope looks at them only until they are in force."""
+    if len(key) < 2 or key[1] != HOST:
+        return False
+    if key[0] == "sysctl":
+        return "/conf/" not in key[2] or key[2] == _FORWARDING6
+    return key[0] in ("nft-table", "nft-rule")
+
+
+def converge(kernel: Kernel, wanted: KernelState, scope: Scope) -> bool:
+    """Look, plan, work, in at most three rounds; whether the host's table was made anew. Raises Internal."""
+    failure: KernelError | None = None
+    is_rebuilt = False
+    for number in range(ROUNDS):
+        todo = plan(wanted, kernel.read(scope))
+        if todo.is_empty:
+            return is_rebuilt
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("plan, round %d:\n%s", number + 1, todo)
+        is_rebuilt = is_rebuilt or (todo.is_rebuilding_host_table and scope.keys is not None)
+        try:
+            kernel.apply(todo)
+        except KernelError as error:
+            log.warning("%s", error)
+            failure = error
+            continue
+        return is_rebuilt
+    raise Internal(f"the kernel refused: {failure}") from failure
