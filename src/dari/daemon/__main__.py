@@ -1,0 +1,7 @@
+"""`python -m dari.daemon`: darid."""
+
+import sys
+
+from dari.daemon.main import main
+
+sys.exit(main())

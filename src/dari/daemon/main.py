@@ -1,0 +1,178 @@
+"""Start and stop of darid, in order: settings, folders, store, kernel, names, boot, sockets.
+
+SIGTERM stops it within moments: containers, their networks and dari-dns go on without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import gc
+import logging
+import os
+import platform
+import resource
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+
+import uvloop
+from aiohttp import web
+
+from dari import __version__
+from dari.api.server import make_app, make_runner
+from dari.daemon import options, sockets
+from dari.daemon.responder import Responder
+from dari.engine import events, predefined
+from dari.engine.base import Engine
+from dari.kernel.host import Kernel
+from dari.model.config import Config
+from dari.model.errors import DariError
+from dari.reconcile import boot
+from dari.reconcile.context import Context
+from dari.runtime.containers import Runtime
+from dari.runtime.images import Images
+from dari.store.base import StoreUnavailable
+from dari.store.sqlite import SqliteStore
+from dari.store.tables import Tables
+
+log = logging.getLogger("dari.daemon")
+
+_LOG_LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40, "fatal": 50}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run darid; the exit code: 0 told to stop, 1 cannot start, 2 wrong arguments."""
+    warnings: list[str] = []
+    try:
+        config = options.read(sys.argv[1:] if arguments is None else arguments, warnings)
+    except DariError as error:
+        print(f"darid: {error.message}", file=sys.stderr)
+        return 2
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=_LOG_LEVELS[config.log_level],
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    for line in warnings:
+        log.warning("%s", line)
+    faulthandler.register(signal.SIGUSR1)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(config))
+    except (DariError, StoreUnavailable) as error:
+        print(f"darid: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def run(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT. Raises StoreUnavailable where another darid uses the data root."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    loop.add_signal_handler(signal.SIGHUP, log.info, "settings are read at start only")
+    _prepare(config)
+    store = SqliteStore(f"{config.data_root}/dari.db")
+    listeners: list[sockets.Listener] = []
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(store.close)
+        # libnftables aborts on descriptors above 1023: the kernel's are opened before all others.
+        kernel = Kernel(config.netns_dir)
+        _raise_descriptor_limit()
+        ctx = Context(
+            config=config,
+            local=store,
+            shared=store,
+            tables=Tables(),
+            kernel=kernel,
+            runtime=Runtime(config),
+            images=Images(config),
+        )
+        eng = Engine(ctx=ctx, id=_engine_id(config), name=platform.node(), started=time.time_ns())
+        responder = Responder(
+            config.dns_dir,
+            f"{config.exec_root}/dari-dns.pid",
+            f"{config.exec_root}/dari-dns.log",
+            "debug" if config.is_debug else "info",
+        )
+        stack.push_async_callback(_cancel, ctx)
+        _spawn(ctx, events.follow(ctx))
+        await responder.ensure()
+        await predefined.ensure_predefined(eng)
+        await boot.boot(ctx)
+        _spawn(ctx, responder.supervise())
+        listeners = sockets.open_all(config)
+        stack.callback(lambda: [each.remove() for each in listeners])
+        runner = make_runner(make_app(eng))
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        for each in listeners:
+            await web.SockSite(runner, each.socket, ssl_context=each.tls, backlog=1024).start()
+            log.info("API listen on %s", each.url)
+        _write_pidfile(config.pidfile)
+        stack.callback(_remove_pidfile, config.pidfile)
+        gc.collect()
+        gc.freeze()
+        log.info("darid %s is ready", __version__)
+        await stopped.wait()
+        log.info("stopping; containers go on")
+
+
+def _prepare(config: Config) -> None:
+    for folder, mode in (
+        (config.data_root, 0o710),
+        (config.exec_root, 0o711),
+        (config.netns_dir, 0o700),
+        (config.containers_dir, 0o710),
+        (config.run_dir, 0o700),
+        (config.volumes_dir, 0o701),
+        (config.storage_dir, 0o710),
+    ):
+        os.makedirs(folder, mode, exist_ok=True)
+
+
+def _engine_id(config: Config) -> str:
+    """The daemon's id, made at the first start and kept with its data."""
+    path = f"{config.data_root}/engine-id"
+    with contextlib.suppress(FileNotFoundError):
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    value = str(uuid.uuid4())
+    with open(path, "w", encoding="ascii") as file:
+        file.write(value + "\n")
+    return value
+
+
+def _raise_descriptor_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _spawn(ctx: Context, work: object) -> None:
+    task = asyncio.ensure_future(work)  # type: ignore[arg-type]
+    ctx.tasks.add(task)
+    task.add_done_callback(ctx.tasks.discard)
+
+
+async def _cancel(ctx: Context) -> None:
+    tasks = list(ctx.tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _write_pidfile(path: str) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="ascii") as file:
+        file.write(f"{os.getpid()}\n")
+
+
+def _remove_pidfile(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

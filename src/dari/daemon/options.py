@@ -1,0 +1,297 @@
+"""darid's flags and its settings file, both dockerd's where dockerd has them, into one frozen `Config`.
+
+Source: dockerd's reference, "Daemon configuration file". Must not know: sockets, stores, the kernel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import json
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from dari import __version__
+from dari.model.config import DEFAULT_POOLS, Config, Pool
+from dari.model.errors import InvalidArgument
+
+DEFAULT_FILE = "/etc/dari/daemon.json"
+_LEVELS = ("debug", "info", "warn", "error", "fatal")
+
+# Key of the settings file → the option's name here. The value's form is dockerd's.
+_KEYS = {
+    "hosts": "hosts",
+    "data-root": "data_root",
+    "exec-root": "exec_root",
+    "pidfile": "pidfile",
+    "registry-mirrors": "registry_mirrors",
+    "mirrors": "mirrors",
+    "insecure-registries": "insecure_registries",
+    "bip": "bip",
+    "default-address-pools": "pools",
+    "dns": "dns",
+    "dns-search": "dns_search",
+    "dns-opts": "dns_options",
+    "mtu": "mtu",
+    "log-level": "log_level",
+    "debug": "is_debug",
+    "exec-opts": "exec_options",
+    "cgroup-parent": "cgroup_parent",
+    "group": "group",
+    "tls": "is_tls",
+    "tlsverify": "is_tls_verified",
+    "tlscacert": "tls_ca",
+    "tlscert": "tls_cert",
+    "tlskey": "tls_key",
+    "labels": "labels",
+    "ip": "default_bind_ip",
+    "default-ulimits": "default_ulimits",
+    "default-shm-size": "default_shm_size",
+    "shutdown-timeout": "shutdown_timeout",
+    "bridge-name": "bridge_name",
+    "resolv-conf": "resolv_conf",
+}
+_LISTS = {"hosts", "registry_mirrors", "insecure_registries", "pools", "dns", "dns_search", "dns_options"}
+_LISTS |= {"exec_options", "labels"}
+# What of dockerd's file has no meaning here: named in a warning, not an error, so that its file can be taken over.
+_IGNORED_TEXT = """
+live-restore storage-driver iptables ip6tables ip-forward ip-masq userland-proxy features experimental log-driver
+log-opts default-runtime runtimes builder max-concurrent-downloads max-concurrent-uploads max-download-attempts
+ipv6 icc metrics-addr containerd selinux-enabled firewall-backend default-cgroupns-mode
+"""
+_IGNORED = frozenset(_IGNORED_TEXT.split())
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line. Every option defaults to None, so that the file can tell what was given."""
+    flags = argparse.ArgumentParser(
+        prog="darid", description="A container engine for Docker's API", allow_abbrev=False
+    )
+    add = flags.add_argument
+    add(
+        "-H",
+        "--host",
+        dest="hosts",
+        action="append",
+        metavar="URL",
+        help="unix://PATH, tcp://IP:PORT or fd://",
+    )
+    add("--data-root", "-g", metavar="DIR", help="persistent state (default /var/lib/dari)")
+    add("--exec-root", metavar="DIR", help="state of running containers (default /run/dari)")
+    add("-p", "--pidfile", metavar="FILE")
+    add("--config-file", metavar="FILE", help=f"settings in JSON (default {DEFAULT_FILE})")
+    add(
+        "--registry-mirror",
+        dest="registry_mirrors",
+        action="append",
+        metavar="URL",
+        help="mirror of docker.io",
+    )
+    add("--mirror", dest="mirror_pairs", action="append", metavar="HOST=URL", help="mirror of any registry")
+    add("--insecure-registry", dest="insecure_registries", action="append", metavar="HOST")
+    add("--bip", metavar="CIDR", help="address of the default bridge")
+    add("--default-address-pool", dest="pools", action="append", metavar="base=CIDR,size=N")
+    add("--dns", action="append", metavar="IP")
+    add("--dns-search", action="append", metavar="DOMAIN")
+    add("--dns-opt", dest="dns_options", action="append", metavar="OPTION")
+    add("--mtu", type=int)
+    add("-l", "--log-level", choices=_LEVELS)
+    add("-D", "--debug", dest="is_debug", action="store_true", default=None)
+    add("--exec-opt", dest="exec_options", action="append", metavar="NAME=VALUE")
+    add("--cgroup-parent", metavar="PATH")
+    add("-G", "--group", help="group that may use the unix sockets (default docker)")
+    add("--tls", dest="is_tls", action="store_true", default=None)
+    add("--tlsverify", dest="is_tls_verified", action="store_true", default=None)
+    add("--tlscacert", dest="tls_ca", metavar="FILE")
+    add("--tlscert", dest="tls_cert", metavar="FILE")
+    add("--tlskey", dest="tls_key", metavar="FILE")
+    add("--label", dest="labels", action="append", metavar="KEY=VALUE")
+    add("--ip", dest="default_bind_ip", metavar="IP", help="address of published ports (default 0.0.0.0)")
+    add("--default-ulimit", dest="ulimit_pairs", action="append", metavar="NAME=SOFT[:HARD]")
+    add("--default-shm-size", metavar="BYTES")
+    add("--shutdown-timeout", type=int)
+    add("--bridge-name", metavar="NAME", help="name of the default bridge (default dari0)")
+    add("--resolv-conf", metavar="FILE", help="whose servers are asked for what is not ours")
+    add("-v", "--version", action="version", version=f"darid version {__version__}")
+    return flags
+
+
+def read(arguments: Sequence[str], warnings: list[str] | None = None) -> Config:
+    """The settings. Raises InvalidArgument naming the flag or key; `warnings` gets lines for the log."""
+    given = {key: value for key, value in vars(parser().parse_args(arguments)).items() if value is not None}
+    path = given.pop("config_file", None)
+    from_file = _read_file(path or DEFAULT_FILE, must_exist=path is not None, warnings=warnings)
+    twice = [key for key, name in _KEYS.items() if name in given and name in from_file and name not in _LISTS]
+    if twice:
+        pairs = ", ".join(
+            f"{k}: (from flag: {given[_KEYS[k]]}, from file: {from_file[_KEYS[k]]})" for k in twice
+        )
+        raise InvalidArgument(
+            "the following directives are specified both as a flag and in the configuration file: " + pairs
+        )
+    values = from_file | {
+        name: [*from_file.get(name, []), *value] if name in _LISTS else value for name, value in given.items()
+    }
+    return _config(values)
+
+
+def _read_file(path: str, *, must_exist: bool, warnings: list[str] | None) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            raw = json.load(file)
+    except FileNotFoundError:
+        if must_exist:
+            raise InvalidArgument(f"unable to configure the daemon with file {path}: no such file") from None
+        return {}
+    except (ValueError, OSError) as error:
+        raise InvalidArgument(f"unable to configure the daemon with file {path}: {error}") from error
+    if not isinstance(raw, dict):
+        raise InvalidArgument(f"unable to configure the daemon with file {path}: expected an object")
+    unknown = [key for key in raw if key not in _KEYS and key not in _IGNORED]
+    if unknown:
+        raise InvalidArgument(
+            f"unable to configure the daemon with file {path}: the following directives don't match any "
+            f"configuration option: {', '.join(unknown)}"
+        )
+    if warnings is not None:
+        warnings.extend(f"{path}: {key} has no effect here" for key in raw if key in _IGNORED)
+    return {_KEYS[key]: value for key, value in raw.items() if key in _KEYS and value is not None}
+
+
+def _config(values: dict[str, Any]) -> Config:
+    exec_root = os.path.abspath(str(values.get("exec_root", Config().exec_root)))
+    texts = ["group", "bip", "default_bind_ip", "tls_ca", "tls_cert", "tls_key", "cgroup_parent"]
+    texts += ["bridge_name", "resolv_conf"]
+    fields: dict[str, Any] = {name: str(values[name]) for name in texts if name in values}
+    for name in ("hosts", "dns", "dns_search", "dns_options", "labels", "insecure_registries"):
+        if name in values:
+            fields[name] = _strings(name, values[name])
+    fields["exec_root"] = exec_root
+    fields["data_root"] = os.path.abspath(str(values.get("data_root", Config().data_root)))
+    fields["pidfile"] = os.path.abspath(str(values.get("pidfile", f"{exec_root}/darid.pid")))
+    fields["is_debug"] = bool(values.get("is_debug", False)) or values.get("log_level") == "debug"
+    fields["log_level"] = "debug" if fields["is_debug"] else str(values.get("log_level", "info"))
+    fields["mirrors"] = _mirrors(values)
+    if "mtu" in values:
+        fields["mtu"] = _whole("mtu", values["mtu"], 68, 65535)
+    if "shutdown_timeout" in values:
+        fields["shutdown_timeout"] = _whole("shutdown-timeout", values["shutdown_timeout"], -1, 1 << 31)
+    if "default_shm_size" in values:
+        fields["default_shm_size"] = _size("default-shm-size", values["default_shm_size"])
+    if "pools" in values:
+        fields["pools"] = [_pool(each) for each in values["pools"]] or DEFAULT_POOLS
+    fields["default_ulimits"] = _ulimits(values)
+    _exec_options(values.get("exec_options", []), fields)
+    _check_addresses(fields)
+    _check_tls(values, fields)
+    return Config(**fields)
+
+
+def _strings(name: str, value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return value
+    raise InvalidArgument(f"{name}: expected a list of strings")
+
+
+def _whole(name: str, value: Any, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidArgument(f"{name}: expected a number from {least} to {most}, got {value!r}")
+    return value
+
+
+def _size(name: str, value: Any) -> int:
+    from dari.units import parse_size
+
+    try:
+        return parse_size(value)
+    except (ValueError, TypeError):
+        raise InvalidArgument(f"{name}: invalid size: {value!r}") from None
+
+
+def _mirrors(values: dict[str, Any]) -> dict[str, list[str]]:
+    """Mirrors by registry host; `--registry-mirror` is docker.io's."""
+    found: dict[str, list[str]] = {}
+    for host, urls in dict(values.get("mirrors", {})).items():
+        found.setdefault(host, []).extend(_strings("mirrors", urls))
+    for url in _strings("registry-mirrors", values.get("registry_mirrors", [])):
+        found.setdefault("docker.io", []).append(url)
+    for pair in values.get("mirror_pairs", []):
+        host, separator, url = pair.partition("=")
+        if not separator or not host or not url:
+            raise InvalidArgument(f"--mirror: expected HOST=URL, got {pair!r}")
+        found.setdefault(host, []).append(url)
+    for urls in found.values():
+        for url in urls:
+            if not re.match(r"https?://[^/\s]+", url):
+                raise InvalidArgument(f"invalid mirror: {url!r} is not an http or https URL")
+    return found
+
+
+def _pool(value: Any) -> Pool:
+    if isinstance(value, dict):
+        base, size = value.get("base"), value.get("size")
+    else:
+        parts = dict(each.strip().partition("=")[::2] for each in str(value).split(","))
+        base, size = parts.get("base"), parts.get("size")
+    try:
+        network = ipaddress.ip_network(str(base))
+        length = int(str(size))
+    except ValueError as error:
+        raise InvalidArgument(f"invalid default address pool {value!r}: {error}") from error
+    if not network.prefixlen <= length <= network.max_prefixlen - 2:
+        raise InvalidArgument(
+            f"invalid default address pool {value!r}: size {length} does not fit into {base}"
+        )
+    return Pool(base=str(network), size=length)
+
+
+def _ulimits(values: dict[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, limit in dict(values.get("default_ulimits", {})).items():
+        found[str(name)] = f"{limit['Soft']}:{limit['Hard']}" if isinstance(limit, dict) else str(limit)
+    for pair in values.get("ulimit_pairs", []):
+        name, separator, limit = pair.partition("=")
+        if not separator or not re.fullmatch(r"-?\d+(:-?\d+)?", limit):
+            raise InvalidArgument(f"invalid ulimit argument: {pair}")
+        found[name] = limit
+    return found
+
+
+def _exec_options(options: list[str], fields: dict[str, Any]) -> None:
+    for option in _strings("exec-opts", options):
+        name, _, value = option.partition("=")
+        if name != "native.cgroupdriver" or value not in ("cgroupfs", "systemd"):
+            raise InvalidArgument(
+                f"invalid exec option: {option}; native.cgroupdriver=cgroupfs|systemd is known"
+            )
+        fields["cgroup_manager"] = value
+
+
+def _check_addresses(fields: dict[str, Any]) -> None:
+    try:
+        if fields.get("bip"):
+            ipaddress.ip_interface(fields["bip"])
+        if "default_bind_ip" in fields:
+            ipaddress.ip_address(fields["default_bind_ip"])
+        for server in fields.get("dns", []):
+            ipaddress.ip_address(server)
+    except ValueError as error:
+        raise InvalidArgument(f"invalid address: {error}") from error
+    for label in fields.get("labels", []):
+        if "=" not in label:
+            raise InvalidArgument(f"bad attribute format: {label}")
+
+
+def _check_tls(values: dict[str, Any], fields: dict[str, Any]) -> None:
+    """TCP is for those who show a client certificate; who may speak to the engine is root on this machine."""
+    is_tcp = any(host.startswith("tcp://") or "://" not in host for host in fields.get("hosts", []))
+    has_all = all(fields.get(name) for name in ("tls_ca", "tls_cert", "tls_key"))
+    if is_tcp and not (values.get("is_tls_verified") and has_all):
+        raise InvalidArgument(
+            "tcp:// needs --tlsverify with --tlscacert, --tlscert and --tlskey: without client certificates "
+            "everybody who reaches the port is root on this machine"
+        )

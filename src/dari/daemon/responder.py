@@ -1,0 +1,100 @@
+"""Keeps dari-dns alive: adopts the one that answers, starts one where none does.
+
+The responder outlives darid on purpose (names go on while darid is away), so it runs in a session of its own.
+Must not know: zones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import subprocess
+import time
+
+from dari.dns import nudge, spawn
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 5.0
+_START_SECONDS = 10.0
+
+
+class Responder:
+    """One responder over `directory`. `log_level` is dari-dns's: debug, info or error."""
+
+    def __init__(self, directory: str, pidfile: str, log_file: str, log_level: str = "info") -> None:
+        self._directory = directory
+        self._pidfile = pidfile
+        self._log_file = log_file
+        self._log_level = log_level
+        self._child: subprocess.Popen[bytes] | None = None
+
+    async def ensure(self) -> int:
+        """The pid of a responder that answers, started if need be. Raises RuntimeError where none comes up."""
+        status = await asyncio.to_thread(nudge.ping, self._directory, 1.0)
+        if status is not None:
+            return status.pid
+        self._start()
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            status = await asyncio.to_thread(nudge.ping, self._directory, 0.5)
+            if status is not None:
+                return status.pid
+            await asyncio.sleep(0.01)
+        raise RuntimeError(f"dari-dns does not answer in {self._directory}, see {self._log_file}")
+
+    def _start(self) -> None:
+        self._reap()
+        os.makedirs(os.path.dirname(self._log_file), exist_ok=True)
+        options = spawn.command(self._directory, pidfile=self._pidfile, log_level=self._log_level)
+        with open(self._log_file, "ab") as output:
+            self._child = subprocess.Popen(
+                options,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                cwd="/",
+            )
+        log.info("dari-dns started, pid %d", self._child.pid)
+
+    def _reap(self) -> None:
+        if self._child is not None:
+            self._child.poll()
+
+    async def supervise(self) -> None:
+        """Start it again whenever it ends, until cancelled; pauses grow while it does not stay up."""
+        pause = _FIRST_PAUSE
+        while True:
+            begin = time.monotonic()
+            try:
+                pid = await self.ensure()
+                await _end_of(pid)
+                log.warning("dari-dns (pid %d) ended, starting it again", pid)
+            except (RuntimeError, OSError) as error:
+                log.error("%s", error)
+            self._reap()
+            pause = (
+                _FIRST_PAUSE
+                if time.monotonic() - begin > 10 * _LONGEST_PAUSE
+                else min(pause * 2, _LONGEST_PAUSE)
+            )
+            await asyncio.sleep(pause)
+
+
+async def _end_of(pid: int) -> None:
+    """Wait until a process, ours or not, has ended."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
