@@ -6,14 +6,12 @@ Types: nft(8), "data types"; numbers as nft stores them with a set. Must not kno
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_network, summarize_address_range
 from typing import NamedTuple
 
 from dari.kernel.netlink import (
     NLM_F_CREATE,
-    NLM_F_EXCL,
     Message,
     attr,
     attr_text,
@@ -94,9 +92,9 @@ def decode(kind: int, data: bytes) -> str:
 
 
 def add(family: int, table: str, shape: SetShape, element: str, value: str) -> Message:
-    """EEXIST where it is in with another value; nothing happens where it is in with the same."""
+    """An error where it is in with another value; nothing happens where it is in with the same."""
     body = _head(family, table, shape.name) + _list(shape, element, value)
-    return Message(NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL, body)
+    return Message(NEWSETELEM, NLM_F_CREATE, body)
 
 
 def delete(family: int, table: str, shape: SetShape, element: str) -> Message:
@@ -166,7 +164,7 @@ def _intervals(shape: SetShape, answers: list[Message]) -> Iterator[tuple[str, s
             start = at
         elif start is not None:
             first, last = make(start), make(at - 1)
-            for prefix in summarize_address_range(first, last):  # type: ignore[type-var]
+            for prefix in summarize_address_range(first, last):
                 alone = prefix.prefixlen == prefix.max_prefixlen
                 yield str(prefix.network_address) if alone else str(prefix), ""
             start = None
@@ -182,6 +180,3 @@ def _raw(answers: list[Message]) -> Iterator[tuple[bytes, bytes, int]]:
                 key = attributes(values.get(_KEY, b"")).get(_VALUE, b"")
                 data = attributes(values.get(_DATA, b"")).get(_VALUE, b"")
                 yield key, data, int.from_bytes(values.get(_FLAGS, b""), "big")
-
-
-MISSING = errno.ENOENT

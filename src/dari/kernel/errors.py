@@ -20,12 +20,16 @@ def errno_name(number: int) -> str:
 
 
 class KernelError(Exception):
-    """One step of a plan failed. `op` is None where no single step is to blame (a read, a whole transaction)."""
+    """One step of a plan failed. `op` is None where no single step is to blame (a read, a whole transaction).
+
+    `others`: the further failures of the same apply.
+    """
 
     def __init__(self, op: Op | None, number: int, text: str) -> None:
         self.op = op
         self.errno = number
         self.text = text
+        self.others: tuple[KernelError, ...] = ()
         what = f"{op.action} {_object(op)}" if op is not None else "kernel"
         why = f": {text}" if text else ""
         cause = f" ({op.cause})" if op is not None and op.cause else ""

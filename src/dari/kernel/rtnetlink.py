@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
 
 from dari.kernel.netlink import (
-    NLM_F_ACK,
     NLM_F_CREATE,
     NLM_F_EXCL,
     NLM_F_REPLACE,
@@ -43,9 +42,9 @@ RTM_NEWLINKPROP, RTM_DELLINKPROP = 108, 109
 IFF_UP = 0x1
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
-_IFLA_PROTINFO, _IFLA_LINKINFO, _IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 12, 18, 27, 28, 29
+_IFLA_LINKINFO, _IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 18, 27, 28, 29
 _IFLA_LINK_NETNSID, _IFLA_PROP_LIST, _IFLA_ALT_IFNAME = 37, 52, 53
-_INFO_KIND, _INFO_DATA, _INFO_SLAVE_DATA = 1, 2, 5
+_INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
 _VETH_INFO_PEER = 1
 _BRPORT_MODE, _BRPORT_ISOLATED = 4, 33
 _RTEXT_FILTER_SKIP_STATS = 1 << 3
@@ -54,7 +53,7 @@ _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS, _IFA_PROTO = 1, 2, 4, 8, 1
 _IFA_F_NODAD = 0x02
 
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE, _RTA_MULTIPATH = 1, 4, 5, 6, 15, 9
-_RT_TABLE_MAIN = 254
+MAIN_TABLE = 254
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_NOWHERE = 0, 253, 255
 _RTN_UNICAST = 1
 
@@ -167,12 +166,13 @@ def set_link(
     mac: str = "",
     master: int | None = None,
     group: int | None = None,
+    new_name: str = "",
 ) -> Message:
-    """Change what is given, by name or by index."""
+    """Change what is given, by name, or by index (only then `new_name`)."""
     flags, change = _up(is_up) if is_up is not None else (0, 0)
     body = _ifinfo(index, flags, change)
-    if name:
-        body += attr_text(_IFLA_IFNAME, name)
+    if name or new_name:
+        body += attr_text(_IFLA_IFNAME, name or new_name)
     if mtu:
         body += attr_u32(_IFLA_MTU, mtu)
     if mac:
@@ -184,12 +184,14 @@ def set_link(
     return Message(RTM_SETLINK, 0, body)
 
 
-def set_port(index: int, *, is_hairpin: bool, is_isolated: bool) -> Message:
-    """The bridge port flags of an interface (`bridge link set`)."""
+def set_port(name: str, *, is_hairpin: bool, is_isolated: bool) -> Message:
+    """The bridge port flags of an interface that is on a bridge."""
     port = nested(
-        _IFLA_PROTINFO, attr_u8(_BRPORT_MODE, int(is_hairpin)), attr_u8(_BRPORT_ISOLATED, int(is_isolated))
+        _INFO_SLAVE_DATA, attr_u8(_BRPORT_MODE, int(is_hairpin)), attr_u8(_BRPORT_ISOLATED, int(is_isolated))
     )
-    return Message(RTM_SETLINK, 0, _ifinfo(index, family=socket.AF_BRIDGE) + port)
+    body = _ifinfo() + attr_text(_IFLA_IFNAME, name)
+    body += nested(_IFLA_LINKINFO, attr_text(_INFO_SLAVE_KIND, "bridge"), port)
+    return Message(RTM_NEWLINK, 0, body)
 
 
 def _property(kind: int, flags: int, name: str, index: int, altname: str) -> Message:
@@ -303,9 +305,7 @@ def read_address(answer: Message) -> LinkAddress:
 
 def _route_body(to: Prefix, via: Address | None, index: int, metric: int) -> bytes:
     scope = _RT_SCOPE_LINK if via is None and to.version == 4 else _RT_SCOPE_UNIVERSE
-    body = _RTMSG.pack(
-        _family(to), to.prefixlen, 0, 0, _RT_TABLE_MAIN, ROUTE_PROTOCOL, scope, _RTN_UNICAST, 0
-    )
+    body = _RTMSG.pack(_family(to), to.prefixlen, 0, 0, MAIN_TABLE, ROUTE_PROTOCOL, scope, _RTN_UNICAST, 0)
     if to.prefixlen:
         body += attr(_RTA_DST, to.network_address.packed)
     if via is not None:
@@ -352,9 +352,6 @@ def read_route(answer: Message) -> RouteEntry | None:
     )
 
 
-MAIN_TABLE = _RT_TABLE_MAIN
-
-
 def add_neighbour(index: int, address: IPv4Address | IPv6Address, mac: str) -> Message:
     """A permanent neighbour entry."""
     body = _NDMSG.pack(_family(address), 0, 0, index, _NUD_PERMANENT, 0, 0)
@@ -380,6 +377,3 @@ def read_nsid(answers: Sequence[Message]) -> int | None:
             number = int.from_bytes(payload[:4], "little", signed=True)
             return number if number >= 0 else None
     return None
-
-
-ACK = NLM_F_ACK

@@ -1,0 +1,178 @@
+"""Links on their way out: out of sight at once, deleted behind.
+
+Deleting a link waits for an RCU grace period and longer, under the lock every other link operation needs (20 to 60
+ms). So a link that goes is taken down, renamed, marked `dari-gone-...` and put into a group, which costs some
+0.2 ms, and its name and addresses are free; a thread of its own deletes the group in one message. What a killed
+daemon leaves is deleted at the next start. Must not know: plans' order, what a link was for.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+import time
+from collections.abc import Sequence
+
+from dari.kernel import rtnetlink
+from dari.kernel.errors import GONE, KernelError, NetlinkError
+from dari.kernel.marks import GONE_GROUP, GONE_PREFIX, PREFIX, gone_name
+from dari.kernel.netlink import Message, Netlink
+from dari.kernel.rtnetlink import Link
+from dari.kernel.visit import Visit, Visits
+from dari.net.plan import Op
+from dari.net.state import Bridge, Veth
+
+_log = logging.getLogger("dari.kernel")
+
+# Links that die with their namespace need no deleting; waiting for more also makes one wait of many.
+_PATIENCE = 0.2
+
+
+def bury_links(ops: Sequence[Op], host: Visit) -> list[KernelError]:
+    """Bridges, or the near ends of veth pairs, found by name; what is missing is done."""
+    failed: list[KernelError] = []
+    answers, _ = host.route.request([rtnetlink.get_link(_name(op)) for op in ops])
+    for op, answer in zip(ops, answers, strict=True):
+        if not answer:
+            continue
+        link = rtnetlink.read_link(answer[0])
+        if link.name != _name(op):
+            continue
+        try:
+            _bury(host.route, link)
+        except NetlinkError as error:
+            failed.append(KernelError(op, error.errno or 0, error.strerror or ""))
+    return failed
+
+
+def bury_veth(op: Op, veth: Veth, host: Visit, visits: Visits) -> list[KernelError]:
+    """Both ends of a pair whose sandbox lives on: the name inside is free at once too."""
+    failed = bury_links([op], host)
+    visit = visits.get(veth.peer_netns) if veth.peer_netns else None
+    if visit is None or failed:
+        return failed
+    answers, _ = visit.route.request([rtnetlink.get_link(veth.peer)])
+    if answers[0]:
+        peer = rtnetlink.read_link(answers[0][0])
+        if peer.name == veth.peer:
+            try:
+                _hide(visit.route, peer)
+            except NetlinkError as error:
+                if error.errno not in GONE:
+                    failed.append(KernelError(op, error.errno or 0, error.strerror or ""))
+    return failed
+
+
+def bury_sandbox(visit: Visit, host: Visit) -> bool:
+    """Hide the near ends of the veth pairs that lead into a sandbox which is about to be dropped."""
+    links = map(rtnetlink.read_link, visit.route.dump(rtnetlink.dump_links()))
+    indexes = [link.peer_index for link in links if link.kind == "veth" and link.peer_nsid is not None]
+    if not indexes:
+        return False
+    answers, _ = host.route.request([rtnetlink.get_link(index=index) for index in indexes])
+    has_buried = False
+    for answer in answers:
+        if not answer:
+            continue
+        link = rtnetlink.read_link(answer[0])
+        # The far end may be in yet another namespace (a container that makes its own), and the number a
+        # stranger's here.
+        if link.kind == "veth" and link.peer_nsid is not None and _is_ours(link):
+            try:
+                host.route.call(*_marking(link))
+            except NetlinkError as error:
+                if error.errno not in GONE:
+                    raise
+            has_buried = True
+    return has_buried
+
+
+def _is_ours(link: Link) -> bool:
+    return any(each.startswith(PREFIX) and not each.startswith(GONE_PREFIX) for each in link.altnames)
+
+
+def _marking(link: Link) -> list[Message]:
+    mine = [each for each in link.altnames if each.startswith(PREFIX)]
+    return [
+        rtnetlink.set_link(index=link.index, group=GONE_GROUP),
+        rtnetlink.add_altname(f"{GONE_PREFIX}{link.index}", index=link.index),
+        *(rtnetlink.delete_altname(each, index=link.index) for each in mine),
+    ]
+
+
+def _bury(route: Netlink, link: Link) -> None:
+    _hide(route, link)
+    route.call(*_marking(link))
+
+
+def _hide(route: Netlink, link: Link) -> None:
+    """Down, without addresses (which down alone leaves to IPv4), under another name."""
+    addresses = [
+        rtnetlink.read_address(answer) for answer in route.dump(rtnetlink.dump_link_addresses(link.index))
+    ]
+    messages = [
+        *(
+            rtnetlink.delete_address(link.index, each.address)
+            for each in addresses
+            if each.index == link.index
+        ),
+        # Before kernel 6.2 only a link that is down could be renamed.
+        rtnetlink.set_link(index=link.index, is_up=False),
+        rtnetlink.set_link(index=link.index, new_name=gone_name(link.index)),
+    ]
+    _, errors = route.request(messages)
+    for error in errors:
+        if error.errno not in (errno.EADDRNOTAVAIL,):
+            raise error
+
+
+def _name(op: Op) -> str:
+    assert isinstance(op.object, Bridge | Veth)
+    return op.object.name
+
+
+class Gravedigger:
+    """The thread that deletes the group. Made from a thread in the daemon's own namespace."""
+
+    def __init__(self) -> None:
+        self._route = Netlink()
+        self._wake = threading.Event()
+        self._idle = threading.Event()
+        self._idle.set()
+        self._is_closing = False
+        self._thread = threading.Thread(target=self._run, name="dari-burial", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is something to delete."""
+        self._idle.clear()
+        self._wake.set()
+
+    def wait(self, timeout: float) -> bool:
+        """Until nothing is left to delete; False where seconds run out first."""
+        return self._idle.wait(timeout)
+
+    def close(self) -> None:
+        """Deletes what is left and ends the thread."""
+        self._is_closing = True
+        self._wake.set()
+        self._thread.join()
+        self._route.close()
+
+    def _run(self) -> None:
+        while not self._is_closing:
+            self._wake.wait()
+            if not self._is_closing:
+                time.sleep(_PATIENCE)
+            self._wake.clear()
+            self._delete()
+            if not self._wake.is_set():
+                self._idle.set()
+
+    def _delete(self) -> None:
+        try:
+            self._route.call(rtnetlink.delete_group(GONE_GROUP))
+        except NetlinkError as error:
+            if error.errno not in GONE:
+                _log.warning("links marked %s* cannot be deleted: %s", GONE_PREFIX, error)

@@ -1,0 +1,99 @@
+"""The kernel room's door: read, apply, facts.
+
+Synchronous; every call may block for milliseconds and belongs into a worker thread. Calls from several threads take
+turns. The object acts on the network namespace its maker's thread is in. Must not know: stores, who asked.
+Next: read.py, apply.py.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from dari.kernel.apply import Applier
+from dari.kernel.burial import Gravedigger
+from dari.kernel.errors import KernelError, NetlinkError, NftError
+from dari.kernel.facts import facts
+from dari.kernel.mould import Mould
+from dari.kernel.netns import Namespaces
+from dari.kernel.nft import Nft
+from dari.kernel.read import read
+from dari.kernel.visit import Visit, Visits
+from dari.net.facts import HostFacts
+from dari.net.plan import Plan
+from dari.net.scope import Scope
+from dari.net.state import HOST, KernelState
+
+
+class Kernel:
+    """Make it early (libnftables needs a descriptor below 1024) and close it at the end.
+
+    `netns_dir` is made where missing. Raises OSError where rights or libnftables are missing.
+    """
+
+    def __init__(self, netns_dir: str) -> None:
+        self._lock = threading.Lock()
+        self._namespaces = Namespaces(netns_dir)
+        self._nft = Nft()
+        self._mould = Mould(self._namespaces)
+        self._host = Visit(self._namespaces, HOST, None)
+        self._host.open(has_netfilter=True)
+        self._gravedigger = Gravedigger()
+        # What an earlier daemon had no time to delete.
+        self._gravedigger.wake()
+
+    def read(self, scope: Scope) -> KernelState:
+        """What is dari's, or the objects of the scope's keys that exist. Raises KernelError."""
+        with self._lock:
+            try:
+                return read(scope, self._namespaces, self._host, self._nft, self._mould)
+            except NftError as error:
+                raise KernelError(None, error.errno, error.text) from error
+            except OSError as error:
+                raise KernelError(None, error.errno or 0, error.strerror or str(error)) from error
+
+    def facts(self) -> HostFacts:
+        """Facts of the host's namespace. Raises KernelError."""
+        with self._lock:
+            try:
+                return facts(self._host)
+            except NetlinkError as error:
+                raise KernelError(None, error.errno or 0, error.strerror or "") from error
+
+    def apply(self, plan: Plan) -> None:
+        """Carry out the plan. What can be done is done even where a step fails; the first failure is raised.
+
+        Raises KernelError; its `others` are the further ones. Deleting what is missing is no failure.
+        """
+        if plan.is_empty:
+            return
+        with self._lock, Visits(self._namespaces, self._host) as visits:
+            applier = Applier(self._namespaces, visits, self._host, self._nft, self._mould)
+            try:
+                applier.run(plan)
+            except OSError as error:
+                failure = KernelError(None, error.errno or 0, error.strerror or str(error))
+                applier.failed.append(failure)
+            finally:
+                if applier.has_buried:
+                    self._gravedigger.wake()
+            if applier.failed:
+                first = applier.failed[0]
+                first.others = tuple(applier.failed[1:])
+                raise first
+
+    def netns_path(self, name: str) -> str:
+        """Where the namespace of that name is bound, for setns(2) and a container's configuration."""
+        return self._namespaces.path(name)
+
+    def wait_buried(self, timeout: float = 5.0) -> bool:
+        """Until links on their way out are deleted (close does not need it); False where `timeout` seconds end."""
+        return self._gravedigger.wait(timeout)
+
+    def close(self) -> None:
+        """Deletes what waits to be deleted and lets everything else as it is."""
+        with self._lock:
+            self._gravedigger.close()
+            self._host.close()
+            self._mould.close()
+            self._nft.close()
+            self._namespaces.close()
