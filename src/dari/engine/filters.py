@@ -17,22 +17,10 @@ from dari.units import parse_time
 
 Filters = Mapping[str, Sequence[str]]
 
-_LIST_KEYS = frozenset(
-    (
-        "ancestor",
-        "before",
-        "exited",
-        "expose",
-        "health",
-        "id",
-        "is-task",
-        "isolation",
-        "label",
-        "label!",
-        "name",
-    )
-    + ("network", "publish", "since", "status", "volume")
-)
+_LIST_KEY_TEXT = """
+ancestor before exited expose health id is-task isolation label label! name network publish since status volume
+"""
+_LIST_KEYS = frozenset(_LIST_KEY_TEXT.split())
 _PRUNE_KEYS = frozenset(("label", "label!", "until"))
 _STATES = ("created", "dead", "exited", "paused", "removing", "restarting", "running")
 _HEALTH = ("none", "starting", "healthy", "unhealthy")

@@ -1,0 +1,110 @@
+"""The streams of containers: those of the running process, of the next run, and what the log kept.
+
+Must not know: HTTP, frames. Source: Docker Engine API v1.51, `ContainerAttach`, `ContainerLogs`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from dari.engine.base import Engine
+from dari.engine.lookup import find_container
+from dari.model.container import Container
+from dari.model.errors import Conflict, NotFound
+from dari.reconcile.containers import is_alive
+from dari.reconcile.journal import announce
+from dari.reconcile.rows import event
+from dari.runtime.launch import Stdio
+
+
+class NextRun:
+    """The streams of a container that does not run yet; they begin with its next start.
+
+    Reading waits for that start; it ends without a byte where the container is removed before.
+    """
+
+    def __init__(self, coming: asyncio.Future[Stdio]) -> None:
+        self._coming = coming
+        self._is_closed = False
+
+    async def _stdio(self) -> Stdio | None:
+        try:
+            return await asyncio.shield(self._coming)
+        except asyncio.CancelledError:
+            if self._coming.cancelled():
+                return None
+            raise
+
+    async def read(self) -> tuple[int, bytes] | None:
+        stdio = await self._stdio()
+        return None if stdio is None else await stdio.read()
+
+    async def write(self, data: bytes) -> None:
+        stdio = await self._stdio()
+        if stdio is None:
+            raise BrokenPipeError("the container was removed before it started")
+        await stdio.write(data)
+
+    async def close_stdin(self) -> None:
+        stdio = await self._stdio()
+        if stdio is not None:
+            await stdio.close_stdin()
+
+    def close(self) -> None:
+        if self._coming.done() and not self._coming.cancelled():
+            self._coming.result().close()
+        else:
+            self._coming.cancel()
+
+
+def check_attachable(container: Container) -> None:
+    """Raises Conflict where the container's state forbids it."""
+    if container.status.state == "paused":
+        raise Conflict(f"container {container.id} is paused, unpause the container before attach")
+    if container.status.state == "restarting":
+        raise Conflict(f"container {container.id} is restarting, wait until the container is running")
+
+
+async def attach(eng: Engine, ref: str) -> Stdio | NextRun:
+    """The streams from now on, or from the next start where the container does not run.
+
+    Raises NotFound, Conflict.
+    """
+    container = find_container(eng, ref)
+    check_attachable(container)
+    await announce(eng.ctx, event(container, "attach"))
+    if is_alive(container):
+        try:
+            return await eng.ctx.runtime.attach(container.id)
+        except (NotFound, Conflict, ConnectionError, FileNotFoundError):
+            # It ended a moment ago; what it said is in the log.
+            return _Ended()
+    return NextRun(eng.ctx.life(container.id).next_start())
+
+
+class _Ended:
+    """Streams that have nothing more to say."""
+
+    async def read(self) -> tuple[int, bytes] | None:
+        return None
+
+    async def write(self, data: bytes) -> None:
+        raise BrokenPipeError("the container has ended")
+
+    async def close_stdin(self) -> None:
+        return None
+
+    def close(self) -> None:
+        return None
+
+
+async def announce_detach(eng: Engine, container: Container) -> None:
+    await announce(eng.ctx, event(container, "detach"))
+
+
+async def resize(eng: Engine, ref: str, height: int, width: int) -> None:
+    """Raises NotFound, Conflict (it does not run)."""
+    container = find_container(eng, ref)
+    if not is_alive(container):
+        raise Conflict(f"cannot resize a stopped container: {container.id}")
+    await eng.ctx.runtime.resize(container.id, height, width)

@@ -1,0 +1,292 @@
+"""Making a container: everything is checked and decided here, then written in one transaction. Nothing runs yet.
+
+Must not know: JSON, the kernel. Walk: ARCHITECTURE.md, "docker run". Source: Docker Engine API v1.51,
+`ContainerCreate`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from dataclasses import dataclass, field
+
+import msgspec
+
+from dari.engine import mounts
+from dari.engine.addresses import check_endpoint
+from dari.engine.base import Engine, commit
+from dari.engine.lookup import find_container, find_network
+from dari.engine.merge import command_line, merge_config
+from dari.engine.naming import check_name, generate_name
+from dari.engine.validate import HostLimits, check_config, check_host
+from dari.model.config import Config
+from dari.model.container import Container, ContainerConfig, HostConfig, LogConfig, RestartPolicy
+from dari.model.errors import Conflict, DariError, InvalidArgument, NotFound
+from dari.model.image import Image
+from dari.model.network import Endpoint, EndpointSpec, Network, Sandbox
+from dari.reconcile.containers import joined_id
+from dari.reconcile.journal import emit
+from dari.reconcile.names import split_link
+from dari.reconcile.rows import event
+from dari.store.base import Txn, TxnConflict
+from dari.units import new_id
+
+_MASKED_TEXT = (
+    "/proc/asound /proc/acpi /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list "
+    "/proc/timer_stats /proc/sched_debug /proc/scsi /sys/firmware /sys/devices/virtual/powercap"
+)
+_READONLY_TEXT = "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a client asks: `name` empty = generated; `endpoints` by network name or id, in the asked order."""
+
+    config: ContainerConfig
+    host: HostConfig
+    name: str = ""
+    endpoints: dict[str, EndpointSpec] = field(default_factory=dict)
+    platform: str = ""
+
+
+async def create(eng: Engine, request: Request) -> tuple[Container, list[str]]:
+    """The container and the warnings it deserves.
+
+    Raises NotFound (image, network, joined container), Conflict (the name is in use), InvalidArgument.
+    """
+    name = check_name(request.name) if request.name else ""
+    if name:
+        _check_free(eng, name)
+    check_config(request.config)
+    image = _resolve_image(eng, request)
+    container_id = new_id()
+    config = merge_config(request.config, image.config)
+    check_config(config)
+    host = _with_defaults(request.host, eng.ctx.config)
+    warnings = check_host(request.config, host, HostLimits(os.cpu_count() or 1))
+    host = _with_joined(eng, host)
+    links = [_checked_link(eng, each) for each in host.links]
+    specs = _endpoint_specs(eng, config, host, request.endpoints)
+    config = _with_hostname(config, host, container_id)
+    config = msgspec.structs.replace(config, mac_address="")
+    path, args = command_line(config)
+    name = name or generate_name(lambda word: eng.ctx.tables.names.get(eng.ctx.local, word) is not None)
+    sandbox = _sandbox(host, container_id)
+    container = Container(
+        id=container_id,
+        name=name,
+        created=eng.ctx.now(),
+        image_id=image.id,
+        config=config,
+        host=msgspec.structs.replace(host, links=[f"/{target}:/{name}/{alias}" for target, alias in links]),
+        sandbox_id=sandbox.id if sandbox is not None else _joined_sandbox(eng, host),
+        path=path,
+        args=args,
+    )
+    try:
+        await asyncio.to_thread(eng.ctx.images.rootfs.create, container_id, image)
+        container = await mounts.prepare(eng, container, image)
+        await _write(eng, container, sandbox, specs)
+    except BaseException:
+        await asyncio.to_thread(eng.ctx.images.rootfs.remove, container_id)
+        await mounts.abandon(eng, container)
+        raise
+    return container, warnings
+
+
+async def _write(
+    eng: Engine, container: Container, sandbox: Sandbox | None, specs: list[tuple[Network, EndpointSpec]]
+) -> None:
+    tables, txn = eng.ctx.tables, Txn()
+    tables.containers.insert(txn, container, container.id)
+    tables.names.insert(txn, container.id, container.name)
+    if sandbox is not None:
+        tables.sandboxes.insert(txn, sandbox, sandbox.id)
+        for index, (network, spec) in enumerate(specs):
+            endpoint = Endpoint(
+                id=new_id(),
+                network_id=network.id,
+                sandbox_id=sandbox.id,
+                container_id=container.id,
+                spec=spec,
+                index=index,
+            )
+            tables.endpoints.insert(txn, endpoint, network.id, endpoint.id)
+            # A network that is removed meanwhile takes this request with it.
+            row = eng.ctx.shared.get(tables.networks.key(network.id))
+            if row is None:
+                raise NotFound(f"network {network.name} not found")
+            txn.checks[tables.networks.key(network.id)] = row.revision
+    emit(eng.ctx, txn, event(container, "create"))
+    try:
+        await commit(eng, txn)
+    except TxnConflict as lost:
+        _check_free(eng, container.name)
+        raise Conflict(
+            f"container {container.name} could not be created: {lost.key} changed, try again"
+        ) from None
+
+
+def _check_free(eng: Engine, name: str) -> None:
+    owner = eng.ctx.tables.names.get(eng.ctx.local, name)
+    if owner is not None:
+        raise Conflict(
+            f'Conflict. The container name "/{name}" is already in use by container "{owner}". '
+            "You have to remove (or rename) that container to be able to reuse that name."
+        )
+
+
+def _resolve_image(eng: Engine, request: Request) -> Image:
+    if not request.config.image:
+        raise InvalidArgument("no image specified: Config.Image must name one")
+    image = eng.ctx.images.resolve(request.config.image)
+    if request.platform:
+        system, _, rest = request.platform.partition("/")
+        machine = rest.partition("/")[0]
+        if system != image.os or (machine and image.architecture and machine != image.architecture):
+            raise NotFound(
+                f"image with reference {request.config.image} was found but its platform "
+                f"({image.os}/{image.architecture}) does not match the specified platform ({request.platform})"
+            )
+    return image
+
+
+def _with_defaults(host: HostConfig, config: Config) -> HostConfig:
+    """What Docker fills in at create, so that `inspect` shows it."""
+    mode = host.network_mode if host.network_mode not in ("", "default") else "bridge"
+    memory_swap = host.memory_swap
+    if host.memory > 0 and memory_swap == 0:
+        memory_swap = host.memory * 2
+    policy = host.restart_policy
+    masked, readonly = host.masked_paths, host.readonly_paths
+    if masked is None:
+        masked = [] if host.privileged else _MASKED_TEXT.split()
+    if readonly is None:
+        readonly = [] if host.privileged else _READONLY_TEXT.split()
+    pids = host.pids_limit
+    return msgspec.structs.replace(
+        host,
+        network_mode=mode,
+        memory_swap=memory_swap,
+        restart_policy=policy if policy.name else RestartPolicy(),
+        log_config=host.log_config if host.log_config.type else LogConfig(config=host.log_config.config),
+        shm_size=host.shm_size or config.default_shm_size,
+        ipc_mode=host.ipc_mode or "private",
+        cgroupns_mode=host.cgroupns_mode or ("private" if _has_unified_cgroups() else "host"),
+        runtime=host.runtime or config.runtime,
+        oom_kill_disable=bool(host.oom_kill_disable),
+        pids_limit=None if pids is None or pids <= 0 else pids,
+        masked_paths=masked,
+        readonly_paths=readonly,
+    )
+
+
+def _has_unified_cgroups() -> bool:
+    return os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+
+
+def _with_joined(eng: Engine, host: HostConfig) -> HostConfig:
+    """Names in `container:<name>` become ids, which survive a rename. Raises NotFound."""
+
+    def resolved(mode: str) -> str:
+        ref = joined_id(mode)
+        return f"container:{find_container(eng, ref).id}" if ref else mode
+
+    return msgspec.structs.replace(
+        host,
+        network_mode=resolved(host.network_mode),
+        pid_mode=resolved(host.pid_mode),
+        ipc_mode=resolved(host.ipc_mode),
+    )
+
+
+def _joined_sandbox(eng: Engine, host: HostConfig) -> str:
+    return find_container(eng, joined_id(host.network_mode)).sandbox_id
+
+
+def _checked_link(eng: Engine, link: str) -> tuple[str, str]:
+    """Name of the target and alias. Raises InvalidArgument, NotFound."""
+    target, alias = split_link(link)
+    if not target or not alias:
+        raise InvalidArgument(f"bad format for links: {link}")
+    try:
+        return find_container(eng, target).name, alias
+    except NotFound:
+        raise NotFound(f"could not get container for {target}: No such container: {target}") from None
+
+
+def _endpoint_specs(
+    eng: Engine, config: ContainerConfig, host: HostConfig, asked: dict[str, EndpointSpec]
+) -> list[tuple[Network, EndpointSpec]]:
+    """The networks of a container, that of its network mode first. Raises NotFound, InvalidArgument."""
+    mode = host.network_mode
+    if joined_id(mode):
+        return []
+    if config.network_disabled and not asked:
+        mode = "none"
+    found: dict[str, tuple[Network, EndpointSpec]] = {}
+    main = _network(eng, mode)
+    for name, spec in asked.items():
+        network = _network(eng, "bridge" if name == "default" else name)
+        if mode in ("host", "none") and network.id != main.id:
+            raise InvalidArgument(
+                f"conflicting options: cannot attach both user-defined and non-user-defined network-modes: "
+                f"{network.name} and {mode}"
+            )
+        found[network.id] = (network, spec)
+    _, spec = found.pop(main.id, (main, EndpointSpec()))
+    if config.mac_address:
+        if spec.mac_address and spec.mac_address != config.mac_address:
+            raise InvalidArgument(
+                "the container-wide MAC address must match the endpoint-specific MAC address for the main network, "
+                "or be left empty"
+            )
+        spec = msgspec.structs.replace(spec, mac_address=config.mac_address)
+    ordered = [(main, spec), *found.values()]
+    for network, each in ordered:
+        _check_spec(network, each)
+    return ordered
+
+
+def _network(eng: Engine, ref: str) -> Network:
+    network = find_network(eng, ref)
+    if network.spec.is_config_only:
+        raise InvalidArgument(f"cannot use network {network.name}: it only holds configuration")
+    return network
+
+
+def _check_spec(network: Network, spec: EndpointSpec) -> None:
+    """Raises InvalidArgument where the network cannot give what is asked of it."""
+    if network.is_predefined and spec.aliases:
+        raise InvalidArgument(
+            "network-scoped alias is supported only for containers in user defined networks"
+        )
+    if network.is_predefined and (spec.ipv4_address or spec.ipv6_address):
+        raise InvalidArgument("user specified IP address is supported on user defined networks only")
+    has_user_subnet = bool(network.spec.subnets)
+    try:
+        check_endpoint(spec, network.subnets, has_user_subnet=has_user_subnet)
+    except DariError as error:
+        raise InvalidArgument(f"invalid config for network {network.name}: {error.message}") from None
+
+
+def _with_hostname(config: ContainerConfig, host: HostConfig, container_id: str) -> ContainerConfig:
+    if config.hostname or joined_id(host.network_mode):
+        return config
+    if host.network_mode == "host" or host.uts_mode == "host":
+        return msgspec.structs.replace(config, hostname=socket.gethostname())
+    return msgspec.structs.replace(config, hostname=container_id[:12])
+
+
+def _sandbox(host: HostConfig, container_id: str) -> Sandbox | None:
+    """The container's own sandbox; None where it joins another's."""
+    mode = host.network_mode
+    if joined_id(mode):
+        return None
+    return Sandbox(
+        id=new_id(),
+        container_id=container_id,
+        mode="host" if mode == "host" else "none" if mode == "none" else "own",
+        sysctls={name: value for name, value in host.sysctls.items() if name.startswith("net.")},
+    )

@@ -1,0 +1,120 @@
+"""Views of containers, filled from the stores. Reads only; a list of hundreds is one pass over each table."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+
+from dari.engine.base import Engine
+from dari.engine.filters import ListQuery, select
+from dari.engine.lookup import find_container
+from dari.engine.view import ContainerView, Place, Sizes
+from dari.model.container import Container
+from dari.model.errors import DariError, NotFound
+from dari.model.network import Endpoint
+from dari.reconcile.networks import of_sandbox
+
+
+def view(eng: Engine, container: Container) -> ContainerView:
+    """One container, without sizes."""
+    return _view(eng, container, of_sandbox(eng.ctx, container.sandbox_id))
+
+
+async def inspect(eng: Engine, ref: str, *, with_sizes: bool = False) -> ContainerView:
+    """Raises NotFound."""
+    found = view(eng, find_container(eng, ref))
+    return await _with_sizes(eng, found) if with_sizes else found
+
+
+async def list_containers(eng: Engine, query: ListQuery, *, with_sizes: bool = False) -> list[ContainerView]:
+    """Newest first. Raises InvalidArgument, NotFound for filters."""
+    found = select(
+        views(eng), query, resolve=lambda ref: _resolve(eng, ref), images=lambda ref: _descendants(eng, ref)
+    )
+    if with_sizes:
+        return list(await asyncio.gather(*(_with_sizes(eng, each) for each in found)))
+    return found
+
+
+def views(eng: Engine) -> list[ContainerView]:
+    """All containers, in no particular order."""
+    ctx = eng.ctx
+    by_sandbox: dict[str, list[Endpoint]] = defaultdict(list)
+    for endpoint in ctx.tables.endpoints.all(ctx.shared):
+        by_sandbox[endpoint.sandbox_id].append(endpoint)
+    for endpoints in by_sandbox.values():
+        endpoints.sort(key=lambda each: (each.index, each.id))
+    return [
+        _view(eng, each, by_sandbox.get(each.sandbox_id, [])) for each in ctx.tables.containers.all(ctx.local)
+    ]
+
+
+def _view(eng: Engine, container: Container, endpoints: list[Endpoint]) -> ContainerView:
+    ctx = eng.ctx
+    sandbox = ctx.tables.sandboxes.get(ctx.local, container.sandbox_id)
+    places = []
+    if sandbox is not None and sandbox.container_id == container.id:
+        for endpoint in endpoints:
+            network = ctx.tables.networks.get(ctx.shared, endpoint.network_id)
+            if network is not None:
+                places.append(Place(network, endpoint))
+    else:
+        # In another's namespace: what is published there is the owner's.
+        sandbox = None
+    return ContainerView(
+        container=container,
+        sandbox=sandbox,
+        places=places,
+        image=_shown_image(eng, container),
+        exec_ids=[
+            each.id for each in eng.rooms.get("exec", {}).values() if each.container_id == container.id
+        ],
+    )
+
+
+def _shown_image(eng: Engine, container: Container) -> str:
+    """The reference that was asked, or the id where it means another image by now."""
+    asked = container.config.image
+    try:
+        is_same = eng.ctx.images.resolve(asked).id == container.image_id
+    except DariError:
+        is_same = False
+    return asked if is_same else container.image_id
+
+
+async def _with_sizes(eng: Engine, found: ContainerView) -> ContainerView:
+    container = found.container
+    try:
+        written = await asyncio.to_thread(eng.ctx.images.rootfs.size, container.id)
+    except OSError:
+        written = 0
+    image = eng.ctx.images.get(container.image_id)
+    return ContainerView(
+        container=container,
+        sandbox=found.sandbox,
+        places=found.places,
+        image=found.image,
+        exec_ids=found.exec_ids,
+        sizes=Sizes(written, written + (image.size if image is not None else 0)),
+    )
+
+
+def _resolve(eng: Engine, ref: str) -> ContainerView | None:
+    try:
+        return ContainerView(container=find_container(eng, ref))
+    except NotFound:
+        return None
+
+
+def _descendants(eng: Engine, ref: str) -> frozenset[str]:
+    """The image `ref` names and all that stand on its layers; empty where there is no such image."""
+    try:
+        ancestor = eng.ctx.images.resolve(ref)
+    except DariError:
+        return frozenset()
+    depth = len(ancestor.layers)
+    return frozenset(
+        each.id
+        for each in eng.ctx.images.all()
+        if each.id == ancestor.id or (depth and each.layers[:depth] == ancestor.layers)
+    )

@@ -1,0 +1,127 @@
+"""Asking a running container how it is, at its interval, and writing the answer down.
+
+The judgement (`judge`) is pure. Probes write no exec events: a few hundred containers would push everything else out
+of the journal. Must not know: HTTP, restarts. Source: Docker reference, `HEALTHCHECK`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+
+from dari.model.container import Container, ContainerConfig, Health, HealthConfig, HealthResult
+from dari.model.errors import DariError
+from dari.reconcile.context import Context
+from dari.reconcile.rows import change, event, with_status
+from dari.runtime.launch import ExecSpec
+from dari.units import SECOND
+
+log = logging.getLogger(__name__)
+
+KEPT = 5
+OUTPUT_LIMIT = 4096
+_INTERVAL = 30 * SECOND
+_TIMEOUT = 30 * SECOND
+_START_INTERVAL = 5 * SECOND
+_RETRIES = 3
+TIMED_OUT = -1
+
+
+def wait_before(config: HealthConfig, status: str, running_for: int) -> int:
+    """Nanoseconds until the next probe: shorter while a container is still within its start period."""
+    if status == "starting" and running_for < config.start_period:
+        return config.start_interval or _START_INTERVAL
+    return config.interval or _INTERVAL
+
+
+def judge(health: Health, result: HealthResult, config: HealthConfig, running_for: int) -> Health:
+    """The health after one more probe; failures within the start period do not count."""
+    kept = [*health.log, result][-KEPT:]
+    if result.exit_code == 0:
+        return Health(status="healthy", failing_streak=0, log=kept)
+    if health.status == "starting" and running_for < config.start_period:
+        return Health(status="starting", failing_streak=health.failing_streak, log=kept)
+    streak = health.failing_streak + 1
+    is_over = streak >= (config.retries or _RETRIES)
+    return Health(status="unhealthy" if is_over else health.status, failing_streak=streak, log=kept)
+
+
+def command(config: ContainerConfig) -> list[str]:
+    """The probe's command line; empty where there is none."""
+    test = config.healthcheck.test if config.healthcheck is not None else []
+    match test[:1]:
+        case ["CMD"]:
+            return test[1:]
+        case ["CMD-SHELL"]:
+            return [*(config.shell or ["/bin/sh", "-c"]), *test[1:]]
+        case _:
+            return []
+
+
+async def check(ctx: Context, container_id: str) -> None:
+    """Probe until cancelled, or until the container no longer runs."""
+    while True:
+        container = ctx.tables.containers.get(ctx.local, container_id)
+        if container is None or container.status.state != "running" or container.status.health is None:
+            return
+        config = container.config.healthcheck
+        words = command(container.config)
+        if config is None or not words:
+            return
+        running_for = ctx.now() - container.status.started
+        await asyncio.sleep(wait_before(config, container.status.health.status, running_for) / SECOND)
+        result = await probe(ctx, container, words, config.timeout or _TIMEOUT)
+        await _record(ctx, container_id, config, result)
+
+
+async def probe(ctx: Context, container: Container, words: list[str], timeout: int) -> HealthResult:
+    """Run the command once. A probe that cannot run, or takes longer than `timeout` (ns), has failed."""
+    begin = ctx.now()
+    output = bytearray()
+    try:
+        handle = await ctx.runtime.exec_start(container.id, ExecSpec(cmd=words))
+    except (DariError, OSError) as error:
+        code = getattr(error, "exit_code", TIMED_OUT)
+        return HealthResult(start=begin, end=ctx.now(), exit_code=code, output=str(error))
+    try:
+        async with asyncio.timeout(timeout / SECOND):
+            while (piece := await handle.read()) is not None:
+                if len(output) <= OUTPUT_LIMIT:
+                    output += piece[1]
+            code = await handle.wait()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(handle.pid, signal.SIGKILL)
+        text = f"Health check exceeded timeout ({_go_seconds(timeout)})"
+        return HealthResult(start=begin, end=ctx.now(), exit_code=TIMED_OUT, output=text)
+    finally:
+        handle.close()
+    text = bytes(output[:OUTPUT_LIMIT]).decode(errors="replace")
+    if len(output) > OUTPUT_LIMIT:
+        text += "..."
+    return HealthResult(start=begin, end=ctx.now(), exit_code=code, output=text)
+
+
+def _go_seconds(ns: int) -> str:
+    seconds = ns / SECOND
+    return f"{seconds:g}s" if seconds >= 1 else f"{ns / 1_000_000:g}ms"
+
+
+async def _record(ctx: Context, container_id: str, config: HealthConfig, result: HealthResult) -> None:
+    container = ctx.tables.containers.get(ctx.local, container_id)
+    if container is None or container.status.state != "running" or container.status.health is None:
+        return
+    was = container.status.health.status
+
+    def judged(row: Container) -> Container:
+        health = row.status.health or Health()
+        return with_status(row, health=judge(health, result, config, ctx.now() - row.status.started))
+
+    found = judge(container.status.health, result, config, ctx.now() - container.status.started)
+    if found.status == was:
+        await change(ctx, container_id, judged)
+    else:
+        await change(ctx, container_id, judged, lambda row: event(row, f"health_status: {found.status}"))
