@@ -7,13 +7,13 @@ Must not know: what is found, who changed what. Next: drivers/, firewall.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from dari.net import firewall
 from dari.net.desired import Desired, EndpointWant, NetworkWant, SandboxWant
 from dari.net.drivers import driver
 from dari.net.facts import HostFacts
-from dari.net.state import KernelObject, KernelState, Loopback, Netns, Sysctl
+from dari.net.state import Addr, Address, KernelObject, KernelState, Loopback, Netns, Sysctl
 
 
 def render(desired: Desired, facts: HostFacts, only: frozenset[str] | None = None) -> KernelState:
@@ -24,55 +24,49 @@ def render(desired: Desired, facts: HostFacts, only: frozenset[str] | None = Non
     have those looked at again. Endpoints of unknown networks or sandboxes are left out (their other half is
     already unwanted). Raises NotFound for an unknown driver, ValueError where two objects claim one key.
     """
+    return KernelState.of(_objects(desired, facts, only))
+
+
+def _objects(desired: Desired, facts: HostFacts, only: frozenset[str] | None) -> Iterator[KernelObject]:
     networks = {network.id: network for network in desired.networks}
-    sandboxes = {sandbox.id: sandbox for sandbox in desired.sandboxes}
-    return KernelState.of(_objects(desired, networks, sandboxes, facts, only))
-
-
-def _objects(
-    desired: Desired,
-    networks: dict[str, NetworkWant],
-    sandboxes: dict[str, SandboxWant],
-    facts: HostFacts,
-    only: frozenset[str] | None,
-) -> Iterator[KernelObject]:
     for network in desired.networks:
         if only is None or network.id in only:
             yield from driver(network.driver).render_network(network, facts)
+    endpoints: dict[str, list[EndpointWant]] = {}
+    for endpoint in desired.endpoints:
+        if endpoint.network_id in networks:
+            endpoints.setdefault(endpoint.sandbox_id, []).append(endpoint)
     for sandbox in desired.sandboxes:
         if only is None or sandbox.id in only:
-            yield from _sandbox(sandbox)
-    for endpoint in desired.endpoints:
-        if only is None or endpoint.sandbox_id in only:
-            yield from _endpoint(endpoint, networks, sandboxes, facts)
+            yield from _sandbox(sandbox, endpoints.get(sandbox.id, ()), networks, facts)
 
 
-def _endpoint(
-    endpoint: EndpointWant,
+def _sandbox(
+    sandbox: SandboxWant,
+    endpoints: Iterable[EndpointWant],
     networks: dict[str, NetworkWant],
-    sandboxes: dict[str, SandboxWant],
     facts: HostFacts,
 ) -> Iterator[KernelObject]:
-    network, sandbox = networks.get(endpoint.network_id), sandboxes.get(endpoint.sandbox_id)
-    if network is None or sandbox is None:
-        return
-    # What was asked of the sandbox by name wins over what a driver would set.
-    asked = {sysctl_path(path) for path in sandbox.sysctls}
-    for each in driver(network.driver).render_endpoint(network, endpoint, sandbox.netns, facts):
-        if not (isinstance(each, Sysctl) and each.path in asked):
-            yield each
-
-
-def _sandbox(sandbox: SandboxWant) -> Iterator[KernelObject]:
     yield Netns(sandbox.netns)
     yield Loopback(sandbox.netns)
-    for path, value in sandbox.sysctls.items():
-        if (slashed := sysctl_path(path)).startswith("net/"):
-            yield Sysctl(sandbox.netns, slashed, value)
+    asked = {sysctl_path(path): value for path, value in sandbox.sysctls.items()}
+    for path, value in asked.items():
+        if path.startswith("net/"):
+            yield Sysctl(sandbox.netns, path, value)
     if (table := firewall.sandbox_table(sandbox)) is not None:
         yield table
+    addresses: set[Address] = set()
+    for endpoint in endpoints:
+        network = networks[endpoint.network_id]
+        for each in driver(network.driver).render_endpoint(network, endpoint, sandbox.netns, facts):
+            if isinstance(each, Addr):
+                addresses.add(each.address.ip)
+            # What was asked of the sandbox by name wins over what a driver would set.
+            if not (isinstance(each, Sysctl) and each.path in asked):
+                yield each
     for publish in sandbox.publishes:
-        if not (publish.host_ip.version == 6 and publish.host_ip.is_loopback):
+        # A port is published as long as its target is there: it goes with the endpoint.
+        if publish.target in addresses and not (publish.host_ip.version == 6 and publish.host_ip.is_loopback):
             yield firewall.publish_element(publish)
 
 
