@@ -41,7 +41,11 @@ def show(
     if form.startswith("table "):
         form = form.removeprefix("table ").replace("\\t", "\t")
         titles = {field: title for title, field in columns.items()}
-        fields = {key: titles.get(key, key.upper()) for row in rows[:1] for key in row} or titles
+        fields: dict[str, Any] = {
+            key: titles.get(key, key.upper()) for row in rows[:1] for key in row
+        } or titles
+        if "Label" in fields:
+            fields["Label"] = str
         lines = [Template(form).render(item).split("\t") for item in (fields, *rows)]
         context.say(table(lines[0], lines[1:]))
         return 0

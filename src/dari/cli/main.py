@@ -104,6 +104,19 @@ _RUNNING_A_CONTAINER = ("run", "create", "container run", "container create")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out a command line; returns its exit code."""
+    try:
+        code = _carry_out(argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader of our output went away; the interpreter must not complain about it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _carry_out(argv: Sequence[str] | None) -> int:
     from dari.cli.context import Context, Failed
 
     words = list(sys.argv[1:] if argv is None else argv)
@@ -125,12 +138,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if failure.text:
             print(failure.text, file=sys.stderr)
         return failure.code
-    except KeyboardInterrupt:
-        return 130
     except BrokenPipeError:
-        # The reader of our output went away; the interpreter must not complain about it at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
+        raise
     except Exception as error:
         return _report(error, key)
 

@@ -80,7 +80,7 @@ def row(container: Mapping[str, Any], now: float, is_whole: bool) -> dict[str, A
         "Ports": ports(container.get("Ports") or ()),
         "Names": ",".join(names if is_whole else own),
         "Labels": ",".join(f"{key}={labels[key]}" for key in sorted(labels)),
-        "Label": labels,
+        "Label": lambda name: labels.get(name, ""),
         "Mounts": ",".join(mount if is_whole else shortened(mount, 15) for mount in mounts),
         "LocalVolumes": str(sum(mount.get("Type") == "volume" for mount in container.get("Mounts") or ())),
         "Networks": ",".join(networks),

@@ -168,11 +168,8 @@ def usage(found: dict[str, Any]) -> list[list[str]]:
     images, containers = found.get("Images") or [], found.get("Containers") or []
     volumes, caches = found.get("Volumes") or [], found.get("BuildCache") or []
     layers = found.get("LayersSize") or sum(image.get("Size") or 0 for image in images)
-    idle_images = sum(
-        (image.get("Size") or 0) - max(0, image.get("SharedSize") or 0)
-        for image in images
-        if not image.get("Containers")
-    )
+    needed = [image for image in images if (image.get("Containers") or 0) > 0]
+    needed_size = sum((image.get("Size") or 0) - max(0, image.get("SharedSize") or 0) for image in needed)
     running = [c for c in containers if c.get("State") in ("running", "paused", "restarting")]
     all_size = sum(c.get("SizeRw") or 0 for c in containers)
     idle_size = sum(c.get("SizeRw") or 0 for c in containers if c not in running)
@@ -180,9 +177,14 @@ def usage(found: dict[str, Any]) -> list[list[str]]:
     volume_size = sum(max(0, (v.get("UsageData") or {}).get("Size", 0)) for v in volumes)
     idle_volumes = sum(max(0, (v.get("UsageData") or {}).get("Size", 0)) for v in volumes if v not in used)
     cache_size = sum(cache.get("Size") or 0 for cache in caches)
-    active_images = sum(bool(image.get("Containers")) and image["Containers"] > 0 for image in images)
     return [
-        ["Images", str(len(images)), str(active_images), format_size(layers), _share(idle_images, layers)],
+        [
+            "Images",
+            str(len(images)),
+            str(len(needed)),
+            format_size(layers),
+            _share(layers - needed_size, layers),
+        ],
         [
             "Containers",
             str(len(containers)),

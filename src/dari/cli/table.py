@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Left-aligned columns, three spaces apart, as Docker prints them."""
-    widths = [max(len(row[index]) for row in (titles, *rows)) for index in range(len(titles))]
+    """Left-aligned columns, three spaces apart and at least ten wide, as Docker prints them."""
+    widths = [max(10, *(len(row[index]) + 3 for row in (titles, *rows))) for index in range(len(titles))]
     lines = []
     for row in (titles, *rows):
         cells = [f"{cell:<{width}}" for cell, width in zip(row[:-1], widths, strict=False)]
-        lines.append("   ".join([*cells, row[-1]]).rstrip())
+        lines.append("".join([*cells, row[-1]]).rstrip())
     return "\n".join(lines)
 
 
@@ -62,45 +63,42 @@ def local_time(created: str | int) -> str:
     return datetime.fromtimestamp(timestamp(created), UTC).strftime("%Y-%m-%d %H:%M:%S +0000 UTC")
 
 
-def ports(entries: Sequence[dict[str, object]]) -> str:
-    """The PORTS column: `0.0.0.0:8080->80/tcp, 9090/tcp`; runs of ports joined (`8000-8002->8000-8002/tcp`)."""
-    groups: list[
-        list[object]
-    ] = []  # host address, first public, last public, first private, last private, proto
-    known = sorted(
-        entries,
-        key=lambda e: (
-            str(e.get("Type")),
-            ":" in str(e.get("IP", "")),
-            str(e.get("IP", "")),
-            int(str(e["PrivatePort"])),
-            int(str(e.get("PublicPort") or 0)),
-        ),
-    )
-    for entry in known:
-        address, proto = str(entry.get("IP") or ""), str(entry.get("Type") or "tcp")
-        private, public = int(str(entry["PrivatePort"])), int(str(entry.get("PublicPort") or 0))
-        last = groups[-1] if groups else None
-        if (
-            last is not None
-            and (last[0], last[5]) == (address, proto)
-            and last[4] == private - 1
-            and (last[2] == public - 1 if public else last[2] == 0)
-        ):
-            last[2], last[4] = public, private
-        else:
-            groups.append([address, public, public, private, private, proto])
-    return ", ".join(_port_group(group) for group in groups)
+def ports(entries: Sequence[dict[str, Any]]) -> str:
+    """The PORTS column: `9000-9002/tcp, 0.0.0.0:8080->80/tcp`, ordered and joined as Docker does.
+
+    Neighbouring ports that keep their number are one range; ports published under another number come last.
+    """
+    groups: dict[tuple[str, str], tuple[int, int]] = {}
+    done: list[str] = []
+    renumbered: list[str] = []
+    for entry in sorted(entries, key=_port_order):
+        private, public = entry["PrivatePort"], entry.get("PublicPort") or 0
+        address, proto = entry.get("IP") or "", entry.get("Type") or "tcp"
+        if public and public != private:
+            renumbered.append(f"{_bracketed(address)}:{public}->{private}/{proto}")
+            continue
+        key = (_bracketed(address) if public else "", proto)
+        first, last = groups.get(key, (private, private))
+        if private - last > 1:
+            done.append(_port_group(key, first, last))
+            first = private
+        groups[key] = (first, private)
+    done += [_port_group(key, *bounds) for key, bounds in groups.items()]
+    return ", ".join(done + renumbered)
 
 
-def _port_group(group: list[object]) -> str:
-    address, first_public, last_public, first, last, proto = group
-    private = f"{first}" if first == last else f"{first}-{last}"
-    if not first_public:
-        return f"{private}/{proto}"
-    public = f"{first_public}" if first_public == last_public else f"{first_public}-{last_public}"
-    host = f"[{address}]" if ":" in str(address) else f"{address}"
-    return f"{host}:{public}->{private}/{proto}"
+def _port_order(entry: dict[str, Any]) -> tuple[int, str, int, str]:
+    return entry["PrivatePort"], entry.get("IP") or "", entry.get("PublicPort") or 0, entry.get("Type") or ""
+
+
+def _port_group(key: tuple[str, str], first: int, last: int) -> str:
+    address, proto = key
+    span = f"{first}" if first == last else f"{first}-{last}"
+    return f"{address}:{span}->{span}/{proto}" if address else f"{span}/{proto}"
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
 def shortened(text: str, limit: int) -> str:

@@ -207,10 +207,14 @@ def _command(tokens: list[str], names: Mapping[str, Any], dot: Any, piped: Any) 
         raise TemplateError("template parsing error: missing value for command")
     function = _FUNCTIONS.get(tokens[0])
     if function is None:
-        if piped is not _NOTHING:
-            raise TemplateError(f"template: can't give argument to non-function {tokens[0]}")
-        return _operand(tokens, names, dot)
-    name = tokens.pop(0)
+        name = tokens[0]
+        function = _operand(tokens, names, dot)
+        if not callable(function):
+            if piped is not _NOTHING:
+                raise TemplateError(f"template: can't give argument to non-function {name}")
+            return function
+    else:
+        name = tokens.pop(0)
     arguments = []
     while tokens and tokens[0] not in ("|", ")"):
         arguments.append(_operand(tokens, names, dot))
@@ -308,6 +312,12 @@ def _printf(form: str, *values: Any) -> str:
     return re.sub(r"%([-+0-9.]*)([sdvqxXftc%])", one, form)
 
 
+def _json(value: Any) -> str:
+    if isinstance(value, Mapping):  # methods, such as a row's Label, are no data
+        value = {key: item for key, item in value.items() if not callable(item)}
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
 def _pad(text: str, before: int, after: int) -> str:
     return " " * before + text + " " * after if text else text
 
@@ -321,7 +331,7 @@ def _or(*values: Any) -> Any:
 
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "json": lambda value: json.dumps(value, separators=(",", ":"), ensure_ascii=False),
+    "json": _json,
     "index": _index,
     "len": len,
     "join": lambda values, separator: separator.join(map(go_text, values or ())),

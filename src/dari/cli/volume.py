@@ -86,7 +86,7 @@ def prune(context: Context, options: Options) -> int:
     if not ask(options, f"This will remove {kind} local volumes not used by at least one container."):
         return 0
     wanted = filters(options) or {}
-    if options.on("all"):
+    if options.on("all") and context.docker.supports("1.42"):  # before, prune took all of them anyway
         wanted["all"] = ["true"]
     found = context.docker.post("/volumes/prune", filters=wanted or None)
     report(context, "Deleted Volumes:", found.get("VolumesDeleted"), found.get("SpaceReclaimed"))
