@@ -33,7 +33,7 @@ def run(argv: Sequence[str]) -> int:
         if verb in ("-v", "--version"):
             verb = "version"
         if verb not in VERBS:
-            print(f"unknown docker command: \"compose {verb}\"\n\nRun 'dari compose --help'", file=sys.stderr)
+            print(f"unknown command: \"{verb}\"\n\nRun 'dari compose --help'", file=sys.stderr)
             return 1
         target, summary, add = VERBS[verb]
         options = _parse(verb, summary, add, words[1:])

@@ -37,6 +37,10 @@ class Attached:
         self.events: queue.Queue[dict[str, Any]] = queue.Queue()
         self.begun = time.time()
         self.alive: set[str] = set()
+        # When the log of a container was last asked for, in seconds of the epoch.
+        self.followed: dict[str, float] = {}
+        # When a container ended last: what it says after that belongs to its next run.
+        self.ended: dict[str, float] = {}
         self.code = 0
 
     def run(self, plan: Plan, progress: Progress) -> int:
@@ -100,12 +104,13 @@ class Attached:
         for one in containers:
             if one.is_running:
                 self.alive.add(one.id)
-            self._follow(one.id, one.name, one.service)
+            self._follow(one.id, one.name, one.service, self.begun)
 
-    def _follow(self, container: str, name: str, service: str) -> None:
+    def _follow(self, container: str, name: str, service: str, since: float) -> None:
+        self.followed[container] = time.time()
         query = {
             "follow": True,
-            "since": f"{self.begun:.9f}",
+            "since": f"{since:.9f}",
             "timestamps": True if self.options.timestamps else None,
         }
         self.followers.follow(container, self._name(name), query, self.project.services[service].tty)
@@ -144,9 +149,12 @@ class Attached:
             return None
         if event.get("Action") == "start":
             self.alive.add(container)
-            self.followers.wait_for(container, 1)
-            self._follow(container, name, service)
+            moment = event.get("timeNano", 0) / 1e9
+            if moment > self.followed.get(container, 0):
+                self.followers.wait_for(container, 1)
+                self._follow(container, name, service, self.ended.get(container, self.begun))
             return None
+        self.ended[container] = event.get("timeNano", 0) / 1e9
         code = int(attributes.get("exitCode") or 0)
         self.followers.wait_for(container, 2)
         self.printer.notice(self._name(name), f"exited with code {code}")
