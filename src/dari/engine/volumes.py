@@ -6,23 +6,17 @@ Must not know: JSON, containers' life. Source: Docker Engine API v1.51, "Volume"
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
 from dari.engine.base import Engine, commit
-from dari.engine.lookup import find_container
-from dari.engine.mounts import Planned, check_volume_name, plan_mounts, users_of
-from dari.model.container import Container, ContainerConfig, HostConfig, Mount
+from dari.engine.mount_plan import check_volume_name, users_of
+from dari.model.container import Container
 from dari.model.errors import Conflict, Internal, InvalidArgument, NotFound
 from dari.model.event import Event
-from dari.model.image import Image
 from dari.model.volume import Volume
 from dari.reconcile.context import Context
 from dari.reconcile.journal import emit
-from dari.reconcile.rootfs import drop_volumes, release_volumes
+from dari.reconcile.rootfs import drop_volumes
 from dari.runtime import volumes
 from dari.store.base import Txn, TxnConflict
 from dari.units import new_id
@@ -93,10 +87,10 @@ async def create_volume(
     if is_anonymous:
         name, labels = new_id(), {**labels, ANONYMOUS_LABEL: ""}
     check_volume_name(name)
-    return (await _ensure(eng.ctx, name, driver or "local", options, labels, is_anonymous, is_filled=True))[0]
+    return (await ensure(eng.ctx, name, driver or "local", options, labels, is_anonymous, is_filled=True))[0]
 
 
-async def _ensure(
+async def ensure(
     ctx: Context,
     name: str,
     driver: str,
@@ -146,7 +140,7 @@ async def _ensure(
         await ctx.local.commit(txn)
     except TxnConflict:
         # Another request made it meanwhile: theirs is as good.
-        return await _ensure(ctx, name, driver, options, labels, is_anonymous, is_filled=is_filled)
+        return await ensure(ctx, name, driver, options, labels, is_anonymous, is_filled=is_filled)
     return volume, True
 
 
@@ -195,108 +189,3 @@ async def sizes(eng: Engine) -> dict[str, int]:
     rows = eng.ctx.tables.volumes.all(eng.ctx.local)
     found = await asyncio.gather(*(asyncio.to_thread(volumes.size, row) for row in rows))
     return {row.name: size for row, size in zip(rows, found, strict=True)}
-
-
-async def prepare_mounts(
-    ctx: Context, container_id: str, image: Image | None, config: ContainerConfig, host: HostConfig
-) -> list[Mount]:
-    """Everything a new container mounts, made ready: root folders, volumes with the image's content, host folders.
-
-    `config` has the image's volumes merged in. Call it before the container's row is written; `take_back_mounts`
-    undoes it. On failure everything made here is taken back. Raises InvalidArgument, Conflict, NotFound, Internal.
-    """
-    eng = Engine(ctx=ctx)
-    planned = plan_mounts(config, host, lambda ref: find_container(eng, ref))
-    for each in planned:
-        _check_source(each)
-    made: list[Volume] = []
-    try:
-        if image is not None:
-            await asyncio.to_thread(ctx.images.rootfs.create, container_id, image)
-        mounts = [await _make(ctx, container_id, each, made) for each in planned]
-        wanted = [
-            (mount.target, mount.source)
-            for each, mount in zip(planned, mounts, strict=True)
-            if each.copies and mount.type == "volume"
-        ]
-        if wanted and image is not None:
-            rootfs = ctx.images.rootfs
-            await asyncio.to_thread(
-                volumes.fill_from_image, rootfs.lowers(container_id), rootfs.merged(container_id), wanted
-            )
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            await drop_volumes(ctx, made)
-            await asyncio.to_thread(ctx.images.rootfs.remove, container_id)
-        if isinstance(error, OSError):
-            raise Internal(f"preparing the volumes of the container: {error}") from error
-        raise
-    return mounts
-
-
-def _check_source(planned: Planned) -> None:
-    mount = planned.mount
-    if mount.type != "bind" or planned.makes_source or planned.is_borrowed:
-        return
-    if not os.path.lexists(mount.source):
-        raise InvalidArgument(
-            f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
-        )
-
-
-async def _make(ctx: Context, container_id: str, planned: Planned, made: list[Volume]) -> Mount:
-    mount = planned.mount
-    if planned.is_borrowed or mount.type == "tmpfs":
-        return mount
-    if mount.type == "bind":
-        if planned.makes_source and not os.path.lexists(mount.source):
-            try:
-                await asyncio.to_thread(os.makedirs, mount.source, exist_ok=True)
-            except OSError as error:
-                raise Internal(
-                    f"error while creating mount source path '{mount.source}': mkdir {error.filename}: "
-                    f"{(error.strerror or '').lower()}"
-                ) from error
-        return mount
-    name = mount.volume or new_id()
-    labels = planned.volume_labels | ({ANONYMOUS_LABEL: ""} if mount.is_anonymous else {})
-    volume, is_new = await _ensure(
-        ctx,
-        name,
-        mount.driver,
-        planned.volume_options,
-        labels,
-        mount.is_anonymous,
-        is_filled=not mount.is_anonymous,
-        container_id=container_id,
-    )
-    if is_new:
-        made.append(volume)
-    else:
-        # The folder may have been lost with the disk's content; the row is the truth.
-        await asyncio.to_thread(volumes.create, ctx.config.volumes_dir, name)
-    source = volume.mountpoint
-    if volume.options:
-        await asyncio.to_thread(volumes.attach, volume)
-    if mount.subpath:
-        source = volumes.subpath(volume.mountpoint, mount.subpath)
-    return msgspec.structs.replace(mount, volume=name, source=source)
-
-
-async def take_back_mounts(ctx: Context, container_id: str, mounts: Sequence[Mount]) -> None:
-    """After `prepare_mounts`, when the container was not made: its root and its anonymous volumes go."""
-    rows = [
-        row
-        for mount in mounts
-        if mount.is_anonymous and mount.volume
-        if (row := ctx.tables.volumes.get(ctx.local, mount.volume)) is not None
-        and not users(ctx, mount.volume)
-        and not row.is_filled
-    ]
-    await drop_volumes(ctx, rows)
-    await asyncio.to_thread(ctx.images.rootfs.remove, container_id)
-
-
-async def release(ctx: Context, container: Container, *, with_volumes: bool = False) -> list[str]:
-    """See `reconcile.rootfs.release_volumes`."""
-    return await release_volumes(ctx, container, with_volumes=with_volumes)

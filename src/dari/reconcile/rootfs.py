@@ -1,6 +1,6 @@
 """A container's files: its root mounted when it starts, its volumes ready, and what goes when it goes.
 
-Must not know: who asked, how mounts were decided (engine/mounts.py).
+Must not know: who asked, how mounts were decided (engine/mount_plan.py).
 """
 
 from __future__ import annotations
