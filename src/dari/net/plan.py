@@ -35,19 +35,20 @@ Action: TypeAlias = Literal["add", "set", "delete"]
 
 _SIGNS: dict[Action, str] = {"add": "+", "set": "~", "delete": "-"}
 
-# In this order everything `needs` names precedes what needs it. Interface sysctls come before addresses:
+# In this order everything `needs` names precedes what needs it. Elements come early, and so leave late: a bridge
+# is isolated before it carries its first frame and until its last. Interface sysctls come before addresses:
 # disable_ipv6 must be gone when an IPv6 address arrives.
 _RANKS: dict[type, int] = {
     Netns: 0,
     NftTable: 1,
     NftRule: 2,
-    Bridge: 3,
-    Veth: 4,
-    Loopback: 4,
-    Sysctl: 5,
-    Addr: 6,
-    Route: 7,
-    NftElement: 8,
+    NftElement: 3,
+    Bridge: 4,
+    Veth: 5,
+    Loopback: 5,
+    Sysctl: 6,
+    Addr: 7,
+    Route: 8,
 }
 
 # Attributes the kernel cannot change on a living object: a difference there means delete, then add.

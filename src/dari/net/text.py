@@ -63,12 +63,12 @@ def describe(each: KernelObject) -> str:
             return f"nft-element {each.family} {each.table} {each.set} {{ {each.element}{value} }}{_in(each.netns)}"
 
 
-def describe_state(state: KernelState) -> str:
-    """All objects, one a line, sorted by key; tables with their text below them."""
+def describe_state(state: KernelState, *, has_tables: bool = True) -> str:
+    """All objects, one a line, sorted by key; tables with their text below them if `has_tables`."""
     lines: list[str] = []
     for each in sorted(state, key=lambda each: each.key):
         lines.append(describe(each))
-        if isinstance(each, NftTable):
+        if has_tables and isinstance(each, NftTable):
             lines.extend("    " + line for line in each.text.rstrip("\n").split("\n"))
     return "".join(line.rstrip() + "\n" for line in lines)
 
