@@ -24,7 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-from dari.dns import nudge, spawn, zone
+from dari.dns import files, nudge, spawn, zone
 
 PORT = 5311
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -101,17 +101,17 @@ def main() -> int:
     spaces = [new_netns() for _ in range(options.sandboxes)]
     with tempfile.TemporaryDirectory() as folder:
         directory = f"{folder}/dns"
-        zone.prepare(directory)
+        files.prepare(directory)
         names = {
             f"app-{n}": zone.Addresses((f"172.18.{n // 250}.{n % 250 + 2}",))
             for n in range(options.sandboxes)
         }
-        zone.write_zone(
+        files.write_zone(
             directory, zone.Zone("n", "web", names={"db": zone.Addresses(("172.18.0.2",)), **names})
         )
         for number, space in enumerate(spaces):
             path = f"/proc/{os.getpid()}/fd/{space}"
-            zone.write_view(directory, zone.View(f"s{number}", path, PORT, ("n",)))
+            files.write_view(directory, zone.View(f"s{number}", path, PORT, ("n",)))
         queries = Path(folder, "queries")
         queries.write_text("".join(f"{name} A\n" for name in ("db", *names)))
         started = time.perf_counter()

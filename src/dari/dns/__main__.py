@@ -17,9 +17,9 @@ if __name__ == "__main__" and not __package__:
     # Started as a file by an isolated interpreter (see spawn.py), which has no path to the package.
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
+from dari.dns.files import prepare
 from dari.dns.loop import Loop
 from dari.dns.server import Log, Server
-from dari.dns.zone import prepare
 
 _LEVELS = {"debug": 0, "info": 1, "error": 2}
 _USAGE = "usage: dari-dns --dir DIR [--pidfile FILE] [--log-level debug|info|error]"

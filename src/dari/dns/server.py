@@ -16,6 +16,7 @@ from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_SEQPACKET
 from socket import socket as Socket
 
 from dari.dns.answer import ViewTable, ZoneTable, compile_view, compile_zone
+from dari.dns.files import stored_ids
 from dari.dns.forward import Forwarder
 from dari.dns.listen import Counter, Listener
 from dari.dns.loop import Loop
@@ -30,7 +31,6 @@ from dari.dns.zone import (
     ZoneError,
     decode_view,
     decode_zone,
-    stored_ids,
     view_path,
     zone_path,
 )

@@ -2,14 +2,13 @@
 
 A zone file per network (`zones/<network_id>.json`) holds names and reverse records; a view file per
 sandbox (`views/<sandbox_id>.json`) says where that sandbox listens, which zones it sees and whom to ask
-for the rest. The daemon writes a file beside its place and renames it, then nudges (see `nudge.py`).
-This module must not know sockets, packets or where the data comes from.
+for the rest. The daemon puts files into place (`files.py`), then nudges (`nudge.py`).
+This module is pure: it knows no sockets, no folders, and not where the data comes from.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -168,58 +167,6 @@ def decode_view(text: str | bytes) -> View:
         is_internal_only=_field(raw, "is_internal_only", bool, False),
         forward_single_label=_field(raw, "forward_single_label", bool, True),
     )
-
-
-def prepare(directory: str) -> None:
-    """Create the responder's directory and its two folders, readable by root alone."""
-    for folder in (directory, f"{directory}/{ZONES}", f"{directory}/{VIEWS}"):
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-
-
-def write_zone(directory: str, zone: Zone) -> str:
-    """Put a zone file into place; returns the name to nudge with. Raises OSError."""
-    return _write(directory, zone_path(zone.network_id), encode_zone(zone))
-
-
-def write_view(directory: str, view: View) -> str:
-    """Put a view file into place; returns the name to nudge with. Raises OSError."""
-    return _write(directory, view_path(view.sandbox_id), encode_view(view))
-
-
-def remove_zone(directory: str, network_id: str) -> str:
-    """Remove a zone file (a missing one is fine); returns the name to nudge with. Raises OSError."""
-    return _remove(directory, zone_path(network_id))
-
-
-def remove_view(directory: str, sandbox_id: str) -> str:
-    """Remove a view file (a missing one is fine); returns the name to nudge with. Raises OSError."""
-    return _remove(directory, view_path(sandbox_id))
-
-
-def stored_ids(directory: str, folder: str) -> tuple[str, ...]:
-    """The ids that have a file in `folder` (`ZONES` or `VIEWS`), sorted; a missing folder has none."""
-    try:
-        entries = os.listdir(f"{directory}/{folder}")
-    except FileNotFoundError:
-        return ()
-    return tuple(sorted(e[:-5] for e in entries if e.endswith(".json") and not e.startswith(".")))
-
-
-def _write(directory: str, name: str, text: str) -> str:
-    folder, _, base = name.partition("/")
-    beside = f"{directory}/{folder}/.{base}.new"
-    with open(beside, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(beside, f"{directory}/{name}")
-    return name
-
-
-def _remove(directory: str, name: str) -> str:
-    try:
-        os.unlink(f"{directory}/{name}")
-    except FileNotFoundError:
-        return name
-    return name
 
 
 def _load(text: str | bytes) -> dict[str, Any]:

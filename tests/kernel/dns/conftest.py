@@ -20,7 +20,7 @@ import dns.rcode
 import dns.rrset
 import pytest
 
-from dari.dns import nudge, spawn, zone
+from dari.dns import files, nudge, spawn, zone
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
@@ -72,7 +72,7 @@ class Responder:
     def __init__(self, directory: str) -> None:
         self.directory = directory
         self.process: subprocess.Popen[bytes] | None = None
-        zone.prepare(directory)
+        files.prepare(directory)
 
     def start(self) -> None:
         self.process = subprocess.Popen(spawn.command(self.directory, pidfile=f"{self.directory}/pid"))
@@ -91,9 +91,9 @@ class Responder:
 
     def put(self, *items: zone.Zone | zone.View) -> bool:
         names = [
-            zone.write_zone(self.directory, item)
+            files.write_zone(self.directory, item)
             if isinstance(item, zone.Zone)
-            else zone.write_view(self.directory, item)
+            else files.write_view(self.directory, item)
             for item in items
         ]
         return nudge.nudge(self.directory, names, timeout=20)

@@ -16,7 +16,7 @@ import dns.message
 import dns.rcode
 import pytest
 
-from dari.dns import nudge, spawn, zone
+from dari.dns import files, nudge, spawn
 from dari.dns.zone import Addresses, View, Zone
 
 from .conftest import Netns, Responder, Upstream, answering
@@ -95,14 +95,14 @@ def test_the_acknowledged_nudge_is_in_force(responder: Responder, netns: Netns) 
         assert addresses(ask(netns, "db")) == [f"172.18.9.{number}"]
     assert responder.put(WEB._replace(names={}))
     assert ask(netns, "db").rcode() == dns.rcode.NXDOMAIN
-    assert nudge.nudge(responder.directory, [zone.remove_zone(responder.directory, "n1")])
+    assert nudge.nudge(responder.directory, [files.remove_zone(responder.directory, "n1")])
     assert responder.status().zones == 0
 
 
 def test_a_removed_view_lets_go_of_the_namespace(responder: Responder, netns: Netns) -> None:
     assert responder.put(WEB, view(netns))
     before = len(os.listdir(f"/proc/{responder.process.pid}/fd"))
-    assert nudge.nudge(responder.directory, [zone.remove_view(responder.directory, "s1")])
+    assert nudge.nudge(responder.directory, [files.remove_view(responder.directory, "s1")])
     assert responder.status().views == 0
     assert len(os.listdir(f"/proc/{responder.process.pid}/fd")) == before - 3
     with netns.socket(socket.SOCK_DGRAM) as sock:
@@ -159,8 +159,8 @@ def test_a_new_responder_takes_over_the_files(responder: Responder, netns: Netns
 
 
 def test_sighup_reads_everything_again(responder: Responder, netns: Netns) -> None:
-    zone.write_zone(responder.directory, WEB)
-    zone.write_view(responder.directory, view(netns))
+    files.write_zone(responder.directory, WEB)
+    files.write_view(responder.directory, view(netns))
     responder.process.send_signal(signal.SIGHUP)
     while responder.status().views == 0:
         continue
@@ -185,7 +185,7 @@ def test_two_hundred_sandboxes(responder: Responder) -> None:
     responder.start()
     assert responder.status().views == 200
     assert addresses(ask(spaces[199], "db")) == ["172.18.0.2"]
-    gone = [zone.remove_view(responder.directory, item.sandbox_id) for item in views]
+    gone = [files.remove_view(responder.directory, item.sandbox_id) for item in views]
     assert nudge.nudge(responder.directory, gone, timeout=20)
     assert responder.status().views == 0
     for space in spaces:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dari.dns import zone
+from dari.dns import files, zone
 from dari.dns.zone import Addresses, View, Zone, ZoneError
 
 TEXTS = st.text(max_size=12)
@@ -76,14 +76,14 @@ def test_malformed_view_names_the_field(change: dict[str, object], names: str) -
 
 def test_files_come_and_go(tmp_path: Path) -> None:
     directory = str(tmp_path / "dns")
-    assert zone.stored_ids(directory, zone.ZONES) == ()
-    zone.prepare(directory)
-    zone.prepare(directory)
-    assert zone.write_zone(directory, Zone("n1", "web")) == "zones/n1.json"
-    assert zone.write_view(directory, View("s1", "/n", 53)) == "views/s1.json"
-    assert zone.stored_ids(directory, zone.ZONES) == ("n1",)
-    assert zone.stored_ids(directory, zone.VIEWS) == ("s1",)
-    assert zone.remove_zone(directory, "n1") == "zones/n1.json"
-    assert zone.remove_view(directory, "s1") == "views/s1.json"
-    zone.remove_view(directory, "s1")
+    assert files.stored_ids(directory, zone.ZONES) == ()
+    files.prepare(directory)
+    files.prepare(directory)
+    assert files.write_zone(directory, Zone("n1", "web")) == "zones/n1.json"
+    assert files.write_view(directory, View("s1", "/n", 53)) == "views/s1.json"
+    assert files.stored_ids(directory, zone.ZONES) == ("n1",)
+    assert files.stored_ids(directory, zone.VIEWS) == ("s1",)
+    assert files.remove_zone(directory, "n1") == "zones/n1.json"
+    assert files.remove_view(directory, "s1") == "views/s1.json"
+    files.remove_view(directory, "s1")
     assert sorted(p.name for p in Path(directory).rglob("*")) == ["views", "zones"]
