@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
+import msgspec
+
 from dari.model.container import ContainerConfig, HostConfig, Mount
 from dari.model.wire import Noun
 
@@ -85,7 +87,7 @@ class ExecSpec(Noun, frozen=True, kw_only=True):
     attach_stdin: bool = False
     attach_stdout: bool = True
     attach_stderr: bool = True
-    console_size: list[int] = [0, 0]
+    console_size: list[int] = msgspec.field(default_factory=lambda: [0, 0])
 
 
 class Stdio(Protocol):
