@@ -1,0 +1,341 @@
+"""Verbs against an engine that answers from a table."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dari.cli.completion import candidates
+from dari.cli.context import Context, Failed
+from dari.cli.copy import archive_of, extract, split
+from dari.cli.flags import UsageError
+from dari.cli.main import VERBS, main
+from dari.client.build_context import Ignore, context_archive
+from dari.client.errors import ApiError
+
+Dari = Callable[..., Any]
+CONTAINER = {
+    "Id": "a" * 64,
+    "Image": "busybox",
+    "Command": "sleep 1000000000000000000",
+    "Created": 1,
+    "Status": "Up 2 hours",
+    "State": "running",
+    "Ports": [],
+    "Names": ["/web", "/db/link"],
+    "Labels": {"k": "v"},
+}
+
+
+def test_ps(dari: Dari, capsys: pytest.CaptureFixture[str]) -> None:
+    code, docker = dari(
+        "ps", "-a", "-f", "status=running", "-f", "label=x=y", answers={"GET /containers/json": [CONTAINER]}
+    )
+    assert code == 0
+    assert docker.calls[0][2] == {"all": True, "filters": {"status": ["running"], "label": ["x=y"]}}
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split() == ["CONTAINER", "ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"]
+    assert row.startswith('aaaaaaaaaaaa   busybox   "sleep 1000000000000…"')
+    assert row.endswith("web")
+    dari("ps", "-q", answers={"GET /containers/json": [CONTAINER]})
+    assert capsys.readouterr().out == "aaaaaaaaaaaa\n"
+    dari("ps", "--format", '{{.Names}} {{.Label "k"}}', answers={"GET /containers/json": [CONTAINER]})
+    assert capsys.readouterr().out == "web v\n"
+    with pytest.raises(UsageError):
+        dari("ps", "-f", "status")
+
+
+def test_each_is_tried_and_errors_are_said(dari: Dari, capsys: pytest.CaptureFixture[str]) -> None:
+    answers = {"POST /containers/a/stop": None, "POST /containers/c/stop": None}
+    code, docker = dari("stop", "-t", "3", "a", "b", "c", answers=answers)
+    assert code == 1
+    assert [call[2] for call in docker.calls] == [{"t": 3}] * 3
+    captured = capsys.readouterr()
+    assert captured.out == "a\nc\n"
+    assert "Error response from daemon" in captured.err
+
+
+def test_rm_force_forgives_what_is_gone(dari: Dari) -> None:
+    assert dari("rm", "-f", "gone")[0] == 0
+    assert dari("rm", "gone")[0] == 1
+
+
+def test_create_pulls_what_is_missing(dari: Dari, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = ApiError(404, "No such image: busybox:latest")
+    seen: list[int] = []
+
+    def create(query: dict[str, Any]) -> dict[str, str]:
+        seen.append(1)
+        if len(seen) == 1:
+            raise missing
+        return {"Id": "i"}
+
+    answers = {"POST /containers/create": create, "POST /images/create": [{"status": "Pulling"}]}
+    code, docker = dari("create", "--name", "n", "busybox", "true", answers=answers)
+    assert code == 0
+    assert [call[0] for call in docker.calls] == [
+        "POST /containers/create",
+        "POST /images/create",
+        "POST /containers/create",
+    ]
+    assert docker.calls[1][2] == {"fromImage": "busybox", "tag": "latest", "headers": {}}
+    assert capsys.readouterr().out == "i\n"
+    with pytest.raises(ApiError):
+        dari("create", "--pull", "never", "busybox", answers={"POST /containers/create": missing})
+
+
+def test_run_detached(dari: Dari, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    cidfile = tmp_path / "cid"
+    answers = {
+        "POST /containers/create": {"Id": "i", "Warnings": ["careful"]},
+        "POST /containers/i/start": None,
+    }
+    assert dari("run", "-d", "--cidfile", str(cidfile), "image", answers=answers)[0] == 0
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err, cidfile.read_text()) == ("i\n", "WARNING: careful\n", "i")
+    with pytest.raises(Failed, match="container ID file found"):
+        dari("run", "-d", "--cidfile", str(cidfile), "image", answers=answers)
+
+
+def test_inspect_tries_all_kinds(dari: Dari, capsys: pytest.CaptureFixture[str]) -> None:
+    answers = {"GET /networks/web": {"Name": "web", "Labels": {"a": "b"}}}
+    code, docker = dari("inspect", "-f", "{{.Name}} {{json .Labels}}", "web", "gone", answers=answers)
+    assert code == 1
+    assert [call[0] for call in docker.calls[:3]] == [
+        "GET /containers/web/json",
+        "GET /images/web/json",
+        "GET /networks/web",
+    ]
+    captured = capsys.readouterr()
+    assert captured.out == 'web {"a":"b"}\n'
+    assert captured.err == "Error response from daemon: No such object: gone\n"
+    assert dari("container inspect", "web", answers=answers)[0] == 1
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_network_create(dari: Dari) -> None:
+    argv = [
+        "--subnet",
+        "10.0.0.0/24",
+        "--subnet",
+        "fd00::/64",
+        "--gateway",
+        "fd00::1",
+        "--aux-address",
+        "r=10.0.0.9",
+    ]
+    _, docker = dari(
+        "network create", *argv, "-o", "a=b", "web", answers={"POST /networks/create": {"Id": "n"}}
+    )
+    body = docker.calls[0][1]
+    assert body["IPAM"]["Config"] == [
+        {"Subnet": "10.0.0.0/24", "AuxiliaryAddresses": {"r": "10.0.0.9"}},
+        {"Subnet": "fd00::/64", "Gateway": "fd00::1"},
+    ]
+    assert (body["Options"], body["Driver"], body["EnableIPv6"]) == ({"a": "b"}, "bridge", False)
+    with pytest.raises(UsageError, match="no matching subnet"):
+        dari("network create", "--gateway", "10.9.9.9", "web")
+
+
+def test_prune_asks(dari: Dari, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    answers = {"POST /containers/prune": {"ContainersDeleted": ["x"], "SpaceReclaimed": 2000}}
+    monkeypatch.setattr("builtins.input", lambda prompt: "n")
+    assert dari("container prune", answers=answers)[1].calls == []
+    dari("container prune", "-f", answers=answers)
+    assert capsys.readouterr().out == "Deleted Containers:\nx\n\nTotal reclaimed space: 2kB\n"
+
+
+def test_port(dari: Dari, capsys: pytest.CaptureFixture[str]) -> None:
+    ports = {"80/tcp": [{"HostIp": "::", "HostPort": "8080"}], "9/udp": None}
+    answers = {"GET /containers/web/json": {"NetworkSettings": {"Ports": ports}}}
+    dari("port", "web", answers=answers)
+    assert capsys.readouterr().out == "80/tcp -> [::]:8080\n"
+    dari("port", "web", "80", answers=answers)
+    assert capsys.readouterr().out == "[::]:8080\n"
+    with pytest.raises(Failed, match="No public port '9/udp' published for web"):
+        dari("port", "web", "9/udp", answers=answers)
+
+
+def test_save_leaves_nothing_half_written(dari: Dari, tmp_path: Path) -> None:
+    def broken(_: object) -> Any:
+        def chunks() -> Any:
+            yield b"half"
+            raise ApiError(500, "broken")
+
+        return chunks()
+
+    target = tmp_path / "image.tar"
+    with pytest.raises(ApiError):
+        dari("save", "-o", str(target), "image", answers={"GET /images/get": broken})
+    assert list(tmp_path.iterdir()) == []
+    dari("save", "-o", str(target), "a", "b", answers={"GET /images/get": [b"x", b"y"]})
+    assert target.read_bytes() == b"xy"
+
+
+def test_credentials_come_from_dockers_file(
+    dari: Dari, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    argv = ["-u", "me", "-p", "secret", "registry.test:5000"]
+    assert dari("login", *argv, answers={"POST /auth": {"Status": "Login Succeeded"}})[0] == 0
+    assert (tmp_path / "config.json").stat().st_mode & 0o777 == 0o600
+    _, docker = dari("pull", "-q", "registry.test:5000/a", answers={"POST /images/create": []})
+    assert "X-Registry-Auth" in docker.calls[0][2]["headers"]
+    _, docker = dari("pull", "-q", "other.test/a", answers={"POST /images/create": []})
+    assert docker.calls[0][2]["headers"] == {}
+    dari("logout", "registry.test:5000")
+    assert json.loads((tmp_path / "config.json").read_text())["auths"] == {}
+
+
+def test_completion(dari: Dari, capsys: pytest.CaptureFixture[str]) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        assert dari("completion", shell)[0] == 0
+        assert "__complete" in capsys.readouterr().out
+    context = Context()
+    assert "network" in candidates(context, [], "")
+    assert candidates(context, ["network"], "")[:2] == ["connect", "create"]
+    assert "--detach" in candidates(context, ["run"], "--")
+    dari("__complete", "stop", "w", answers={"GET /containers/json": [CONTAINER]})
+    assert capsys.readouterr().out == "web\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("web:/a", ("web", "/a")),
+        ("./a:b", ("", "./a:b")),
+        ("/a:b", ("", "/a:b")),
+        ("-", ("", "-")),
+        ("plain", ("", "plain")),
+    ],
+)
+def test_cp_arguments(text: str, expected: tuple[str, str]) -> None:
+    assert split(text) == expected
+
+
+def test_cp_archives_come_back(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "inner").mkdir(parents=True)
+    (source / "inner/file").write_text("text")
+    (source / "inner/file").chmod(0o640)
+    (source / "link").symlink_to("inner/file")
+    data = b"".join(archive_of(str(source), "source", keeps_owner=False))
+    (tmp_path / "out").mkdir()
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        assert {entry.uid for entry in archive} == {0}
+        extract(archive, str(tmp_path / "out"), "renamed", keeps_owner=False)
+    assert (tmp_path / "out/renamed/inner/file").read_text() == "text"
+    assert (tmp_path / "out/renamed/inner/file").stat().st_mode & 0o777 == 0o640
+    assert os.readlink(tmp_path / "out/renamed/link") == "inner/file"
+
+
+@pytest.mark.parametrize("kind", ["dots", "link", "hard"])
+def test_cp_writes_nothing_outside(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "secret").write_text("old")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        if kind == "dots":
+            archive.addfile(tarfile.TarInfo("root/../../secret"))
+        elif kind == "link":
+            link = tarfile.TarInfo("root/link")
+            link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path)
+            archive.addfile(link)
+            archive.addfile(tarfile.TarInfo("root/link/secret"))
+        else:
+            link = tarfile.TarInfo("root/hard")
+            link.type, link.linkname = tarfile.LNKTYPE, "root/../../secret"
+            archive.addfile(link)
+    buffer.seek(0)
+    with tarfile.open(fileobj=buffer) as archive, pytest.raises(Failed, match="leads out"):
+        extract(archive, str(tmp_path / "out"), "", keeps_owner=False)
+    assert (tmp_path / "secret").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("lines", "out", "inside"),
+    [
+        (["*.log"], ["a.log"], ["d/a.log", "a"]),
+        (["**/*.log"], ["a.log", "d/e/a.log"], ["a"]),
+        (["d"], ["d", "d/e/f"], ["dd"]),
+        (["d", "!d/keep"], ["d/e"], ["d/keep"]),
+        (["/a", "# c", "", "b/"], ["a", "b/c"], ["c/a"]),
+        (["d/**"], ["d/x/y"], ["d"]),
+        (["?[0-9]x"], ["a1x"], ["aax"]),
+    ],
+)
+def test_dockerignore(lines: list[str], out: list[str], inside: list[str]) -> None:
+    ignore = Ignore(lines)
+    assert all(map(ignore.excludes, out))
+    assert not any(map(ignore.excludes, inside))
+
+
+def test_build_context(tmp_path: Path) -> None:
+    for name in ("Dockerfile", "keep", "skip/a", "skip/b"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / ".dockerignore").write_text("skip\n!skip/b\nDockerfile\n")
+    data = b"".join(context_archive(str(tmp_path), "Dockerfile", {"extra": b"more"}))
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        assert sorted(archive.getnames()) == [".dockerignore", "Dockerfile", "extra", "keep", "skip/b"]
+        content = archive.extractfile("extra")
+        assert content is not None and content.read() == b"more"
+
+
+def test_main_says_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["nosuch"]) == 1
+    assert "'nosuch' is not a dari command" in capsys.readouterr().err
+    assert main(["run"]) == 125
+    assert "requires at least 1 argument" in capsys.readouterr().err
+    assert main(["run", "--help"]) == 0
+    assert capsys.readouterr().out.startswith("Usage:  dari run")
+    assert main(["network", "--help"]) == 0
+    assert "disconnect" in capsys.readouterr().out
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("dari version ")
+    assert main(["--nope"]) == 125
+
+
+def test_no_engine(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DARI_HOST", "")
+    assert main(["-H", f"unix://{tmp_path}/none.sock", "ps"]) == 1
+    assert "Cannot connect to the dari daemon" in capsys.readouterr().err
+    assert main(["-H", f"unix://{tmp_path}/none.sock", "run", "image"]) == 125
+
+
+def test_the_start_is_light() -> None:
+    """What a command imports is what every user waits for."""
+    code = (
+        "import sys; from dari.cli.main import main; main(['ps', '--help']); "
+        "print([m for m in ('argparse', 'asyncio', 'http.client', 'dataclasses', 'yaml', 'ssl', 'tarfile')"
+        " if m in sys.modules])"
+    )
+    source = str(Path(__file__).parents[3] / "src")
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": source},
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_verbs_are_all_there() -> None:
+    asked = (
+        "run create start stop restart kill pause unpause rm ps exec attach logs inspect images pull push tag rmi build"
+        " load save history import commit cp port top stats wait rename update diff events info version login compose"
+        " up down completion"
+    )
+    assert set(asked.split()) <= VERBS.keys()
