@@ -6,8 +6,8 @@ library and nothing of dari. Parsing follows Docker's `go-units` and Go's `time.
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from datetime import UTC, datetime
 
 NANOSECOND = 1
@@ -37,7 +37,7 @@ def new_id() -> str:
     A short id that looks like a number would be read as one by DNS and shells, so such ids are skipped.
     """
     while True:
-        value = secrets.token_hex(32)
+        value = os.urandom(32).hex()
         if not value[:12].isdigit():
             return value
 
