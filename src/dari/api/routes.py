@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from dari.api import events
+from dari.api import events, networks, system
 from dari.api.route import Handler, Route
 from dari.api.versions import Version
 
 ROUTES: list[Route] = [
+    *system.ROUTES,
     *events.ROUTES,
+    *networks.ROUTES,
 ]
 
 _PARAMETER = re.compile(r"\{(\w+)(:[^}]*)?\}")

@@ -1,7 +1,10 @@
-"""darid's main: read the settings, wire the rooms, start, stop. Knows everybody, decides nothing."""
+"""darid: read the settings, wire the rooms, start, stop. Knows everybody, decides nothing. Starts in main.py."""
 
 from __future__ import annotations
 
-from dari.daemon.main import main
 
-__all__ = ["main"]
+def main() -> int:
+    """The console script's entry."""
+    from dari.daemon.main import main as run
+
+    return run()

@@ -17,7 +17,8 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import uvloop
 from aiohttp import web
@@ -31,7 +32,7 @@ from dari.engine.base import Engine
 from dari.kernel.host import Kernel
 from dari.model.config import Config
 from dari.model.errors import DariError
-from dari.reconcile import boot
+from dari.reconcile import boot, watch
 from dari.reconcile.context import Context
 from dari.runtime.containers import Runtime
 from dari.runtime.images import Images
@@ -79,11 +80,11 @@ async def run(config: Config) -> None:
     loop.add_signal_handler(signal.SIGHUP, log.info, "settings are read at start only")
     _prepare(config)
     store = SqliteStore(f"{config.data_root}/dari.db")
-    listeners: list[sockets.Listener] = []
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         # libnftables aborts on descriptors above 1023: the kernel's are opened before all others.
         kernel = Kernel(config.netns_dir)
+        stack.callback(kernel.close)
         _raise_descriptor_limit()
         ctx = Context(
             config=config,
@@ -107,8 +108,10 @@ async def run(config: Config) -> None:
         await predefined.ensure_predefined(eng)
         await boot.boot(ctx)
         _spawn(ctx, responder.supervise())
+        _spawn(ctx, boot.watch_host(ctx))
         listeners = sockets.open_all(config)
-        stack.callback(lambda: [each.remove() for each in listeners])
+        for each in listeners:
+            stack.callback(each.remove)
         runner = make_runner(make_app(eng))
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
@@ -120,6 +123,7 @@ async def run(config: Config) -> None:
         gc.collect()
         gc.freeze()
         log.info("darid %s is ready", __version__)
+        _spawn(ctx, watch.start_wanted(ctx))
         await stopped.wait()
         log.info("stopping; containers go on")
 
@@ -154,10 +158,16 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _spawn(ctx: Context, work: object) -> None:
-    task = asyncio.ensure_future(work)  # type: ignore[arg-type]
+def _spawn(ctx: Context, work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.create_task(work)
     ctx.tasks.add(task)
     task.add_done_callback(ctx.tasks.discard)
+    task.add_done_callback(_log_failure)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("a task of the daemon failed", exc_info=task.exception())
 
 
 async def _cancel(ctx: Context) -> None:

@@ -1,0 +1,285 @@
+"""`/_ping`, `/version`, `/info`, `/system/df`, and what a lone engine answers to a cluster's questions.
+
+Translation only. Source: Docker Engine API v1.51, "System", "Swarm", "Plugin".
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+from aiohttp import web
+
+from dari import __version__
+from dari.api import wire
+from dari.api.route import Handler, Route
+from dari.api.versions import NEWEST_TEXT, OLDEST_TEXT
+from dari.engine import system
+from dari.engine.base import Engine
+from dari.model.errors import NotFound, Unavailable
+from dari.units import format_time
+
+NO_SWARM = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
+    "and try again."
+)
+_PING_HEADERS = {
+    "Builder-Version": "1",
+    "Swarm": "inactive",
+    "Cache-Control": "no-cache, no-store, must-revalidate",
+    "Pragma": "no-cache",
+}
+
+
+async def ping(request: web.Request, eng: Engine) -> web.StreamResponse:
+    body = b"" if request.method == "HEAD" else b"OK"
+    return web.Response(body=body, content_type="text/plain", charset="utf-8", headers=_PING_HEADERS)
+
+
+async def version(request: web.Request, eng: Engine) -> web.StreamResponse:
+    host = system.host_summary()
+    built = format_time(eng.started)
+    details = {
+        "ApiVersion": NEWEST_TEXT,
+        "MinAPIVersion": OLDEST_TEXT,
+        "Os": "linux",
+        "Arch": host.architecture,
+        "KernelVersion": host.kernel,
+        "GitCommit": "",
+        "GoVersion": f"python{platform.python_version()}",
+        "Experimental": "false",
+        "BuildTime": "",
+    }
+    return wire.json_response(
+        {
+            "Platform": {"Name": "dari"},
+            "Components": [{"Name": "Engine", "Version": __version__, "Details": details}],
+            "Version": __version__,
+            "ApiVersion": NEWEST_TEXT,
+            "MinAPIVersion": OLDEST_TEXT,
+            "GitCommit": "",
+            "GoVersion": f"python{platform.python_version()}",
+            "Os": "linux",
+            "Arch": host.architecture,
+            "KernelVersion": host.kernel,
+            "BuildTime": built,
+        }
+    )
+
+
+async def info(request: web.Request, eng: Engine) -> web.StreamResponse:
+    return wire.json_response(info_json(eng))
+
+
+def info_json(eng: Engine) -> dict[str, Any]:
+    """Docker's `SystemInfo`."""
+    host, counts, config = system.host_summary(), system.counts(eng), eng.ctx.config
+    has = host.controllers
+    runtimes = {config.runtime: {"path": config.runtime}}
+    return {
+        "ID": eng.id,
+        "Containers": counts.running + counts.paused + counts.stopped,
+        "ContainersRunning": counts.running,
+        "ContainersPaused": counts.paused,
+        "ContainersStopped": counts.stopped,
+        "Images": counts.images,
+        "Driver": "overlay2",
+        "DriverStatus": [["Backing Filesystem", "extfs"], ["Supports d_type", "true"]],
+        "SystemStatus": None,
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["bridge", "host", "null"],
+            "Authorization": None,
+            "Log": ["json-file", "k8s-file", "none"],
+        },
+        "MemoryLimit": "memory" in has,
+        "SwapLimit": "memory" in has,
+        "KernelMemoryTCP": False,
+        "CpuCfsPeriod": "cpu" in has,
+        "CpuCfsQuota": "cpu" in has,
+        "CPUShares": "cpu" in has,
+        "CPUSet": "cpuset" in has,
+        "PidsLimit": "pids" in has,
+        "OomKillDisable": host.cgroup_version == "1",
+        "IPv4Forwarding": True,
+        "Debug": config.is_debug,
+        "NFd": 0,
+        "NGoroutines": 0,
+        "SystemTime": format_time(eng.ctx.now()),
+        "LoggingDriver": "json-file",
+        "CgroupDriver": config.cgroup_manager,
+        "CgroupVersion": host.cgroup_version,
+        "NEventsListener": len(eng.ctx.listeners),
+        "KernelVersion": host.kernel,
+        "OperatingSystem": host.operating_system,
+        "OSVersion": host.os_version,
+        "OSType": "linux",
+        "Architecture": host.machine,
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "RegistryConfig": _registries(eng),
+        "NCPU": host.cpus,
+        "MemTotal": host.memory,
+        "GenericResources": None,
+        "DockerRootDir": config.data_root,
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "Name": eng.name,
+        "Labels": config.labels,
+        "ExperimentalBuild": False,
+        "ServerVersion": __version__,
+        "Runtimes": runtimes,
+        "DefaultRuntime": config.runtime,
+        "Swarm": {
+            "NodeID": "",
+            "NodeAddr": "",
+            "LocalNodeState": "inactive",
+            "ControlAvailable": False,
+            "Error": "",
+            "RemoteManagers": None,
+        },
+        "LiveRestoreEnabled": True,
+        "Isolation": "",
+        "InitBinary": "catatonit",
+        "ContainerdCommit": {"ID": "", "Expected": ""},
+        "RuncCommit": {"ID": "", "Expected": ""},
+        "InitCommit": {"ID": "", "Expected": ""},
+        "SecurityOptions": list(host.security),
+        "ProductLicense": "Apache-2.0",
+        "DefaultAddressPools": [{"Base": each.base, "Size": each.size} for each in config.pools],
+        "FirewallBackend": {"Driver": "nftables"},
+        "CDISpecDirs": [],
+        "Warnings": [],
+    }
+
+
+def _registries(eng: Engine) -> dict[str, Any]:
+    config = eng.ctx.config
+    hosts = ["docker.io", *config.insecure_registries]
+    indexes = {
+        host: {
+            "Name": host,
+            "Mirrors": [url.rstrip("/") + "/" for url in config.mirrors.get(host, [])],
+            "Secure": host not in config.insecure_registries,
+            "Official": host == "docker.io",
+        }
+        for host in hosts
+    }
+    return {
+        "AllowNondistributableArtifactsCIDRs": None,
+        "AllowNondistributableArtifactsHostnames": None,
+        "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
+        "IndexConfigs": indexes,
+        "Mirrors": [url.rstrip("/") + "/" for url in config.mirrors.get("docker.io", [])],
+    }
+
+
+async def disk_usage(request: web.Request, eng: Engine) -> web.StreamResponse:
+    asked = frozenset(request.query.getall("type", ["container", "image", "volume", "build-cache"]))
+    usage = await system.usage(eng, asked)
+    images = []
+    for image in usage.images:
+        users = sum(each.image_id == image.id for each in eng.ctx.tables.containers.all(eng.ctx.local))
+        images.append(
+            {
+                "Id": image.id,
+                "ParentId": "",
+                "RepoTags": image.repo_tags,
+                "RepoDigests": image.repo_digests,
+                "Created": image.created // 1_000_000_000,
+                "Size": image.size,
+                "SharedSize": 0,
+                "Labels": image.config.labels,
+                "Containers": users,
+            }
+        )
+    containers = [
+        {
+            "Id": container.id,
+            "Names": [f"/{container.name}"],
+            "Image": container.config.image,
+            "ImageID": container.image_id,
+            "Command": " ".join((container.path, *container.args)),
+            "Created": container.created // 1_000_000_000,
+            "Ports": [],
+            "SizeRw": size,
+            "SizeRootFs": size,
+            "Labels": container.config.labels,
+            "State": container.status.state,
+            "Status": container.status.state,
+            "HostConfig": {"NetworkMode": container.host.network_mode},
+            "NetworkSettings": {"Networks": {}},
+            "Mounts": [],
+        }
+        for container, size in usage.containers
+    ]
+    volumes = [
+        {
+            "Name": volume.name,
+            "Driver": volume.driver,
+            "Mountpoint": volume.mountpoint,
+            "CreatedAt": format_time(volume.created),
+            "Labels": volume.labels,
+            "Options": volume.options or None,
+            "Scope": "local",
+            "UsageData": {"Size": size, "RefCount": users},
+        }
+        for volume, size, users in usage.volumes
+    ]
+    return wire.json_response(
+        {
+            "LayersSize": usage.layers,
+            "Images": images,
+            "Containers": containers,
+            "Volumes": volumes,
+            "BuildCache": [],
+            "BuilderSize": 0,
+        }
+    )
+
+
+async def plugins(request: web.Request, eng: Engine) -> web.StreamResponse:
+    return wire.json_response([])
+
+
+async def plugin(request: web.Request, eng: Engine) -> web.StreamResponse:
+    raise NotFound(f'plugin "{request.match_info["name"]}" not found')
+
+
+async def no_swarm(request: web.Request, eng: Engine) -> web.StreamResponse:
+    raise Unavailable(NO_SWARM)
+
+
+def _cluster_routes() -> list[Route]:
+    """Everything that needs a cluster: dockerd without swarm answers all of it the same."""
+    found = []
+    for method, path in (
+        ("GET", "/swarm"),
+        ("GET", "/swarm/unlockkey"),
+        ("POST", "/swarm/{verb}"),
+        *(
+            (method, f"/{noun}")
+            for noun in ("nodes", "services", "tasks", "secrets", "configs")
+            for method in ("GET",)
+        ),
+        *(
+            (method, f"/{noun}/{{rest:.*}}")
+            for noun in ("nodes", "services", "tasks", "secrets", "configs")
+            for method in ("GET", "POST", "DELETE")
+        ),
+    ):
+        handler: Handler = no_swarm
+        found.append(Route(method, path, handler))
+    return found
+
+
+ROUTES = [
+    Route("GET", "/_ping", ping),
+    Route("HEAD", "/_ping", ping),
+    Route("GET", "/version", version),
+    Route("GET", "/info", info),
+    Route("GET", "/system/df", disk_usage),
+    Route("GET", "/plugins", plugins),
+    Route("GET", "/plugins/{name:.*}/json", plugin),
+    *_cluster_routes(),
+]

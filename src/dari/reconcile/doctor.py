@@ -1,0 +1,26 @@
+"""doctor: does the kernel look as the store says, and what would make it so?
+
+A finding is a step of the plan from what is found to what is wanted, with its cause. Must not know: HTTP.
+"""
+
+from __future__ import annotations
+
+from dari.net.plan import Plan, plan
+from dari.net.scope import Scope
+from dari.reconcile.context import Context
+from dari.reconcile.kernel import in_kernel
+from dari.reconcile.settle import look_at_host, render_everything, settle_everything
+
+
+async def examine(ctx: Context) -> Plan:
+    """What differs, as the steps that would mend it; nothing is changed. Raises Internal."""
+    facts = await look_at_host(ctx)
+    _, wanted = render_everything(ctx, facts)
+    scope = Scope.everything(wanted)
+    return await in_kernel(ctx, lambda: plan(wanted, ctx.kernel.read(scope)))
+
+
+async def mend(ctx: Context) -> Plan:
+    """Carry those steps out; what was done. Raises Internal."""
+    async with ctx.lock("settle"):
+        return await settle_everything(ctx)
