@@ -87,3 +87,14 @@ def as_yaml(value: Any) -> str:
     return yaml.dump(
         value, Dumper=Dumper, sort_keys=False, default_flow_style=False, allow_unicode=True, width=4096
     )
+
+
+def doubled(value: Any) -> Any:
+    """The tree with dollars doubled, so that its text loads as what it is."""
+    if isinstance(value, str):
+        return value.replace("$", "$$")
+    if isinstance(value, dict):
+        return {key: doubled(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [doubled(item) for item in value]
+    return value

@@ -219,6 +219,7 @@ def _include(
             folder = absolute(entry["project_directory"], directory, context.home)
         variables = _include_variables(context, entry["env_file"], directory, folder)
         part = load_files(context.with_variables(variables), paths, folder, trail)
+        _take_variables(part, variables)
         for section in SECTIONS:
             for name, value in (part.get(section) or {}).items():
                 own = tree.setdefault(section, {}) or {}
@@ -230,6 +231,16 @@ def _include(
                     )
                 tree[section] = {**own, name: value}
     return tree
+
+
+def _take_variables(tree: dict[str, Any], variables: Mapping[str, str]) -> None:
+    """Gives `environment` entries without a value the one that the included project's variables have."""
+    for service in (tree.get("services") or {}).values():
+        environment = service.get("environment")
+        if environment:
+            service["environment"] = {
+                name: variables.get(name) if value is None else value for name, value in environment.items()
+            }
 
 
 def _include_variables(

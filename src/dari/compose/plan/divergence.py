@@ -74,14 +74,23 @@ def _lost_shares(
     return reasons
 
 
-def anonymous_volumes(service: Service, container: ObservedContainer) -> dict[str, str]:
-    """Anonymous volumes that the next container takes over: target to volume name."""
+def anonymous_volumes(service: Service, container: ObservedContainer, observed: Observed) -> dict[str, str]:
+    """Anonymous volumes that the next container takes over: target to volume name.
+
+    Those that came by `volumes_from` are left to it.
+    """
+    lent = {
+        name
+        for entry in service.volumes_from
+        for other in observed.of_service(entry.split(":")[0])
+        for name in anonymous_names(other)
+    }
     declared = {mount.target: mount for mount in service.volumes}
     tmpfs = {entry.partition(":")[0] for entry in service.model.get("tmpfs") or []}
     found = {}
     for mount in container.mounts:
         target, name = mount.get("Destination", ""), mount.get("Name", "")
-        if mount.get("Type") != "volume" or not name or target in tmpfs:
+        if mount.get("Type") != "volume" or not name or target in tmpfs or name in lent:
             continue
         own = declared.get(target)
         if own is not None and (own.type != "volume" or own.source):

@@ -263,7 +263,7 @@ class _Up:
         final = container_name(self.project, service, number)
         temporary = f"{container.id[:12]}_{final}"
         keeps_volumes = not self.options.renew_anon_volumes
-        inherited = anonymous_volumes(service, container) if keeps_volumes else {}
+        inherited = anonymous_volumes(service, container, self.observed) if keeps_volumes else {}
         keeps = len(inherited)
         cause = reason + (f", keeps {keeps} anonymous volume{'s' if keeps > 1 else ''}" if keeps else "")
         self.recreated.add(service.name)
@@ -302,7 +302,11 @@ class _Up:
     ) -> None:
         name = container_name(self.project, service, number)
         label = f"{service.name}:{number}"
-        inherited = anonymous_volumes(service, old) if old and not self.options.renew_anon_volumes else {}
+        inherited = (
+            anonymous_volumes(service, old, self.observed)
+            if old and not self.options.renew_anon_volumes
+            else {}
+        )
         needs = [self.removed[old.id]] if old else []
         created = self._create(service, number, name, label, "create", cause, inherited, None, needs)
         self._finish(service, label, name, [created])

@@ -37,7 +37,7 @@ def config(session: Session, options: Any) -> int:
         if options.format == "json":
             text = json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
         else:
-            text = dump.as_yaml(_escaped(tree) if not options.no_interpolate else tree)
+            text = dump.as_yaml(dump.doubled(tree) if not options.no_interpolate else tree)
     if options.output:
         with open(options.output, "w", encoding="utf-8") as file:
             file.write(text)
@@ -76,17 +76,6 @@ def _listing(session: Session, project: Any, options: Any) -> str | None:
 
 def _lines(names: Any) -> str:
     return "".join(f"{name}\n" for name in names)
-
-
-def _escaped(value: Any) -> Any:
-    """Dollars doubled, so that the text loads as what it is."""
-    if isinstance(value, str):
-        return value.replace("$", "$$")
-    if isinstance(value, dict):
-        return {key: _escaped(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_escaped(item) for item in value]
-    return value
 
 
 def _variables(session: Session, options: Any) -> int:

@@ -1,0 +1,319 @@
+"""Plans by their text: projects and observations in, graphs out. No engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dari.compose import hash as digest
+from dari.compose import labels
+from dari.compose.convert import container_labels
+from dari.compose.load.pipeline import load
+from dari.compose.naming import container_name
+from dari.compose.observed import Observed, ObservedContainer, ObservedNetwork, ObservedVolume
+from dari.compose.plan import DownOptions, Plan, PlanError, UpOptions, plan_down, plan_lifecycle, plan_up
+from dari.compose.project import Project
+
+IMAGES = {"img": "sha256:" + "a" * 64}
+
+
+def project(text: str, **files: str) -> Project:
+    contents = {"/p/compose.yaml": text, **{f"/p/{name}": value for name, value in files.items()}}
+
+    def read(path: str) -> str:
+        if path not in contents:
+            raise FileNotFoundError(path)
+        return contents[path]
+
+    return load(["/p/compose.yaml"], read=read, environ={}, directory="/p").project
+
+
+def running(wanted: Project, state: str = "running", **counts: int) -> Observed:
+    """What an engine has after `up`."""
+    containers = []
+    for name, service in wanted.services.items():
+        for number in range(1, counts.get(name, 1) + 1):
+            found = container_labels(wanted, service, number, IMAGES["img"], "")
+            containers.append(
+                ObservedContainer(
+                    id=f"{name}{number}".ljust(64, "0"),
+                    name=container_name(wanted, service, number),
+                    service=name,
+                    number=number,
+                    config_hash=found[labels.CONFIG_HASH],
+                    image_id=IMAGES["img"],
+                    state=state,
+                    labels=found,
+                    networks={wanted.networks[one.network].name: one.network for one in service.networks},
+                    mounts=tuple(
+                        {
+                            "Type": one.type,
+                            "Name": wanted.volumes[one.source].name if one.source else "f" * 64,
+                            "Destination": one.target,
+                        }
+                        for one in service.volumes
+                        if one.type == "volume"
+                    ),
+                )
+            )
+    return Observed(
+        containers=tuple(containers),
+        networks=tuple(
+            ObservedNetwork(id=key, name=one.name, key=key, config_hash=digest.network_hash(one))
+            for key, one in wanted.networks.items()
+        ),
+        volumes=tuple(ObservedVolume(name=one.name, key=key) for key, one in wanted.volumes.items()),
+    )
+
+
+def plan(wanted: Project, observed: Observed, **options: Any) -> Plan:
+    return plan_up(wanted, observed, UpOptions(image_ids=IMAGES, **options))
+
+
+SIMPLE = """
+services:
+  web: {image: img, depends_on: [db], environment: {A: 1}}
+  db: {image: img, volumes: [data:/data, /anon]}
+volumes: {data: }
+"""
+
+
+def lines(text: str) -> str:
+    return "\n".join(line.strip() for line in text.strip().splitlines())
+
+
+def test_everything_is_missing() -> None:
+    assert plan(project(SIMPLE), Observed()).text() == lines(
+        """
+        [] #1 network default create, missing
+        [] #2 volume data create, missing
+        [#1, #2] #3 db:1 create, missing
+        [#3] #4 db:1 start
+        [#1] #5 web:1 create, missing
+        [#4, #5] #6 web:1 start
+        """
+    )
+
+
+def test_nothing_to_do() -> None:
+    wanted = project(SIMPLE)
+    found = plan(wanted, running(wanted))
+    assert found.ops == ()
+    assert found.unchanged == ("network default", "volume data", "db:1", "web:1")
+
+
+def test_only_the_changed_service_is_recreated() -> None:
+    before = project(SIMPLE)
+    after = project(SIMPLE.replace("A: 1", "A: 2"))
+    assert plan(after, running(before)).text() == lines(
+        """
+        [] #1 web:1 create as tmp, environment changed
+        [#1] #2 web:1 stop old
+        [#2] #3 web:1 remove old
+        [#3] #4 web:1 rename
+        [#4] #5 web:1 start
+        network default unchanged
+        volume data unchanged
+        db:1 unchanged
+        """
+    )
+
+
+def test_a_new_image_and_kept_volumes() -> None:
+    wanted = project(SIMPLE)
+    found = plan_up(
+        wanted,
+        running(wanted),
+        UpOptions(services=("db",), image_ids={"img": "sha256:" + "b" * 64}),
+    )
+    created = found.ops[0]
+    assert (
+        created.text() == f"[] #1 db:1 create as tmp, image {'a' * 12} → {'b' * 12}, keeps 1 anonymous volume"
+    )
+    assert created.body["HostConfig"]["Binds"] == ["p_data:/data:rw", f"{'f' * 64}:/anon:rw"]
+    assert "Volumes" not in created.body
+    assert created.query == {"name": "db1000000000_p-db-1"}
+    renewed = plan(wanted, running(wanted), force_recreate=True, renew_anon_volumes=True, services=("db",))
+    assert renewed.ops[0].body["Volumes"] == {"/anon": {}}
+
+
+def test_stopped_containers_are_started_in_order() -> None:
+    wanted = project(SIMPLE)
+    assert plan(wanted, running(wanted, "exited")).text() == lines(
+        """
+        [] #1 db:1 start, is exited
+        [#1] #2 web:1 start, is exited
+        network default unchanged
+        volume data unchanged
+        """
+    )
+
+
+def test_scale_up_fills_gaps_and_down_takes_the_last() -> None:
+    wanted = project("services: {web: {image: img}}")
+    have = running(wanted, web=3)
+    gap = have.replace(containers=(have.containers[0], have.containers[2]))
+    assert plan(wanted, gap, scale={"web": 3}).text() == lines(
+        """
+        [] #1 web:2 create, missing
+        [#1] #2 web:2 start
+        network default unchanged
+        web:1 unchanged
+        web:3 unchanged
+        """
+    )
+    assert plan(wanted, have, scale={"web": 1}).text() == lines(
+        """
+        [] #1 web:2 stop, more than 1 of web
+        [#1] #2 web:2 remove, more than 1 of web
+        [] #3 web:3 stop, more than 1 of web
+        [#3] #4 web:3 remove, more than 1 of web
+        network default unchanged
+        web:1 unchanged
+        """
+    )
+
+
+def test_scaling_recreates_nothing() -> None:
+    one = project("services: {web: {image: img, scale: 1}}")
+    two = project("services: {web: {image: img, scale: 2}}")
+    assert [op.action for op in plan(two, running(one)).ops] == ["create", "start"]
+
+
+def test_conditions_are_waited_for_once() -> None:
+    wanted = project(
+        """
+        services:
+          a:
+            image: img
+            depends_on:
+              db: {condition: service_healthy}
+              init: {condition: service_completed_successfully}
+          b: {image: img, depends_on: {db: {condition: service_healthy}}}
+          db: {image: img}
+          init: {image: img, depends_on: [db]}
+        """
+    )
+    text = plan(wanted, Observed()).text()
+    assert text.count("wait until healthy") == 1
+    assert "[#3] #7 db wait until healthy, a asks for it" in text
+    waits = {op.action: op for op in plan(wanted, Observed()).ops if op.kind == "wait"}
+    assert waits["wait until completed"].containers == ("p-init-1",)
+
+
+def test_a_shared_network_follows_its_owner() -> None:
+    text = (
+        "services: {vpn: {image: img, environment: {A: %s}}, side: {image: img, network_mode: 'service:vpn'}}"
+    )
+    wanted = project(text % 2)
+    found = plan(wanted, running(project(text % 1)))
+    assert [op.cause for op in found.ops if op.action == "create as tmp"] == [
+        "environment changed",
+        "shares network with vpn, which is recreated",
+    ]
+    side = next(op for op in found.ops if op.resource == "side:1")
+    assert side.body["HostConfig"]["NetworkMode"] == "container:p-vpn-1"
+    assert side.needs == (4,)
+
+
+def test_links_restart_the_dependent() -> None:
+    text = "services: {db: {image: img, environment: {A: %s}}, web: {image: img, links: [db]}}"
+    found = plan(project(text % 2), running(project(text % 1)))
+    assert found.ops[-1].text() == "[#5] #6 web:1 restart, db recreated"
+
+
+def test_a_changed_network_is_rebuilt_around_its_containers() -> None:
+    text = "services: {web: {image: img}}\nnetworks: {default: {driver_opts: {a: '%s'}}}"
+    assert plan(project(text % 2), running(project(text % 1))).text() == lines(
+        """
+        [] #1 web:1 stop, network default changed
+        [#1] #2 web:1 remove, network default changed
+        [#2] #3 network default remove, its configuration changed
+        [#3] #4 network default create, its configuration changed
+        [#2, #4] #5 web:1 create, a network of it changed
+        [#5] #6 web:1 start
+        """
+    )
+
+
+def test_before_api_144_further_networks_are_connected() -> None:
+    wanted = project("services: {web: {image: img, networks: [a, b]}}\nnetworks: {a: , b: }")
+    old = plan(wanted, Observed(), api=(1, 41))
+    assert [op.action for op in old.ops] == ["create", "create", "create", "connect to b", "start"]
+    new = plan(wanted, Observed(), api=(1, 44))
+    assert list(new.ops[2].body["NetworkingConfig"]["EndpointsConfig"]) == ["p_a", "p_b"]
+
+
+def test_orphans() -> None:
+    wanted = project("services: {web: {image: img}}")
+    have = running(project("services: {web: {image: img}, old: {image: img}}"))
+    assert "Found orphan containers ([p-old-1])" in plan(wanted, have).warnings[0]
+    assert not plan(wanted, have, ignore_orphans=True).warnings
+    assert [op.text() for op in plan(wanted, have, remove_orphans=True).ops] == [
+        "[] #1 old:1 stop, orphan",
+        "[#1] #2 old:1 remove, orphan",
+    ]
+
+
+def test_wishes_that_cannot_be_met() -> None:
+    wanted = project("services: {web: {image: img, container_name: x}}")
+    with pytest.raises(PlanError, match="unique name"):
+        plan(wanted, Observed(), scale={"web": 2})
+    with pytest.raises(PlanError, match="no such service: nope"):
+        plan(wanted, Observed(), services=("nope",))
+    secret = project("services: {web: {image: img, secrets: [s]}}\nsecrets: {s: {environment: NONE}}")
+    with pytest.raises(PlanError, match='"NONE" required by secret "s" is not set'):
+        plan(secret, Observed())
+
+
+def test_no_recreate_and_force_recreate() -> None:
+    before = project(SIMPLE)
+    after = project(SIMPLE.replace("A: 1", "A: 2"))
+    assert not plan(after, running(before), no_recreate=True).ops
+    forced = plan(before, running(before), force_recreate=True)
+    assert sum(op.action == "create as tmp" for op in forced.ops) == 2
+
+
+def test_the_plan_after_a_plan_is_empty() -> None:
+    for text in (SIMPLE, "services: {a: {image: img, scale: 3, networks: [n]}}\nnetworks: {n: }"):
+        wanted = project(text)
+        counts = {name: service.scale for name, service in wanted.services.items()}
+        assert not plan(wanted, running(wanted, **counts)).ops
+
+
+def test_down() -> None:
+    wanted = project(SIMPLE)
+    found = plan_down(running(wanted), DownOptions(known=tuple(wanted.services), volumes=True))
+    assert found.text() == lines(
+        f"""
+        [] #1 web:1 stop
+        [#1] #2 web:1 remove
+        [#2] #3 db:1 stop
+        [#3] #4 db:1 remove
+        [#2, #4] #5 network default remove
+        [#2, #4] #6 volume data remove, asked for
+        [#2, #4] #7 volume {"f" * 12} remove, anonymous
+        """
+    )
+
+
+def test_down_leaves_orphans_and_says_so() -> None:
+    have = running(project("services: {web: {image: img}, old: {image: img}}"))
+    found = plan_down(have, DownOptions(known=("web",)))
+    assert "old" not in found.text()
+    assert found.warnings
+    assert "old:1" in plan_down(have, DownOptions(known=("web",), remove_orphans=True)).text()
+    assert "old:1" in plan_down(have, DownOptions()).text()
+
+
+def test_lifecycle_order() -> None:
+    wanted = project(SIMPLE)
+    have = running(wanted).containers
+    assert [op.text() for op in plan_lifecycle(have, "stop").ops] == ["[] #1 web:1 stop", "[#1] #2 db:1 stop"]
+    assert [op.text() for op in plan_lifecycle(have, "restart").ops] == [
+        "[] #1 db:1 restart",
+        "[#1] #2 web:1 restart",
+    ]
+    assert not plan_lifecycle(have, "start").ops
+    assert all(not op.needs for op in plan_lifecycle(have, "kill").ops)

@@ -1,0 +1,118 @@
+"""Where a Compose command finds its files, its name and its variables; the flags before the verb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dari.cli.compose import global_flags, run
+from dari.compose.session import Globals, Session, UserError
+
+WEB = "services: {web: {image: 'img:${TAG:-none}'}}\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = tmp_path / "My App_1"
+    place.mkdir()
+    (place / "compose.yaml").write_text(WEB)
+    monkeypatch.chdir(place)
+    for name in ("COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES"):
+        monkeypatch.delenv(name, raising=False)
+    return place
+
+
+def test_the_folder_names_the_project(folder: Path) -> None:
+    session = Session(Globals(), {})
+    assert session.project().name == "myapp_1"
+    assert session.files == [str(folder / "compose.yaml")]
+
+
+def test_files_are_found_above_with_their_override(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "compose.override.yml").write_text("services: {web: {tty: true}}")
+    (folder / "deep").mkdir()
+    monkeypatch.chdir(folder / "deep")
+    session = Session(Globals(), {})
+    assert session.project().services["web"].tty
+    assert session.directory == str(folder)
+
+
+def test_names_by_rank(folder: Path) -> None:
+    (folder / "named.yaml").write_text("name: inside\n" + WEB)
+    files = (str(folder / "named.yaml"),)
+    assert Session(Globals(files=files), {}).project().name == "inside"
+    assert Session(Globals(files=files), {"COMPOSE_PROJECT_NAME": "around"}).project().name == "around"
+    assert (
+        Session(Globals(files=files, name="given"), {"COMPOSE_PROJECT_NAME": "around"}).project().name
+        == "given"
+    )
+
+
+def test_variables_by_rank(folder: Path) -> None:
+    (folder / ".env").write_text("TAG=dotenv\nCOMPOSE_PROFILES=\n")
+    assert Session(Globals(), {}).project().services["web"].image == "img:dotenv"
+    assert Session(Globals(), {"TAG": "shell"}).project().services["web"].image == "img:shell"
+    (folder / "other.env").write_text("TAG=other\n")
+    assert Session(Globals(env_files=("other.env",)), {}).project().services["web"].image == "img:other"
+    assert Session(Globals(), {"COMPOSE_DISABLE_ENV_FILE": "1"}).project().services["web"].image == "img:none"
+
+
+def test_compose_file_lists_files(folder: Path) -> None:
+    (folder / "b.yaml").write_text("services: {db: {image: x}}")
+    session = Session(Globals(), {"COMPOSE_FILE": "compose.yaml|b.yaml", "COMPOSE_PATH_SEPARATOR": "|"})
+    assert sorted(session.project().services) == ["db", "web"]
+
+
+def test_profiles(folder: Path) -> None:
+    (folder / "compose.yaml").write_text(
+        "services: {web: {image: x}, dbg: {image: x, profiles: [d]}, off: {image: x, profiles: [e]}}"
+    )
+    assert sorted(Session(Globals(), {}).project().services) == ["web"]
+    assert sorted(Session(Globals(profiles=("d",)), {}).project().services) == ["dbg", "web"]
+    assert sorted(Session(Globals(), {"COMPOSE_PROFILES": "d,e"}).project().services) == ["dbg", "off", "web"]
+    assert sorted(Session(Globals(), {}).project(["off"]).services) == ["off", "web"]
+
+
+def test_no_file_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no configuration file provided: not found"):
+        Session(Globals(directory=str(tmp_path)), {}).project()
+
+
+def test_flags_before_the_verb(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COMPOSE_PROJECT_NAME", raising=False)
+    flags, rest = global_flags(
+        ["-f", "a", "--file=b", "-pname", "--profile", "x", "--dry-run", "up", "-f", "c"]
+    )
+    assert (flags.files, flags.name, flags.profiles, flags.is_dry_run) == (("a", "b"), "name", ("x",), True)
+    assert rest == ["up", "-f", "c"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["--nope"], 16, "unknown flag: --nope"),
+        (["-p"], 16, "flag needs an argument"),
+        (["nope"], 1, "unknown command"),
+        (["up", "--nope"], 16, "unrecognized arguments: --nope"),
+        (["config", "absent"], 1, "no such service: absent"),
+    ],
+)
+def test_mistakes_on_the_command_line(
+    words: list[str], code: int, text: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words) == code
+    assert text in capsys.readouterr().err
+
+
+def test_config_prints(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["config", "--services"]) == 0
+    assert capsys.readouterr().out == "web\n"
+    assert run(["config", "--images"]) == 0
+    assert capsys.readouterr().out == "img:none\n"
+    assert run(["config", "--no-interpolate", "--format", "json"]) == 0
+    assert "img:${TAG:-none}" in capsys.readouterr().out
+    assert run(["config", "--variables"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["TAG", "false", "none"]
+    assert run(["config", "-q", "--build=false"]) == 16
