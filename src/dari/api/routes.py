@@ -8,14 +8,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from dari.api import events, networks, system
+from dari.api import archive, attach, build, containers, events, exec, images, networks, system, volumes
 from dari.api.route import Handler, Route
 from dari.api.versions import Version
 
 ROUTES: list[Route] = [
     *system.ROUTES,
     *events.ROUTES,
+    *containers.ROUTES,
+    *attach.ROUTES,
+    *exec.ROUTES,
     *networks.ROUTES,
+    *archive.ROUTES,
+    *images.ROUTES,
+    *build.ROUTES,
+    *volumes.ROUTES,
 ]
 
 _PARAMETER = re.compile(r"\{(\w+)(:[^}]*)?\}")

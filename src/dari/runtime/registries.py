@@ -10,7 +10,7 @@ import base64
 import ipaddress
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -48,10 +48,33 @@ def parse_credentials(header: str) -> Credentials:
         raise InvalidArgument(f"invalid X-Registry-Auth header: {error}") from error
 
 
-def auth_file(domain: str, credentials: Credentials) -> bytes:
-    """The content of an auth file with one registry's credentials."""
-    if credentials.is_empty:
-        return b'{"auths": {}}'
+def parse_all_credentials(header: str) -> dict[str, Credentials]:
+    """The value of `X-Registry-Config`: credentials by registry. Raises InvalidArgument."""
+    if not header:
+        return {}
+    try:
+        text = base64.b64decode(header.replace("-", "+").replace("_", "/") + "=" * (-len(header) % 4))
+        return msgspec.json.decode(text, type=dict[str, Credentials])
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise InvalidArgument(f"invalid X-Registry-Config header: {error}") from error
+
+
+def auth_file(credentials: Mapping[str, Credentials]) -> bytes:
+    """The content of an auth file with the credentials of registries by their domain."""
+    entries = {
+        _domain(domain): _auth_entry(given) for domain, given in credentials.items() if not given.is_empty
+    }
+    return json.dumps({"auths": entries}).encode()
+
+
+def _domain(address: str) -> str:
+    """Docker's clients keep Docker Hub under a URL of old."""
+    host = address.partition("://")[2] or address
+    host = host.partition("/")[0]
+    return "docker.io" if host in ("index.docker.io", "registry-1.docker.io") else host
+
+
+def _auth_entry(credentials: Credentials) -> dict[str, str]:
     entry: dict[str, str] = {}
     if credentials.identitytoken:
         entry["identitytoken"] = credentials.identitytoken
@@ -59,7 +82,7 @@ def auth_file(domain: str, credentials: Credentials) -> bytes:
     else:
         pair = f"{credentials.username}:{credentials.password}"
         entry["auth"] = credentials.auth or base64.b64encode(pair.encode()).decode()
-    return json.dumps({"auths": {domain: entry}}).encode()
+    return entry
 
 
 def registries_conf(config: Config, domains: Iterable[str] = ()) -> str:

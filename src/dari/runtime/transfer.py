@@ -108,7 +108,7 @@ class Transfer:
         settings = f"{folder}/registries.conf"
         text = registries.registries_conf(self.config, domains)
         write_atomically(settings, text.encode(), is_durable=False)
-        auth = registries.auth_file(*(credentials or ("", Credentials())))
+        auth = registries.auth_file(dict([credentials] if credentials else []))
         write_atomically(f"{folder}/auth.json", auth, 0o600, is_durable=False)
         return ["skopeo", "--insecure-policy", "--registries-conf", settings, "--tmpdir", folder]
 

@@ -1,0 +1,97 @@
+"""`/build`: translation only. Source: Docker Engine API v1.51 `ImageBuild`, `BuildPrune`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from dari.api import progress, wire
+from dari.api.route import Route
+from dari.engine import build as builds
+from dari.engine.base import Engine
+from dari.model.errors import InvalidArgument, Unsupported
+
+Json = dict[str, Any]
+
+
+def _json(request: web.Request, name: str) -> Any:
+    text = request.query.get(name, "")
+    if not text:
+        return None
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise InvalidArgument(f"invalid value for parameter {name}: {error}") from error
+
+
+def _request(request: web.Request) -> builds.BuildRequest:
+    query = request.query
+    if query.get("version") == "2":
+        raise Unsupported("BuildKit is not offered: build with DOCKER_BUILDKIT=0")
+    if query.get("remote"):
+        raise Unsupported("building from a remote address is not supported, send the context")
+    args = _json(request, "buildargs") or {}
+    return builds.BuildRequest(
+        tags=builds.tags_of([name for name in query.getall("t", []) if name]),
+        dockerfile=query.get("dockerfile") or "Dockerfile",
+        build_args={name: str(value) for name, value in args.items() if value is not None},
+        labels=_json(request, "labels") or {},
+        target=query.get("target", ""),
+        platform=query.get("platform", ""),
+        extra_hosts=_hosts(query.getall("extrahosts", [])),
+        is_cached=not wire.flag(request, "nocache"),
+        is_pulled=wire.flag(request, "pull"),
+        is_squashed=wire.flag(request, "squash"),
+        is_quiet=wire.flag(request, "q"),
+        shm_size=wire.number(request, "shmsize", 0) or 0,
+        memory=wire.number(request, "memory", 0) or 0,
+        cpu_shares=wire.number(request, "cpushares", 0) or 0,
+        cpuset_cpus=query.get("cpusetcpus", ""),
+        credentials=builds.parse_all_credentials(request.headers.get("X-Registry-Config", "")),
+    )
+
+
+def _hosts(values: list[str]) -> list[str]:
+    """Clients send a JSON list or one entry a parameter."""
+    found = []
+    for value in values:
+        found += msgspec.json.decode(value, type=list[str]) if value.startswith("[") else [value]
+    return found
+
+
+async def image_build(request: web.Request, eng: Engine) -> web.StreamResponse:
+    asked = _request(request)
+    network = request.query.get("networkmode", "")
+    async with progress.body_file(request, eng) as path:
+
+        async def work(send: Callable[[Json], None]) -> None:
+            def say(text: str) -> None:
+                if not asked.is_quiet:
+                    send({"stream": text})
+
+            image = await builds.build(eng, path, asked, network, say)
+            send({"aux": {"ID": image.id}})
+            if asked.is_quiet:
+                send({"stream": f"{image.id}\n"})
+
+        return await progress.lines(request, work)
+
+
+async def build_prune(request: web.Request, eng: Engine) -> web.StreamResponse:
+    # Steps of builds are images here and go with `POST /images/prune`: there is no other cache.
+    return wire.json_response({"CachesDeleted": None, "SpaceReclaimed": 0})
+
+
+async def no_buildkit(request: web.Request, eng: Engine) -> web.StreamResponse:
+    raise Unsupported("BuildKit is not offered: build with DOCKER_BUILDKIT=0")
+
+
+ROUTES = [
+    Route("POST", "/build", image_build),
+    Route("POST", "/build/prune", build_prune, (1, 31)),
+    Route("POST", "/session", no_buildkit, (1, 31)),
+    Route("POST", "/grpc", no_buildkit, (1, 38)),
+]

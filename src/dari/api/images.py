@@ -1,0 +1,317 @@
+"""`/images`, `/distribution`, `/commit`: translation only. Source: Docker Engine API v1.51, "Image"."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from dari.api import progress, wire
+from dari.api.route import Route
+from dari.api.versions import NEWEST, Version, version_of
+from dari.engine import commit as commits
+from dari.engine import images
+from dari.engine.base import Engine
+from dari.model.container import ContainerConfig
+from dari.model.errors import InvalidArgument, NotFound, Unavailable
+from dari.model.image import Image
+from dari.model.reference import parse
+from dari.units import SECOND, format_time
+
+Json = dict[str, Any]
+Send = Callable[[Json], None]
+
+_CONFIG_ALWAYS = ("Hostname", "Domainname", "User", "AttachStdin", "AttachStdout", "AttachStderr", "Tty",
+                  "OpenStdin", "StdinOnce", "Env", "Cmd", "Image", "Volumes", "WorkingDir", "Entrypoint",
+                  "OnBuild", "Labels")  # fmt: skip
+_NULL_WHEN_EMPTY = ("Volumes", "Labels", "Env")
+
+
+def summary_json(image: Image, parent: str, version: Version = NEWEST) -> Json:
+    """One entry of `GET /images/json`."""
+    tags, digests = image.repo_tags, image.repo_digests
+    if version < (1, 43) and not tags:
+        tags, digests = ["<none>:<none>"], digests or ["<none>@<none>"]
+    shape: Json = {
+        "Id": image.id,
+        "ParentId": parent,
+        "RepoTags": tags,
+        "RepoDigests": digests,
+        "Created": image.created // SECOND,
+        "Size": image.size,
+        "SharedSize": -1,
+        "Labels": image.config.labels or None,
+        "Containers": -1,
+    }
+    if version < (1, 44):
+        shape["VirtualSize"] = image.size
+    return shape
+
+
+def image_json(image: Image, parent: str, eng: Engine, version: Version = NEWEST) -> Json:
+    """The body of `GET /images/{name}/json`."""
+    rootfs = eng.ctx.images.storage
+    raw = json.loads(rootfs.config_bytes(image.id))
+    lowers = rootfs.lower_dirs(image.layers)
+    data: Json = {}
+    if lowers:
+        data = {"UpperDir": lowers[0]}
+        if len(lowers) > 1:
+            data["LowerDir"] = ":".join(lowers[1:])
+    shape: Json = {
+        "Id": image.id,
+        "RepoTags": image.repo_tags,
+        "RepoDigests": image.repo_digests,
+        "Parent": parent,
+        "Comment": image.comment,
+        "Created": format_time(image.created),
+        "DockerVersion": raw.get("docker_version") or "",
+        "Author": image.author,
+        "Config": config_json(image.config),
+        "Architecture": image.architecture,
+        "Os": image.os,
+        "Size": image.size,
+        "GraphDriver": {"Data": data, "Name": "overlay2"},
+        "RootFS": {"Type": "layers", "Layers": image.diff_ids},
+        "Metadata": {"LastTagTime": format_time(image.tagged)},
+    }
+    if image.variant:
+        shape["Variant"] = image.variant
+    if version < (1, 44):
+        shape["VirtualSize"] = image.size
+    if version < (1, 45):
+        shape["Container"] = raw.get("container") or ""
+        shape["ContainerConfig"] = raw.get("container_config") or config_json(ContainerConfig())
+    return shape
+
+
+def config_json(config: ContainerConfig) -> Json:
+    shown: Json = msgspec.to_builtins(config)
+    for name in _NULL_WHEN_EMPTY:
+        shown[name] = shown[name] or None
+    return {key: value for key, value in shown.items() if key in _CONFIG_ALWAYS or value}
+
+
+def removed_json(removed: list[images.Removed]) -> list[Json]:
+    return [{"Untagged": each.untagged} if each.untagged else {"Deleted": each.deleted} for each in removed]
+
+
+async def image_list(request: web.Request, eng: Engine) -> web.StreamResponse:
+    filters = wire.filters(request)
+    if request.query.get("filter"):
+        filters.setdefault("reference", []).append(request.query["filter"])
+    found = images.list_images(eng, filters, show_all=wire.flag(request, "all"))
+    above = images.parents(eng.ctx.images.all())
+    version = version_of(request)
+    return wire.json_response([summary_json(each, above.get(each.id, ""), version) for each in found])
+
+
+async def image_inspect(request: web.Request, eng: Engine) -> web.StreamResponse:
+    image = images.find_image(eng, request.match_info["name"])
+    parent = images.parents(eng.ctx.images.all()).get(image.id, "")
+    return wire.json_response(image_json(image, parent, eng, version_of(request)))
+
+
+async def image_create(request: web.Request, eng: Engine) -> web.StreamResponse:
+    query = request.query
+    if query.get("fromSrc"):
+        return await _import(request, eng)
+    name, tag = query.get("fromImage", ""), query.get("tag", "")
+    if not name:
+        raise InvalidArgument("fromImage or fromSrc must be given")
+    credentials = images.parse_credentials(request.headers.get("X-Registry-Auth", ""))
+    images.with_tag(name, tag)
+
+    async def work(send: Send) -> None:
+        def report(each: images.Progress) -> None:
+            send(progress.progress_json(each))
+
+        # No tag and none in the name: the client asks for all of them, `docker pull` itself sends one.
+        is_all = not tag and parse(name, default_tag=False).full == parse(name, default_tag=False).name
+        if is_all:
+            await images.pull_all(eng, name, credentials, report)
+        else:
+            await images.pull(eng, name, tag, credentials, report, query.get("platform", ""))
+
+    return await progress.lines(request, work)
+
+
+async def _import(request: web.Request, eng: Engine) -> web.StreamResponse:
+    query = request.query
+    if query["fromSrc"] != "-":
+        raise InvalidArgument("fromSrc: only '-' is supported, send the archive as the request's body")
+    async with progress.body_file(request, eng) as path:
+
+        async def work(send: Send) -> None:
+            image = await commits.import_tar(
+                eng,
+                path,
+                query.get("repo", ""),
+                query.get("tag", ""),
+                query.get("message", ""),
+                list(query.getall("changes", [])),
+                query.get("platform", ""),
+            )
+            send({"status": image.id})
+
+        return await progress.lines(request, work)
+
+
+async def image_push(request: web.Request, eng: Engine) -> web.StreamResponse:
+    name, tag = request.match_info["name"], request.query.get("tag", "")
+    credentials = images.parse_credentials(request.headers.get("X-Registry-Auth", ""))
+
+    async def work(send: Send) -> None:
+        await images.push(eng, name, tag, credentials, lambda each: send(progress.progress_json(each)))
+
+    return await progress.lines(request, work)
+
+
+async def image_tag(request: web.Request, eng: Engine) -> web.StreamResponse:
+    query = request.query
+    await images.tag(eng, request.match_info["name"], query.get("repo", ""), query.get("tag", ""))
+    return web.Response(status=201)
+
+
+async def image_remove(request: web.Request, eng: Engine) -> web.StreamResponse:
+    removed = await images.remove(
+        eng,
+        request.match_info["name"],
+        force=wire.flag(request, "force"),
+        keep_parents=wire.flag(request, "noprune"),
+    )
+    return wire.json_response(removed_json(removed))
+
+
+async def image_history(request: web.Request, eng: Engine) -> web.StreamResponse:
+    image = images.find_image(eng, request.match_info["name"])
+    everyone = {each.id: each for each in eng.ctx.images.all()}
+    above = images.parents(list(everyone.values()))
+    entries: list[Json] = [
+        {
+            "Id": "<missing>",
+            "Created": step.created // SECOND,
+            "CreatedBy": step.created_by,
+            "Tags": None,
+            "Size": step.size,
+            "Comment": step.comment,
+        }
+        for step in image.history
+    ] or [_only_step(image)]
+    current: Image | None = image
+    while current is not None:
+        entries[max(len(current.history), 1) - 1].update(
+            {"Id": current.id, "Tags": current.repo_tags or None}
+        )
+        current = everyone.get(above.get(current.id, ""))
+    return wire.json_response(entries[::-1])
+
+
+def _only_step(image: Image) -> Json:
+    return {
+        "Id": image.id,
+        "Created": image.created // SECOND,
+        "CreatedBy": "",
+        "Tags": None,
+        "Size": image.size,
+        "Comment": image.comment,
+    }
+
+
+async def image_get(request: web.Request, eng: Engine) -> web.StreamResponse:
+    return await _save(request, eng, [request.match_info["name"]])
+
+
+async def images_get(request: web.Request, eng: Engine) -> web.StreamResponse:
+    names = [part for value in request.query.getall("names", []) for part in value.split(",")]
+    if not names:
+        raise InvalidArgument("names: no image is named")
+    return await _save(request, eng, names)
+
+
+async def _save(request: web.Request, eng: Engine, names: list[str]) -> web.StreamResponse:
+    async with eng.ctx.images.transfer.workspace() as folder:
+        return await progress.send_file(request, await images.save(eng, folder, names))
+
+
+async def images_load(request: web.Request, eng: Engine) -> web.StreamResponse:
+    async with progress.body_file(request, eng) as path:
+
+        async def work(send: Send) -> None:
+            for line in await images.load(eng, path):
+                send({"stream": f"{line}\n"})
+
+        return await progress.lines(request, work)
+
+
+async def images_prune(request: web.Request, eng: Engine) -> web.StreamResponse:
+    removed, freed = await images.prune(eng, wire.filters(request))
+    return wire.json_response({"ImagesDeleted": removed_json(removed) or None, "SpaceReclaimed": freed})
+
+
+async def images_search(request: web.Request, eng: Engine) -> web.StreamResponse:
+    raise Unavailable(
+        f"searching for {request.query.get('term', '')!r}: dari does not search registries, "
+        "name the image and pull it"
+    )
+
+
+async def distribution(request: web.Request, eng: Engine) -> web.StreamResponse:
+    ref = parse(request.match_info["name"])
+    credentials = images.parse_credentials(request.headers.get("X-Registry-Auth", ""))
+    raw = await eng.ctx.images.transfer.manifest(ref, credentials)
+    manifest = msgspec.json.decode(raw)
+    kind = manifest.get("mediaType", "application/vnd.oci.image.manifest.v1+json")
+    digest = ref.digest or f"sha256:{hashlib.sha256(raw).hexdigest()}"
+    platforms = [
+        {
+            name: each["platform"][name]
+            for name in ("architecture", "os", "variant")
+            if each.get("platform", {}).get(name)
+        }
+        for each in manifest.get("manifests") or []
+    ]
+    return wire.json_response(
+        {"Descriptor": {"mediaType": kind, "digest": digest, "size": len(raw)}, "Platforms": platforms}
+    )
+
+
+async def commit(request: web.Request, eng: Engine) -> web.StreamResponse:
+    query = request.query
+    if not query.get("container"):
+        raise NotFound("No such container: ")
+    raw = await wire.read_json(request)
+    image = await commits.commit_container(
+        eng,
+        query["container"],
+        query.get("repo", ""),
+        query.get("tag", ""),
+        comment=query.get("comment", ""),
+        author=query.get("author", ""),
+        changes=list(query.getall("changes", [])),
+        config=wire.convert(raw, ContainerConfig) if raw else None,
+        is_paused=wire.flag(request, "pause", default=True),
+    )
+    return wire.json_response({"Id": image.id}, 201)
+
+
+ROUTES = [
+    Route("GET", "/images/json", image_list),
+    Route("POST", "/images/create", image_create),
+    Route("GET", "/images/search", images_search),
+    Route("GET", "/images/get", images_get),
+    Route("POST", "/images/load", images_load),
+    Route("POST", "/images/prune", images_prune, (1, 25)),
+    Route("GET", "/images/{name:.*}/json", image_inspect),
+    Route("GET", "/images/{name:.*}/history", image_history),
+    Route("GET", "/images/{name:.*}/get", image_get),
+    Route("POST", "/images/{name:.*}/push", image_push),
+    Route("POST", "/images/{name:.*}/tag", image_tag),
+    Route("DELETE", "/images/{name:.*}", image_remove),
+    Route("GET", "/distribution/{name:.*}/json", distribution, (1, 30)),
+    Route("POST", "/commit", commit),
+]

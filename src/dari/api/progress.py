@@ -1,0 +1,135 @@
+"""Long answers: JSON objects one after the other, as pull, push, build, load and import send them; bodies to files.
+
+An error before the first line is an HTTP status; after it, a line of its own. Must not know: any endpoint.
+Source: Docker Engine API v1.51 `ImageCreate`, "CreateImageInfo"; observed behaviour of its clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from dari.api import stream
+from dari.engine.base import Engine
+from dari.engine.images import Progress
+from dari.model.errors import DariError
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 1 << 18
+
+Json = dict[str, Any]
+
+
+async def lines(
+    request: web.Request, work: Callable[[Callable[[Json], None]], Awaitable[None]]
+) -> web.StreamResponse:
+    """Run `work`, which sends objects by the function it is given; they go out at once and in order.
+
+    A client that goes away does not stop the work.
+    """
+    queue: asyncio.Queue[Json | None] = asyncio.Queue()
+
+    async def run() -> None:
+        try:
+            await work(queue.put_nowait)
+        finally:
+            queue.put_nowait(None)
+
+    task = asyncio.create_task(run())
+    first = await queue.get()
+    if first is None:
+        await task
+        return await stream.open_stream(request)
+    response = await stream.open_stream(request)
+    item: Json | None = first
+    while item is not None:
+        with contextlib.suppress(ConnectionResetError):
+            await response.write(msgspec.json.encode(item) + b"\r\n")
+        item = await queue.get()
+    try:
+        await task
+    except Exception as error:
+        if not isinstance(error, DariError):
+            log.error("a request failed unexpectedly", exc_info=error)
+        message = error.message if isinstance(error, DariError) else f"internal error: {error}"
+        detail: Json = {"message": message}
+        code = getattr(error, "code", 0)
+        if code:
+            detail["code"] = code
+        body = msgspec.json.encode({"errorDetail": detail, "error": message}) + b"\r\n"
+        with contextlib.suppress(ConnectionResetError):
+            await response.write(body)
+    return response
+
+
+def progress_json(progress: Progress) -> Json:
+    """One line of a transfer."""
+    if progress.aux is not None:
+        return {"progressDetail": {}, "aux": progress.aux}
+    shape: Json = {"status": progress.status}
+    if progress.is_layer:
+        shape["progressDetail"] = {}
+    if progress.id:
+        shape["id"] = progress.id
+    return shape
+
+
+@contextlib.asynccontextmanager
+async def body_file(request: web.Request, eng: Engine) -> AsyncIterator[str]:
+    """The request's body in a file, gone afterwards."""
+    folder = f"{eng.ctx.config.data_root}/tmp"
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    file, path = tempfile.mkstemp(dir=folder)
+    try:
+        with os.fdopen(file, "wb") as out:
+            async for data in request.content.iter_chunked(_CHUNK):
+                await asyncio.to_thread(out.write, data)
+        yield path
+    finally:
+        os.unlink(path)
+
+
+async def send_file(request: web.Request, path: str) -> web.StreamResponse:
+    """A file as `application/x-tar`."""
+    response = await stream.open_stream(request, "application/x-tar")
+    with open(path, "rb") as file:
+        while data := await asyncio.to_thread(file.read, _CHUNK):
+            await response.write(data)
+    await response.write_eof()
+    return response
+
+
+async def send_bytes(
+    request: web.Request, source: AsyncIterator[bytes], headers: Mapping[str, str] | None = None
+) -> web.StreamResponse:
+    """Pieces of a tar as they come. An error in the middle cuts the connection: the client must not take what it
+    got for the whole."""
+    response = web.StreamResponse(headers={"Content-Type": "application/x-tar", **(headers or {})})
+    response.enable_chunked_encoding()
+    try:
+        first = await anext(source, b"")
+        await response.prepare(request)
+        await response.write(first)
+        async for data in source:
+            await response.write(data)
+        await response.write_eof()
+    except (OSError, DariError) as error:
+        if not response.prepared:
+            raise
+        log.error("an archive was cut short: %s", error)
+        if request.transport is not None:
+            request.transport.close()
+    finally:
+        close = getattr(source, "aclose", None)
+        if close is not None:
+            await close()
+    return response

@@ -1,0 +1,70 @@
+"""Files of containers: copy in and out, list changes, export.
+
+Must not know: HTTP. Source: Docker Engine API v1.51, "Container": archive, changes, export.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from dari.engine.base import Engine
+from dari.engine.lookup import find_container
+from dari.model.container import Container
+from dari.model.event import Event
+from dari.reconcile.journal import announce
+from dari.reconcile.rows import event
+from dari.runtime import archive
+from dari.runtime.archive import PathStat
+from dari.runtime.layer import Change
+
+__all__ = ["Change", "PathStat"]
+
+
+def _view(container: Container, ref: str) -> archive.View:
+    is_living = container.status.state in ("running", "paused")
+    return archive.View(
+        container_id=container.id,
+        shown=ref,
+        pid=container.status.pid if is_living else 0,
+        mounts=container.mounts,
+        is_readonly=container.host.readonly_rootfs,
+    )
+
+
+async def look(eng: Engine, ref: str, path: str) -> PathStat:
+    """Raises NotFound."""
+    return await archive.look(eng.ctx.images.rootfs, _view(find_container(eng, ref), ref), path)
+
+
+async def fetch(eng: Engine, ref: str, path: str) -> tuple[PathStat, AsyncIterator[bytes]]:
+    """What is at a path, and it as a tar. Raises NotFound."""
+    container = find_container(eng, ref)
+    found = await archive.fetch(eng.ctx.images.rootfs, _view(container, ref), path)
+    await _tell(eng, event(container, "archive-path"))
+    return found
+
+
+async def put(eng: Engine, ref: str, path: str, body: AsyncIterator[bytes], *, keep_kind: bool) -> None:
+    """Unpack a tar into a folder of the container. Raises NotFound, InvalidArgument, Forbidden."""
+    container = find_container(eng, ref)
+    view = _view(container, ref)
+    await archive.put(eng.ctx.images.rootfs, view, path, body, keep_kind=keep_kind)
+    await _tell(eng, event(container, "extract-to-dir"))
+
+
+async def changes(eng: Engine, ref: str) -> list[Change]:
+    """Raises NotFound."""
+    container = find_container(eng, ref)
+    return await asyncio.to_thread(eng.ctx.images.rootfs.changes, container.id)
+
+
+async def export(eng: Engine, ref: str) -> AsyncIterator[bytes]:
+    """The root file system as a tar, without volumes. Raises NotFound."""
+    container = find_container(eng, ref)
+    await _tell(eng, event(container, "export"))
+    return archive.export(eng.ctx.images.rootfs, container.id)
+
+
+async def _tell(eng: Engine, what: Event) -> None:
+    await announce(eng.ctx, what)

@@ -1,0 +1,268 @@
+"""Images made without a build: from a container's changes (`commit`), from a tar (`import`).
+
+Must not know: JSON of the API. Source: Docker Engine API v1.51 `ImageCommit`, `ImageCreate` with `fromSrc`; the
+Dockerfile reference for `changes`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import platform
+import re
+import shlex
+import shutil
+from typing import Any
+
+import msgspec
+
+from dari.engine.base import Engine
+from dari.engine.images import announce, image_event
+from dari.engine.lookup import find_container
+from dari.model.container import ContainerConfig, HealthConfig
+from dari.model.errors import InvalidArgument, Unavailable
+from dari.model.image import Image
+from dari.model.reference import Reference, parse
+from dari.reconcile.journal import emit
+from dari.reconcile.rows import event
+from dari.runtime.archive import write_changes
+from dari.store.base import Txn
+from dari.units import format_time, parse_duration
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+
+
+async def commit_container(
+    eng: Engine,
+    ref: str,
+    repository: str,
+    tag: str,
+    *,
+    comment: str = "",
+    author: str = "",
+    changes: list[str] | None = None,
+    config: ContainerConfig | None = None,
+    is_paused: bool = True,
+) -> Image:
+    """An image of what a container changed; a running one is paused meanwhile, on wish.
+
+    Raises NotFound, InvalidArgument.
+    """
+    container = find_container(eng, ref)
+    target = _target(repository, tag)
+    base = eng.ctx.images.get(container.image_id)
+    if base is None:
+        raise Unavailable(f"the image of container {ref} was removed, its layers cannot be named any more")
+    shown = config if config is not None else container.config
+    result = apply_changes(_overlaid(shown, container.config), changes or [])
+    images = eng.ctx.images
+    pauses = is_paused and container.status.state == "running"
+    async with images.writing(), images.transfer.workspace() as folder:
+        layer = f"{folder}/layer.tar"
+        if pauses:
+            await eng.ctx.runtime.pause(container.id)
+        try:
+            await asyncio.to_thread(write_changes, images.rootfs, container.id, layer)
+        finally:
+            if pauses:
+                await eng.ctx.runtime.unpause(container.id)
+        raw = _image_config(eng, result, author, comment, base, shlex.join(result.cmd or []))
+        image = await images.transfer.assemble(folder, raw, base, layer)
+        if target is not None:
+            images.tag(image, target)
+    txn = Txn()
+    name = target.familiar if target is not None else ""
+    emit(eng.ctx, txn, event(container, "commit", comment=comment, imageID=image.id, imageRef=name))
+    await eng.ctx.local.commit(txn)
+    return image
+
+
+async def import_tar(
+    eng: Engine, archive: str, repository: str, tag: str, message: str, changes: list[str], system: str = ""
+) -> Image:
+    """An image of one layer: the tar in the file `archive`. Raises InvalidArgument."""
+    target = _target(repository, tag)
+    config = apply_changes(ContainerConfig(), changes)
+    images = eng.ctx.images
+    async with images.writing(), images.transfer.workspace() as folder:
+        layer = f"{folder}/layer.tar"
+        await asyncio.to_thread(_plain_tar, archive, layer)
+        raw = _image_config(eng, config, "", message or "Imported from -", None, "")
+        image = await images.transfer.assemble(folder, raw, None, layer)
+        if target is not None:
+            images.tag(image, target)
+    await announce(eng, image_event(image.id, "import", name=target.familiar if target else image.id))
+    return image
+
+
+def _plain_tar(source: str, target: str) -> None:
+    """The tar without its compression. Raises InvalidArgument."""
+    import bz2
+    import gzip
+    import lzma
+    import tarfile
+
+    with open(source, "rb") as file:
+        magic = file.read(6)
+    openers: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+    opener = next((each for mark, each in openers.items() if magic.startswith(mark)), open)
+    try:
+        with opener(source, "rb") as file, open(target, "wb") as out:
+            shutil.copyfileobj(file, out, 1 << 20)
+        with tarfile.open(target, "r:") as archive:
+            for _ in archive:
+                pass
+    except (OSError, EOFError, tarfile.TarError, lzma.LZMAError) as error:
+        raise InvalidArgument(f"not a tar archive: {error}") from error
+
+
+def _target(repository: str, tag: str) -> Reference | None:
+    if not repository:
+        return None
+    target = parse(f"{repository}:{tag}" if tag else repository)
+    if target.digest:
+        raise InvalidArgument("invalid repository name: cannot be a digest reference")
+    return target
+
+
+def _overlaid(config: ContainerConfig, below: ContainerConfig) -> ContainerConfig:
+    """What the request says, with the container's own where it says nothing."""
+    fields: dict[str, Any] = {}
+    for name in ContainerConfig.__struct_fields__:
+        asked, own = getattr(config, name), getattr(below, name)
+        fields[name] = {**own, **asked} if isinstance(asked, dict) else (asked or own)
+    return ContainerConfig(**fields)
+
+
+def _image_config(
+    eng: Engine, config: ContainerConfig, author: str, comment: str, base: Image | None, command: str
+) -> dict[str, Any]:
+    """The image's config without `rootfs`. Its history goes on from the base's."""
+    now = format_time(eng.ctx.now())
+    machine = platform.machine()
+    raw: dict[str, Any] = {"history": [], "config": {}}
+    if base is not None:
+        raw = json.loads(eng.ctx.images.storage.config_bytes(base.id))
+    step = {"created": now, "created_by": command, "comment": comment}
+    if author:
+        step["author"] = author
+    shown = msgspec.to_builtins(config)
+    for name in ("AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce", "Hostname"):
+        shown.pop(name, None)
+    shown = {key: value for key, value in shown.items() if value not in (None, "", [], {}, False)}
+    return {
+        **raw,
+        "created": now,
+        "author": author,
+        "comment": comment,
+        "architecture": raw.get("architecture") or _ARCHITECTURES.get(machine, machine),
+        "os": raw.get("os") or "linux",
+        "config": shown,
+        "history": [*(raw.get("history") or []), step],
+    }
+
+
+# ---- changes: the instructions of a Dockerfile that touch no files ----
+
+
+def apply_changes(config: ContainerConfig, changes: list[str]) -> ContainerConfig:
+    """`config` after Dockerfile instructions such as `ENV A=b` or `CMD ["x"]`. Raises InvalidArgument."""
+    for line in changes:
+        for each in line.splitlines():
+            if each.strip():
+                config = _apply(config, each.strip())
+    return config
+
+
+def _apply(config: ContainerConfig, line: str) -> ContainerConfig:
+    word, _, rest = line.partition(" ")
+    rest = rest.strip()
+    replace = msgspec.structs.replace
+    match word.upper():
+        case "CMD":
+            return replace(config, cmd=_command(rest))
+        case "ENTRYPOINT":
+            return replace(config, entrypoint=_command(rest))
+        case "ENV":
+            pairs = _pairs(rest, line)
+            names = {pair.partition("=")[0] for pair in pairs}
+            kept = [entry for entry in config.env if entry.partition("=")[0] not in names]
+            return replace(config, env=kept + pairs)
+        case "LABEL":
+            found = dict(pair.partition("=")[::2] for pair in _pairs(rest, line))
+            return replace(config, labels=config.labels | found)
+        case "EXPOSE":
+            ports: dict[str, dict[str, str]] = {
+                port if "/" in port else f"{port}/tcp": {} for port in rest.split()
+            }
+            return replace(config, exposed_ports={**config.exposed_ports, **ports})
+        case "USER":
+            return replace(config, user=rest)
+        case "WORKDIR":
+            folder = rest if rest.startswith("/") else f"{config.working_dir.rstrip('/')}/{rest}"
+            return replace(config, working_dir=folder)
+        case "VOLUME":
+            folders = _json_words(rest) or rest.split()
+            return replace(config, volumes={**config.volumes, **{each: {} for each in folders}})
+        case "STOPSIGNAL":
+            return replace(config, stop_signal=rest)
+        case "ONBUILD":
+            return replace(config, on_build=[*(config.on_build or []), rest])
+        case "SHELL":
+            return replace(config, shell=_json_words(rest))
+        case "HEALTHCHECK":
+            return replace(config, healthcheck=_health(rest, line))
+    raise InvalidArgument(f"{word} is not a valid change command")
+
+
+def _json_words(text: str) -> list[str] | None:
+    if not text.startswith("["):
+        return None
+    try:
+        words = json.loads(text)
+    except ValueError:
+        return None
+    return words if isinstance(words, list) and all(isinstance(word, str) for word in words) else None
+
+
+def _command(text: str) -> list[str]:
+    words = _json_words(text)
+    return words if words is not None else ["/bin/sh", "-c", text]
+
+
+def _pairs(text: str, line: str) -> list[str]:
+    """`A=b C="d e"`, or the old form `A some words`."""
+    first = text.split(maxsplit=1)
+    if first and "=" not in first[0]:
+        if len(first) < 2:
+            raise InvalidArgument(f"{line}: a value is missing")
+        return [f"{first[0]}={first[1]}"]
+    try:
+        pairs = shlex.split(text)
+    except ValueError as error:
+        raise InvalidArgument(f"{line}: {error}") from error
+    for pair in pairs:
+        if "=" not in pair:
+            raise InvalidArgument(f"Syntax error - can't find = in {pair!r}. Must be of the form: name=value")
+    return pairs
+
+
+def _health(text: str, line: str) -> HealthConfig:
+    fields: dict[str, Any] = {}
+    while (match := re.match(r"--([a-z-]+)=(\S+)\s+", text)) is not None:
+        name = match[1].replace("-", "_")
+        try:
+            fields[name] = int(match[2]) if name == "retries" else parse_duration(match[2])
+        except ValueError as error:
+            raise InvalidArgument(f"{line}: {error}") from error
+        text = text[match.end() :]
+    if text.strip().upper() == "NONE":
+        return HealthConfig(test=["NONE"])
+    word, _, rest = text.partition(" ")
+    if word.upper() != "CMD":
+        raise InvalidArgument(f"{line}: unknown type {word!r} in HEALTHCHECK (try CMD)")
+    words = _json_words(rest.strip())
+    try:
+        return HealthConfig(test=["CMD", *words] if words else ["CMD-SHELL", rest.strip()], **fields)
+    except TypeError as error:
+        raise InvalidArgument(f"{line}: unknown flag in HEALTHCHECK") from error

@@ -1,0 +1,267 @@
+"""Building images from a Dockerfile, by buildah on the daemon's own store.
+
+buildah's report becomes Docker's lines. Must not know: who asked, JSON of the API.
+Sources: buildah-build(1); Docker Engine API v1.51 `ImageBuild`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import tarfile
+from collections.abc import Callable
+
+from dari.model.errors import DariError, Internal, InvalidArgument
+from dari.model.image import Image
+from dari.model.reference import Reference, parse
+from dari.model.wire import Noun
+from dari.runtime import registries
+from dari.runtime.files import write_atomically
+from dari.runtime.mounting import in_private_mounts
+from dari.runtime.program import ProgramFailed, run
+from dari.runtime.registries import Credentials
+from dari.runtime.transfer import Transfer
+from dari.runtime.tree import extract
+
+_STEP = re.compile(r"(?:\[\d+/\d+\] )?STEP (\d+)/(\d+): (.*)", re.DOTALL)
+_LAYER = re.compile(r"(?:\[\d+/\d+\] )?--> (Using cache )?([0-9a-f]{11,64})\Z")
+_NOISE = re.compile(
+    r"(?:\[\d+/\d+\] )?COMMIT(?: |\Z)|Successfully tagged |time=\"|Getting image source signatures|"
+    r"Writing manifest|Storing signatures"
+)
+_FAILED = re.compile(r'building at STEP "(?P<step>.*?)": (?P<reason>.*)', re.DOTALL)
+_STATUS = re.compile(r"exit status (\d+)")
+
+
+class BuildFailed(DariError):
+    """A step failed; `code` is the exit status of a RUN, 0 for other reasons."""
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class BuildRequest(Noun, frozen=True, kw_only=True):
+    """What to build. `tags` are full references. `network`: host, none or `ns:<path>`. Sizes in bytes."""
+
+    tags: list[Reference] = []
+    dockerfile: str = "Dockerfile"
+    build_args: dict[str, str | None] = {}
+    labels: dict[str, str] = {}
+    target: str = ""
+    network: str = "host"
+    platform: str = ""
+    extra_hosts: list[str] = []
+    cache_from: list[str] = []
+    is_cached: bool = True
+    is_pulled: bool = False
+    is_squashed: bool = False
+    is_quiet: bool = False
+    shm_size: int = 0
+    memory: int = 0
+    cpu_shares: int = 0
+    cpuset_cpus: str = ""
+    credentials: dict[str, Credentials] = {}
+
+
+def unpack_context(archive: str, folder: str) -> None:
+    """Unpack a context, in any compression, so that no link of it leads out of `folder`. Blocks.
+
+    Raises InvalidArgument.
+    """
+    os.makedirs(folder)
+    try:
+        with open(archive, "rb") as file:
+
+            def inside() -> None:
+                os.chroot(folder)
+                os.chdir("/")
+                with tarfile.open(fileobj=file, mode="r:*") as tar:
+                    extract(tar, "/")
+
+            in_private_mounts(inside)
+    except (tarfile.TarError, EOFError) as error:
+        raise InvalidArgument(f"the build context is no tar archive: {error}") from error
+    except OSError as error:
+        raise InvalidArgument(f"unpacking the build context: {error.strerror}: {error.filename}") from error
+
+
+async def build(
+    transfer: Transfer, folder: str, context: str, request: BuildRequest, say: Callable[[str], None]
+) -> Image:
+    """Build the folder `context`; `folder` is for files of the build. `say` gets text as it comes.
+
+    Raises InvalidArgument, BuildFailed, Internal where buildah is missing.
+    """
+    dockerfile = os.path.normpath(os.path.join("/", request.dockerfile)).lstrip("/")
+    path = os.path.join(context, dockerfile)
+    if not os.path.isfile(path) or not os.path.realpath(path).startswith(os.path.realpath(context) + "/"):
+        raise InvalidArgument(f"Cannot locate specified Dockerfile: {request.dockerfile}")
+    if os.path.getsize(path) == 0:
+        raise InvalidArgument(f"the Dockerfile ({request.dockerfile}) cannot be empty")
+    argv = _command(transfer, folder, context, path, request)
+    translate = _Translator(say)
+    try:
+        await run(argv, translate.line, cwd=context, env={"TMPDIR": folder, "BUILDAH_LAYERS": "true"})
+    except FileNotFoundError as error:
+        raise Internal("buildah is not installed, it builds images: install the package buildah") from error
+    except ProgramFailed as error:
+        raise failure(registries.fatal_message(error.lines), translate.step) from error
+    with open(f"{folder}/iid", encoding="ascii") as file:
+        image_id = file.read().strip()
+    image = transfer.storage.all().get(f"sha256:{image_id.removeprefix('sha256:')}")
+    if image is None:
+        raise Internal("the built image is not in the store")
+    return image
+
+
+def buildah(transfer: Transfer) -> list[str]:
+    """The program with the options that name our store."""
+    storage = transfer.storage
+    return [
+        "buildah", "--storage-driver", "overlay", "--root", storage.root, "--runroot", storage.run_root,
+        "--storage-opt", "overlay.skip_mount_home=true",
+    ]  # fmt: skip
+
+
+def _command(
+    transfer: Transfer, folder: str, context: str, dockerfile: str, request: BuildRequest
+) -> list[str]:
+    settings, auth = f"{folder}/registries.conf", f"{folder}/auth.json"
+    policy = f"{folder}/policy.json"
+    with open(dockerfile, encoding="utf-8", errors="replace") as file:
+        domains = _domains(file.read())
+    text = registries.registries_conf(transfer.config, domains)
+    write_atomically(settings, text.encode(), is_durable=False)
+    write_atomically(auth, registries.auth_file(request.credentials), 0o600, is_durable=False)
+    write_atomically(policy, b'{"default": [{"type": "insecureAcceptAnything"}]}', is_durable=False)
+    argv = [
+        *buildah(transfer), "--registries-conf", settings, "build",
+        "--authfile", auth, "--signature-policy", policy, "--iidfile", f"{folder}/iid",
+        "--isolation", "oci", "--runtime", transfer.config.runtime, "--format", "docker", "--layers",
+        "--http-proxy=false", "--identity-label=false", "--force-rm", "--network", request.network,
+        "--pull=always" if request.is_pulled else "--pull=false", "--file", dockerfile,
+    ]  # fmt: skip
+    if not request.is_cached:
+        argv.append("--no-cache")
+    if request.is_squashed:
+        argv.append("--squash")
+    for ref in request.tags:
+        argv += ["--tag", ref.stored]
+    for name, value in request.build_args.items():
+        argv += ["--build-arg", name if value is None else f"{name}={value}"]
+    for name, value in request.labels.items():
+        argv += ["--label", f"{name}={value}"]
+    for host in request.extra_hosts:
+        argv += ["--add-host", host]
+    for option, text in (
+        ("--target", request.target),
+        ("--platform", request.platform),
+        ("--shm-size", f"{request.shm_size}b" if request.shm_size else ""),
+        ("--memory", f"{request.memory}b" if request.memory else ""),
+        ("--cpu-shares", str(request.cpu_shares) if request.cpu_shares else ""),
+        ("--cpuset-cpus", request.cpuset_cpus),
+    ):
+        if text:
+            argv += [option, text]
+    return [*argv, context]
+
+
+def _domains(dockerfile: str) -> list[str]:
+    """Registries a Dockerfile names."""
+    found = []
+    for match in re.finditer(
+        r"^\s*(?:FROM\s+(?:--\S+\s+)*|COPY\s+.*--from=)(\S+)", dockerfile, re.MULTILINE | re.IGNORECASE
+    ):
+        try:
+            found.append(parse(match[1]).domain)
+        except InvalidArgument:
+            # A stage's name, or a variable: no registry can be told from it.
+            continue
+    return list(dict.fromkeys(found))
+
+
+class _Translator:
+    """buildah's lines as Docker's."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self.step = ""
+        self._blank = 0
+
+    def line(self, line: str) -> None:
+        match = _STEP.match(line)
+        if match:
+            self.step = match[3]
+            self._say(f"Step {match[1]}/{match[2]} : {match[3]}\n")
+            return
+        match = _LAYER.match(line)
+        if match:
+            if match[1]:
+                self._say(" ---> Using cache\n")
+            self._say(f" ---> {match[2][:12]}\n")
+            return
+        if _NOISE.match(line) or re.fullmatch(r"[0-9a-f]{64}", line):
+            return
+        if re.match(r"(?:Error: )?(?:error )?building at STEP|Error: ", line):
+            return
+        self._say(line + "\n")
+
+
+def failure(message: str, step: str) -> DariError:
+    """buildah's last words as Docker's error."""
+    message = message.removeprefix("Error: ").removeprefix("error ")
+    match = _FAILED.search(message)
+    if match:
+        reason, instruction = match["reason"].strip(), match["step"]
+        status = _STATUS.search(reason)
+        word, _, rest = instruction.partition(" ")
+        if word.upper() == "RUN" and status:
+            shown = rest if rest.startswith("[") else f"/bin/sh -c {rest}"
+            return BuildFailed(f"The command '{shown}' returned a non-zero code: {status[1]}", int(status[1]))
+        if word.upper() in ("COPY", "ADD") and "no such file or directory" in reason:
+            missing = re.search(r'"/?([^"]*)": no such file or directory', reason)
+            name = missing[1] if missing else rest.split(" ")[0]
+            return BuildFailed(
+                f"{word.upper()} failed: file not found in build context or excluded by .dockerignore: "
+                f"stat {name}: file does not exist"
+            )
+        return BuildFailed(f"{instruction}: {reason}")
+    if "nknown instruction" in message:
+        word = re.search(r'nknown instruction: "?([^"\s]*)"?', message)
+        return BuildFailed(f"dockerfile parse error: unknown instruction: {word[1] if word else message}")
+    match = re.search(
+        r"(?:initializing source|creating build container: .*?) ?docker://(\S+?): (.*)", message
+    )
+    if match or "pinging container registry" in message or "reading manifest" in message:
+        name = step.split()[1] if step.upper().startswith("FROM ") and len(step.split()) > 1 else ""
+        try:
+            ref = parse(name or (match[1] if match else ""))
+            return BuildFailed(registries.pull_error(ref, message).message)
+        except InvalidArgument:
+            return BuildFailed(message)
+    return BuildFailed(message)
+
+
+def tidy(transfer: Transfer) -> None:
+    """At start: working containers of builds that were cut short. Blocks."""
+    path = f"{transfer.storage.root}/overlay-containers/containers.json"
+    try:
+        with open(path, encoding="utf-8") as file:
+            if file.read().strip() in ("", "[]", "null"):
+                return
+    except FileNotFoundError:
+        return
+    subprocess.run([*buildah(transfer), "rm", "--all"], check=False, capture_output=True, timeout=60)
+
+
+async def build_context(
+    transfer: Transfer, archive: str, request: BuildRequest, say: Callable[[str], None]
+) -> Image:
+    """Build the context in the tar file `archive`; see `build`."""
+    async with transfer.workspace() as folder:
+        context = f"{folder}/context"
+        await asyncio.to_thread(unpack_context, archive, context)
+        return await build(transfer, folder, context, request, say)
