@@ -23,7 +23,7 @@ from socket import socket as Socket
 from dari.dns import wire
 from dari.dns.answer import TCP_LIMIT, Forward, ViewTable, answer, udp_limit
 from dari.dns.forward import Forwarder, parse_upstream
-from dari.dns.loop import EPOLLIN, EPOLLOUT, Loop
+from dari.dns.loop import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, Loop
 from dari.dns.netns import Namespaces
 
 ADDRESS = "127.0.0.11"
@@ -198,6 +198,8 @@ class _Client:
                     self._take(data)
                 else:
                     self._is_finished = True
+            elif events & (EPOLLHUP | EPOLLERR):  # nobody is left to answer, and epoll would say so for ever
+                self.close()
             self._settle()
         except BlockingIOError:
             return

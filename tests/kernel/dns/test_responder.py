@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import struct
@@ -274,3 +275,27 @@ def test_large_upstream_answers_are_cut_over_udp(
     assert responder.put(WEB, view(netns, upstreams=(upstream(act).address,)))
     assert ask(netns, "example.com").flags & dns.flags.TC
     assert len(addresses(ask(netns, "example.com", over_tcp=True))) == 200
+
+
+def test_noise_changes_nothing(responder: Responder, netns: Netns, upstream: Callable[..., Upstream]) -> None:
+    silent = upstream(lambda query, over_tcp: None)
+    assert responder.put(WEB, view(netns, upstreams=(silent.address,)))
+    noise = random.Random(7)
+    with netns.socket(socket.SOCK_DGRAM) as sock:
+        sock.connect(("127.0.0.11", PORT))
+        for _ in range(300):
+            sock.send(noise.randbytes(noise.randrange(1, 80)))
+            sock.send(b"\0\1\1\0\0\1\0\0\0\0\0\1" + noise.randbytes(noise.randrange(0, 60)))
+    for size in (1, 5, 300, 3000):
+        with netns.socket(socket.SOCK_STREAM) as sock:
+            sock.connect(("127.0.0.11", PORT))
+            sock.sendall(noise.randbytes(size))
+    # A client that asks, does not wait, and is gone with a reset while an upstream keeps silent.
+    for _ in range(5):
+        wire = dns.message.make_query("example.com", "A").to_wire()
+        with netns.socket(socket.SOCK_STREAM) as sock:
+            sock.connect(("127.0.0.11", PORT))
+            sock.sendall(struct.pack("!H", len(wire)) + wire)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert addresses(ask(netns, "db")) == ["172.18.0.2"]
+    assert addresses(ask(netns, "db", over_tcp=True)) == ["172.18.0.2"]
