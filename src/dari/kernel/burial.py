@@ -8,7 +8,6 @@ daemon leaves is deleted at the next start. Must not know: plans' order, what a 
 
 from __future__ import annotations
 
-import errno
 import logging
 import threading
 import time
@@ -57,10 +56,9 @@ def bury_veth(op: Op, veth: Veth, host: Visit, visits: Visits) -> list[KernelErr
         peer = rtnetlink.read_link(answers[0][0])
         if peer.name == veth.peer:
             try:
-                _hide(visit.route, peer)
+                _send(visit.route, _hiding(visit.route, peer))
             except NetlinkError as error:
-                if error.errno not in GONE:
-                    failed.append(KernelError(op, error.errno or 0, error.strerror or ""))
+                failed.append(KernelError(op, error.errno or 0, error.strerror or ""))
     return failed
 
 
@@ -79,11 +77,7 @@ def bury_sandbox(visit: Visit, host: Visit) -> bool:
         # The far end may be in yet another namespace (a container that makes its own), and the number a
         # stranger's here.
         if link.kind == "veth" and link.peer_nsid is not None and _is_ours(link):
-            try:
-                host.route.call(*_marking(link))
-            except NetlinkError as error:
-                if error.errno not in GONE:
-                    raise
+            _bury(host.route, link)
             has_buried = True
     return has_buried
 
@@ -92,38 +86,42 @@ def _is_ours(link: Link) -> bool:
     return any(each.startswith(PREFIX) and not each.startswith(GONE_PREFIX) for each in link.altnames)
 
 
-def _marking(link: Link) -> list[Message]:
-    mine = [each for each in link.altnames if each.startswith(PREFIX)]
-    return [
-        rtnetlink.set_link(index=link.index, group=GONE_GROUP),
-        rtnetlink.add_altname(f"{GONE_PREFIX}{link.index}", index=link.index),
-        *(rtnetlink.delete_altname(each, index=link.index) for each in mine),
-    ]
-
-
 def _bury(route: Netlink, link: Link) -> None:
-    _hide(route, link)
-    route.call(*_marking(link))
+    """Mark, then hide: a daemon killed in between leaves what the next one finds."""
+    mine = [each for each in link.altnames if each.startswith(PREFIX)]
+    _send(
+        route,
+        [
+            rtnetlink.set_link(index=link.index, group=GONE_GROUP),
+            rtnetlink.add_altname(f"{GONE_PREFIX}{link.index}", index=link.index),
+            *(rtnetlink.delete_altname(each, index=link.index) for each in mine),
+            *_hiding(route, link),
+        ],
+    )
 
 
-def _hide(route: Netlink, link: Link) -> None:
+def _hiding(route: Netlink, link: Link) -> list[Message]:
     """Down, without addresses (which down alone leaves to IPv4), under another name."""
     addresses = [
         rtnetlink.read_address(answer) for answer in route.dump(rtnetlink.dump_link_addresses(link.index))
     ]
-    messages = [
+    return [
+        # Before kernel 6.2 only a link that is down could be renamed.
+        rtnetlink.set_link(index=link.index, is_up=False),
+        rtnetlink.set_link(index=link.index, new_name=gone_name(link.index)),
         *(
             rtnetlink.delete_address(link.index, each.address)
             for each in addresses
             if each.index == link.index
         ),
-        # Before kernel 6.2 only a link that is down could be renamed.
-        rtnetlink.set_link(index=link.index, is_up=False),
-        rtnetlink.set_link(index=link.index, new_name=gone_name(link.index)),
     ]
+
+
+def _send(route: Netlink, messages: list[Message]) -> None:
+    """What is gone meanwhile is done."""
     _, errors = route.request(messages)
     for error in errors:
-        if error.errno not in (errno.EADDRNOTAVAIL,):
+        if error.errno not in GONE:
             raise error
 
 

@@ -85,7 +85,8 @@ class _Reader:
         with visit.entered():
             visit.open(has_netfilter=has_tables)
             values = [(key, sysctl.read(key[2])) for key in kinds.get("sysctl", ())]
-        yield Netns(visit.name)
+        if "netns" in kinds:
+            yield Netns(visit.name)
         for key, value in values:
             if value is not None:
                 yield Sysctl(key[1], key[2], value)
