@@ -11,53 +11,17 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
 from dari.model.container import Container, PortBinding
-from dari.model.errors import InvalidArgument, PortInUse
+from dari.model.errors import PortInUse
 from dari.model.network import Endpoint, Network, PublishedPort, Sandbox
+from dari.net.desired import Protocol
+from dari.net.ports import Asked, Taken, pair_ranges, parse_range, pick_ports, shown
 from dari.reconcile.context import Context
 from dari.store.base import Txn
 
-Protocol = Literal["tcp", "udp", "sctp"]
-
 _BINDING_OPTION = "com.docker.network.bridge.host_binding_ipv4"
-_UNSPECIFIED = ("0.0.0.0", "::")
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One container port wanted on `host_ips` (the same port on each); `first` 0 = any free one."""
-
-    protocol: Protocol
-    container_port: int
-    host_ips: tuple[str, ...]
-    first: int
-    last: int
-
-
-class Taken:
-    """Who has which host port: by protocol and port, the addresses."""
-
-    def __init__(self, keys: Iterator[tuple[str, ...]]) -> None:
-        self._addresses: dict[tuple[str, int], set[str]] = {}
-        for protocol, address, port in keys:
-            self.add(protocol, address, int(port))
-
-    def add(self, protocol: str, address: str, port: int) -> None:
-        self._addresses.setdefault((protocol, port), set()).add(address)
-
-    def has(self, protocol: str, address: str, port: int) -> bool:
-        """Whether `address` or one that covers it, or that it covers, has the port."""
-        others = self._addresses.get((protocol, port))
-        if not others:
-            return False
-        version = ipaddress.ip_address(address).version
-        same = {each for each in others if ipaddress.ip_address(each).version == version}
-        return bool(same) and (
-            address in _UNSPECIFIED or address in same or not same.isdisjoint(_UNSPECIFIED)
-        )
 
 
 def needs_ephemeral(container: Container) -> bool:
@@ -84,20 +48,31 @@ def claim(
     asked = list(_asked(ctx, container, network, endpoint))
     if not asked:
         return []
-    taken = Taken(iter(ctx.tables.ports.keys(ctx.local)))
+    taken = Taken(
+        (protocol, address, int(port)) for protocol, address, port in ctx.tables.ports.keys(ctx.local)
+    )
+
+    def refusal(one: Asked, address: str, port: int) -> str:
+        return _refusal(one, address, port, endpoint)
+
+    try:
+        picked = pick_ports(asked, taken, ephemeral, refusal)
+    except PortInUse as error:
+        raise PortInUse(
+            "failed to set up container networking: driver failed programming external connectivity on endpoint "
+            f"{container.name} ({endpoint.id}): {error.message}"
+        ) from None
     found: list[PublishedPort] = []
-    # Fixed ports first: an ephemeral one must not take what another binding of the same container asks for.
-    for each in sorted(asked, key=lambda one: one.first == 0):
-        port = _choose(each, taken, ephemeral, container, endpoint)
-        for address in each.host_ips:
-            taken.add(each.protocol, address, port)
-            ctx.tables.ports.insert(txn, sandbox.id, each.protocol, address, str(port))
+    for each in picked:
+        for address in each.asked.host_ips:
+            parts = (each.asked.protocol, address, str(each.host_port))
+            ctx.tables.ports.insert(txn, sandbox.id, *parts)
             found.append(
                 PublishedPort(
-                    protocol=each.protocol,
+                    protocol=each.asked.protocol,
                     host_ip=address,
-                    host_port=port,
-                    container_port=each.container_port,
+                    host_port=each.host_port,
+                    container_port=each.asked.container_port,
                 )
             )
     return sorted(found, key=lambda one: (one.container_port, one.protocol, one.host_port, one.host_ip))
@@ -111,35 +86,13 @@ def release(ctx: Context, txn: Txn, sandbox: Sandbox) -> None:
             ctx.tables.ports.delete(txn, *parts)
 
 
-def _choose(
-    asked: Asked, taken: Taken, ephemeral: tuple[int, int], container: Container, endpoint: Endpoint
-) -> int:
-    first, last = (asked.first, asked.last) if asked.first else ephemeral
-    problem = ""
-    for port in range(first, last + 1):
-        problem = _problem(asked, port, taken, endpoint)
-        if not problem:
-            return port
-    if first != last:
-        where = f"{asked.host_ips[0]}:{first}-{last}"
-        problem = f"Bind for {where} failed: all ports are allocated"
-    raise PortInUse(
-        "failed to set up container networking: driver failed programming external connectivity on endpoint "
-        f"{container.name} ({endpoint.id}): {problem}"
-    )
-
-
-def _problem(asked: Asked, port: int, taken: Taken, endpoint: Endpoint) -> str:
-    for address in asked.host_ips:
-        shown = f"[{address}]" if ":" in address else address
-        if taken.has(asked.protocol, address, port):
-            return f"Bind for {shown}:{port} failed: port is already allocated"
-        code = _bind_error(asked.protocol, address, port)
-        if code:
-            target = f"{endpoint.ipv4}:{asked.container_port}"
-            reason = os.strerror(code).lower()
-            return f"failed to bind host port for {shown}:{port}:{target}/{asked.protocol}: {reason}"
-    return ""
+def _refusal(asked: Asked, address: str, port: int, endpoint: Endpoint) -> str:
+    code = _bind_error(asked.protocol, address, port)
+    if not code:
+        return ""
+    target = f"{endpoint.ipv4}:{asked.container_port}"
+    reason = os.strerror(code).lower()
+    return f"failed to bind host port for {shown(address)}:{port}:{target}/{asked.protocol}: {reason}"
 
 
 def _bind_error(protocol: Protocol, address: str, port: int) -> int:
@@ -170,15 +123,11 @@ def _asked(ctx: Context, container: Container, network: Network, endpoint: Endpo
             bindings[exposed] = bindings[exposed] or [PortBinding()]
     for name, wants in bindings.items():
         text, _, protocol = name.partition("/")
-        first, last = _range(text, name)
+        container_range = parse_range(text, name)
         for want in wants or [PortBinding()]:
             addresses = _addresses(want.host_ip, default, endpoint)
-            low, high = _range(want.host_port, name) if want.host_port not in ("", "0") else (0, 0)
-            for offset, port in enumerate(range(first, last + 1)):
-                if not addresses:
-                    continue
-                span = (low + offset, low + offset) if low and last > first else (low, high)
-                yield Asked(cast(Protocol, protocol or "tcp"), port, addresses, *span)
+            host_range = parse_range(want.host_port, name) if want.host_port not in ("", "0") else (0, 0)
+            yield from pair_ranges(cast(Protocol, protocol or "tcp"), container_range, host_range, addresses)
 
 
 def _addresses(host_ip: str, default: str, endpoint: Endpoint) -> tuple[str, ...]:
@@ -190,15 +139,3 @@ def _addresses(host_ip: str, default: str, endpoint: Endpoint) -> tuple[str, ...
     if endpoint.ipv6 and default == "0.0.0.0":
         found.append("::")
     return tuple(found)
-
-
-def _range(text: str, name: str) -> tuple[int, int]:
-    first, _, last = text.partition("-")
-    try:
-        low = int(first)
-        high = int(last) if last else low
-    except ValueError:
-        raise InvalidArgument(f"invalid port specification: {text!r} of {name}") from None
-    if not 0 < low <= high <= 65535:
-        raise InvalidArgument(f"invalid port specification: {text!r} of {name}")
-    return low, high
