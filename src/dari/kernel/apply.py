@@ -9,6 +9,7 @@ Must not know: why something is wanted.
 from __future__ import annotations
 
 import errno
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -162,9 +163,23 @@ class Applier:
         self._address([*by_kind[Addr], *by_kind[Route]])
         self._elements(by_kind[NftElement])
 
+    def _free(self, ops: list[Op]) -> list[Op]:
+        """Without those that would add a link whose name is taken: the mark that follows the making, by name,
+        would make a stranger's link ours."""
+        adding = [op for op in ops if op.action == "add"]
+        if not adding:
+            return ops
+        names = [op.object.name for op in adding if isinstance(op.object, Bridge | Veth)]
+        answers, _ = self._host.route.request([rtnetlink.get_link(name) for name in names])
+        taken = {id(op) for op, answer in zip(adding, answers, strict=True) if answer}
+        for op in adding:
+            if id(op) in taken:
+                self._fail(op, OSError(errno.EEXIST, os.strerror(errno.EEXIST)))
+        return [op for op in ops if id(op) not in taken]
+
     def _bridges(self, ops: list[Op]) -> None:
         batch = Batch()
-        for op in ops:
+        for op in self._free(ops):
             each = op.object
             assert isinstance(each, Bridge)
             if op.action == "add":
@@ -182,7 +197,7 @@ class Applier:
     def _veths(self, ops: list[Op]) -> None:
         self._look_up(self._host, {op.object.master for op in ops if isinstance(op.object, Veth)})
         batch = Batch()
-        for op in ops:
+        for op in self._free(ops):
             each = op.object
             assert isinstance(each, Veth)
             master = self._index(self._host, each.master)

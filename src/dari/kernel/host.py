@@ -33,6 +33,7 @@ class Kernel:
     def __init__(self, netns_dir: str) -> None:
         self._lock = threading.Lock()
         self._namespaces = Namespaces(netns_dir)
+        self._namespaces.sweep()
         self._nft = Nft()
         self._mould = Mould(self._namespaces)
         self._host = Visit(self._namespaces, HOST, None)

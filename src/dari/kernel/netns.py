@@ -36,13 +36,22 @@ class Namespaces:
         """Sorted. A file nothing is bound onto (its maker was killed) counts: opening it tells."""
         return sorted(os.listdir(self.folder))
 
+    def sweep(self) -> None:
+        """Unlink files nothing is bound onto: their maker was killed between two steps."""
+        for name in self.names():
+            descriptor = self.open(name)
+            if descriptor is None:
+                os.unlink(self.path(name))
+            else:
+                os.close(descriptor)
+
     def open(self, name: str) -> int | None:
         """A descriptor of the namespace, None where there is none of that name."""
         try:
             descriptor = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
-        # A plain file is what a maker killed between creating and binding left: not a namespace.
+        # A plain file is no namespace (sweep).
         if os.fstat(descriptor).st_dev == os.stat(self.folder).st_dev:
             os.close(descriptor)
             return None
