@@ -1,0 +1,367 @@
+"""Compose against a real engine: a private dockerd, or the engine that DARI_COMPOSE_TEST_HOST names.
+
+The private one lives in its own network and mount namespace and under a temporary folder; it needs root and
+Debian's docker.io, else these tests are skipped. One image is made from this host's static busybox.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dari.cli.compose import run
+from dari.client.docker import Docker
+from dari.client.errors import ClientError
+from dari.client.http import Response
+from dari.compose import session as sessions
+
+BUSYBOX = "/bin/busybox"
+APPLETS = (
+    "cat",
+    "echo",
+    "env",
+    "false",
+    "id",
+    "ls",
+    "nslookup",
+    "ping",
+    "sh",
+    "sleep",
+    "test",
+    "touch",
+    "true",
+)
+FOREVER = """["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]"""
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    given = os.environ.get("DARI_COMPOSE_TEST_HOST")
+    if given:
+        yield given
+        return
+    if os.geteuid() != 0 or not shutil.which("dockerd") or not os.path.exists(BUSYBOX):
+        pytest.skip("needs root, dockerd and busybox")
+    folder = tmp_path_factory.mktemp("dockerd")
+    address = f"unix://{folder}/docker.sock"
+    log = (folder / "log").open("wb")
+    process = subprocess.Popen(
+        [
+            "unshare", "--net", "--mount", "sh", "-c", 'ip link set lo up && exec "$@"', "sh",
+            "dockerd", "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec",
+            "--pidfile", f"{folder}/pid", "-H", address, "--storage-driver", "vfs", "--ip6tables=false",
+        ],
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        _until_it_answers(address, process, folder / "log")
+        yield address
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        log.close()
+
+
+def _until_it_answers(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            Docker(address, environ={}).ping()
+            return
+        except ClientError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.skip("dockerd does not start here: " + log.read_text()[-500:])
+            time.sleep(0.1)
+
+
+class Counting(Docker):
+    """A client that counts the requests it makes."""
+
+    calls: list[str]
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        self.calls.append(f"{method} {path}")
+        return super().send(method, path, query, body, headers)
+
+
+class Stage:
+    """A project folder and the engine; `compose` runs a command line there."""
+
+    def __init__(self, folder: Path, host: str, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self.host = folder, host
+        self._capsys = capsys
+        self.docker = Counting(host, environ={})
+        self.docker.calls = []
+        self.out = self.err = ""
+
+    def write(self, text: str, name: str = "compose.yaml") -> None:
+        (self.folder / name).write_text(text)
+
+    def compose(self, *words: str) -> int:
+        self.docker.calls.clear()
+        self._capsys.readouterr()
+        code = run(["--progress", "plain", *words])
+        self.out, self.err = self._capsys.readouterr()
+        return code
+
+    def inspect(self, name: str) -> Any:
+        return self.docker.get(f"/containers/{self.folder.name}-{name}/json")
+
+    def ids(self) -> dict[str, str]:
+        assert self.compose("ps", "-a", "--format", "json") == 0
+        return {one["Name"]: one["ID"] for one in map(json.loads, self.out.splitlines())}
+
+
+@pytest.fixture
+def stage(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Stage]:
+    folder = tmp_path / f"t{os.getpid()}"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name in ("COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES"):
+        monkeypatch.delenv(name, raising=False)
+    found = Stage(folder, host, capsys)
+    monkeypatch.setattr(sessions.Session, "docker", property(lambda self: found.docker))
+    _give_image(found.docker)
+    yield found
+    run(["--progress", "quiet", "--profile", "*", "down", "-v", "-t", "0", "--remove-orphans"])
+    found.docker.close()
+
+
+def _give_image(docker: Docker) -> None:
+    if docker.get("/images/json", filters={"reference": ["dari-test:1"]}):
+        return
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.add(BUSYBOX, "bin/busybox")
+        for name in APPLETS:
+            link = tarfile.TarInfo(f"bin/{name}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            archive.addfile(link)
+        for name in ("tmp", "etc", "proc", "sys", "dev"):
+            place = tarfile.TarInfo(name)
+            place.type, place.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
+            archive.addfile(place)
+    docker.post("/images/create", buffer.getvalue(), fromSrc="-", repo="dari-test", tag="1")
+
+
+def test_a_project_lives_and_dies(stage: Stage) -> None:
+    text = f"""
+services:
+  web: {{image: "dari-test:1", command: {FOREVER}, depends_on: [db], environment: {{A: 1}}}}
+  db: {{image: "dari-test:1", command: {FOREVER}, volumes: ["data:/data", /anon]}}
+volumes: {{data: }}
+"""
+    stage.write(text)
+    assert stage.compose("up", "-d") == 0
+    assert len(stage.docker.calls) <= 9 + 3 * 2
+    first = stage.ids()
+
+    assert stage.compose("up", "-d") == 0
+    assert len(stage.docker.calls) <= 7
+    assert stage.compose("up", "--plan") == 0
+    assert stage.ids() == first
+
+    assert stage.compose("exec", "-T", "db", "sh", "-c", "echo kept > /anon/x; echo kept > /data/x") == 0
+    stage.write(text.replace("/anon]", "/anon], labels: {new: 1}"))
+    assert stage.compose("up", "--plan") == 2
+    assert "db:1 create as tmp, labels changed, keeps 1 anonymous volume" in stage.out
+    assert stage.compose("up", "-d") == 0
+    second = stage.ids()
+    project = stage.folder.name
+    assert second[f"{project}-web-1"] == first[f"{project}-web-1"]
+    assert second[f"{project}-db-1"] != first[f"{project}-db-1"]
+    assert stage.compose("exec", "-T", "db", "sh", "-c", "test -e /anon/x && test -e /data/x") == 0
+
+    assert stage.compose("down", "-t", "5") == 0
+    assert len(stage.docker.calls) <= 5 + 2 * 2
+    assert stage.ids() == {}
+    volumes = stage.docker.get("/volumes", filters={"label": [f"com.docker.compose.project={project}"]})
+    assert [one["Name"] for one in volumes["Volumes"]] == [f"{project}_data"]
+
+
+def test_conditions_files_and_networks(stage: Stage) -> None:
+    stage.write(
+        f"""
+services:
+  web:
+    image: dari-test:1
+    command: {FOREVER}
+    networks: [default, front]
+    secrets: [token]
+    configs: [{{source: inline, target: /etc/inline}}]
+    depends_on: {{db: {{condition: service_healthy}}, init: {{condition: service_completed_successfully}}}}
+  db:
+    image: dari-test:1
+    command: ["sh", "-c", "trap 'exit 0' TERM; sleep 0.5; touch /ready; while :; do sleep 0.1; done"]
+    healthcheck: {{test: test -e /ready, interval: 0.2s, retries: 50}}
+  init: {{image: "dari-test:1", command: "true"}}
+networks: {{front: }}
+secrets: {{token: {{file: ./token}}}}
+configs: {{inline: {{content: hello}}}}
+"""
+    )
+    stage.write("s3cret", "token")
+    assert stage.compose("up", "-d") == 0
+    database, web = stage.inspect("db-1")["State"], stage.inspect("web-1")
+    assert database["Health"]["Status"] == "healthy"
+    assert web["State"]["StartedAt"] > stage.inspect("init-1")["State"]["FinishedAt"]
+    project = stage.folder.name
+    assert set(web["NetworkSettings"]["Networks"]) == {f"{project}_default", f"{project}_front"}
+    assert (
+        stage.compose(
+            "exec", "-T", "web", "sh", "-c", 'test "$(cat /run/secrets/token /etc/inline)" = s3crethello'
+        )
+        == 0
+    )
+    assert stage.compose("exec", "-T", "web", "ping", "-c1", "-W2", "db") == 0
+
+
+def test_a_failed_dependency_is_told_and_the_others_run(stage: Stage) -> None:
+    stage.write(
+        f"""
+services:
+  bad: {{image: "dari-test:1", command: "false"}}
+  web: {{image: "dari-test:1", command: {FOREVER}, depends_on: {{bad: {{condition: service_completed_successfully}}}}}}
+  other: {{image: "dari-test:1", command: {FOREVER}}}
+"""
+    )
+    assert stage.compose("up", "-d") == 1
+    assert 'service "bad" didn\'t complete successfully: exit 1' in stage.err
+    assert stage.inspect("other-1")["State"]["Running"]
+    assert stage.inspect("web-1")["State"]["Status"] == "created"
+
+
+def test_attached_until_one_ends(stage: Stage) -> None:
+    stage.write(
+        f"""
+services:
+  a: {{image: "dari-test:1", command: {FOREVER}}}
+  b: {{image: "dari-test:1", command: ["sh", "-c", "echo one; echo two; exit 7"]}}
+"""
+    )
+    assert stage.compose("up", "--exit-code-from", "b", "-t", "5") == 7
+    assert [line for line in stage.out.splitlines() if line.startswith("b-1")] == [
+        "b-1  | one",
+        "b-1  | two",
+        "b-1 exited with code 7",
+    ]
+    assert not stage.inspect("a-1")["State"]["Running"]
+    assert stage.compose("logs", "--no-log-prefix", "b") == 0
+    assert stage.out == "one\ntwo\n"
+
+
+def test_one_off_commands(stage: Stage) -> None:
+    stage.write(
+        f"""
+services:
+  web: {{image: "dari-test:1", command: {FOREVER}, depends_on: [db], environment: {{A: 1}}}}
+  db: {{image: "dari-test:1", command: {FOREVER}}}
+"""
+    )
+    assert (
+        stage.compose("run", "--rm", "-T", "-e", "B=2", "web", "sh", "-c", 'test "$A$B" = 12 && exit 9') == 9
+    )
+    assert set(stage.ids()) == {f"{stage.folder.name}-db-1"}
+    assert stage.compose("exec", "-T", "web", "true") == 1
+    assert 'service "web" is not running' in stage.err
+
+
+def test_scale_orphans_and_lifecycle(stage: Stage) -> None:
+    stage.write(
+        f"services: {{web: {{image: 'dari-test:1', command: {FOREVER}}}, old: {{image: 'dari-test:1', command: {FOREVER}}}}}"
+    )
+    assert stage.compose("up", "-d", "--scale", "web=3") == 0
+    assert len(stage.ids()) == 4
+    stage.write(f"services: {{web: {{image: 'dari-test:1', command: {FOREVER}}}}}")
+    assert stage.compose("up", "-d", "--remove-orphans") == 0
+    assert set(stage.ids()) == {f"{stage.folder.name}-web-1"}
+    for verb, state in (
+        ("pause", "paused"),
+        ("unpause", "running"),
+        ("kill", "exited"),
+        ("start", "running"),
+        ("stop", "exited"),
+    ):
+        assert stage.compose(verb) == 0
+        assert stage.inspect("web-1")["State"]["Status"] == state
+    assert stage.compose("rm", "-f") == 0
+    assert stage.ids() == {}
+
+
+def test_shared_namespaces_follow(stage: Stage) -> None:
+    text = f"""
+services:
+  vpn: {{image: "dari-test:1", command: {FOREVER}, environment: {{A: 1}}}}
+  side: {{image: "dari-test:1", command: {FOREVER}, network_mode: "service:vpn"}}
+"""
+    stage.write(text)
+    assert stage.compose("up", "-d") == 0
+    stage.write(text.replace("A: 1", "A: 2"))
+    assert stage.compose("up", "-d") == 0
+    side, vpn = stage.inspect("side-1"), stage.inspect("vpn-1")
+    assert side["HostConfig"]["NetworkMode"] in (
+        f"container:{vpn['Id']}",
+        f"container:{vpn['Name'].lstrip('/')}",
+    )
+    assert stage.compose("up", "--plan") == 0
+
+
+def test_a_changed_network_is_made_anew(stage: Stage) -> None:
+    text = (
+        f"services: {{web: {{image: 'dari-test:1', command: {FOREVER}}}}}\n"
+        "networks: {default: {ipam: {config: [{subnet: 10.213.7.0/24}]}}}"
+    )
+    stage.write(text)
+    assert stage.compose("up", "-d") == 0
+    stage.write(text.replace("10.213.7", "10.213.8"))
+    assert stage.compose("up", "-d") == 0
+    networks = stage.inspect("web-1")["NetworkSettings"]["Networks"]
+    assert networks[f"{stage.folder.name}_default"]["IPAddress"].startswith("10.213.8.")
+
+
+def test_images_that_are_built(stage: Stage) -> None:
+    stage.write("services: {app: {build: {context: ., args: {X: 5}}}}")
+    stage.write('FROM dari-test:1\nARG X=1\nRUN echo $X > /built\nCMD ["cat", "/built"]\n', "Dockerfile")
+    assert stage.compose("up", "--build") == 0
+    assert "app-1  | 5" in stage.out
+    assert stage.compose("down", "--rmi", "local") == 0
+    assert not stage.docker.get("/images/json", filters={"reference": [f"{stage.folder.name}-app"]})
+
+
+def test_what_cannot_be_had(stage: Stage) -> None:
+    stage.write(
+        "services: {web: {image: 'dari-test:1', networks: [out]}}\n"
+        "networks: {out: {external: true, name: nowhere}}"
+    )
+    assert stage.compose("up", "-d") == 1
+    assert "network nowhere declared as external, but could not be found" in stage.err
+    stage.write("services: {web: {image: 'nothere:1', pull_policy: never}}")
+    assert stage.compose("up", "-d") == 1
+    assert "No such image: nothere:1" in stage.err
+    assert stage.ids() == {}
