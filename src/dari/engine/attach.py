@@ -6,6 +6,7 @@ Must not know: HTTP, frames. Source: Docker Engine API v1.51, `ContainerAttach`,
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
 from dari.engine.base import Engine
 from dari.engine.lookup import find_container
@@ -15,6 +16,15 @@ from dari.reconcile.containers import is_alive
 from dari.reconcile.journal import announce
 from dari.reconcile.rows import event
 from dari.runtime.launch import Stdio
+
+
+class Streams(Protocol):
+    """See `runtime.launch.Stdio`."""
+
+    async def read(self) -> tuple[int, bytes] | None: ...
+    async def write(self, data: bytes) -> None: ...
+    async def close_stdin(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class NextRun:
@@ -65,24 +75,31 @@ def check_attachable(container: Container) -> None:
         raise Conflict(f"container {container.id} is restarting, wait until the container is running")
 
 
-async def attach(eng: Engine, ref: str) -> Stdio | NextRun:
-    """The streams from now on, or from the next start where the container does not run.
+async def attach(eng: Engine, ref: str, *, with_past: bool, with_stream: bool) -> Streams:
+    """The streams from now on, or from the next start where the container does not run; `with_past` begins with
+    what the log kept, without `with_stream` that is all.
 
     Raises NotFound, Conflict.
     """
     container = find_container(eng, ref)
     check_attachable(container)
     await announce(eng.ctx, event(container, "attach"))
-    if is_alive(container):
-        try:
-            return await eng.ctx.runtime.attach(container.id)
-        except (NotFound, Conflict, ConnectionError, FileNotFoundError):
-            # It ended a moment ago; what it said is in the log.
-            return _Ended()
-    return NextRun(eng.ctx.life(container.id).next_start())
+    # Attached first and read after: what is written in between is in both, and told apart by its time.
+    streams = await _present(eng, container) if with_stream else None
+    return streams or Ended()
 
 
-class _Ended:
+async def _present(eng: Engine, container: Container) -> Streams:
+    if not is_alive(container):
+        return NextRun(eng.ctx.life(container.id).next_start())
+    try:
+        return await eng.ctx.runtime.attach(container.id)
+    except (NotFound, Conflict, ConnectionError, FileNotFoundError):
+        # It ended a moment ago; what it said is in the log.
+        return Ended()
+
+
+class Ended:
     """Streams that have nothing more to say."""
 
     async def read(self) -> tuple[int, bytes] | None:

@@ -7,17 +7,21 @@ waiting for its end. Must not know: JSON, HTTP. Source: Docker Engine API v1.51.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
 import msgspec
 
+from dari.engine import look
 from dari.engine.base import Engine, commit
+from dari.engine.filters import Filters, select_pruned
 from dari.engine.lookup import find_container
 from dari.engine.naming import check_name
 from dari.engine.signals import parse_signal
 from dari.model.container import Container
-from dari.model.errors import Conflict, InvalidArgument, NotFound, NotModified
+from dari.model.errors import Conflict, DariError, InvalidArgument, NotFound, NotModified
+from dari.model.event import Event
 from dari.reconcile import containers, watch
 from dari.reconcile.journal import announce, emit
 from dari.reconcile.networks import of_sandbox
@@ -25,7 +29,9 @@ from dari.reconcile.rows import change, event, with_status
 from dari.reconcile.settle import settle
 from dari.store.base import Txn, TxnConflict
 
-SIGKILL, SIGTERM = 9, 15
+log = logging.getLogger(__name__)
+
+SIGKILL = 9
 DEFAULT_STOP_SECONDS = 10
 _KILL_SECONDS = 10.0
 
@@ -322,3 +328,27 @@ async def wait(eng: Engine, ref: str, condition: Condition = "not-running") -> C
 
 async def _announce(eng: Engine, container: Container, action: str) -> None:
     await announce(eng.ctx, event(container, action))
+
+
+async def prune(eng: Engine, filters: Filters) -> tuple[list[str], int]:
+    """Remove stopped containers; their ids and the bytes they had written. Raises InvalidArgument."""
+    ctx = eng.ctx
+    removed: list[str] = []
+    reclaimed = 0
+    for view in select_pruned(look.views(eng), filters, ctx.now()):
+        container = view.container
+        try:
+            written = await asyncio.to_thread(ctx.images.rootfs.size, container.id)
+            async with ctx.lock(container.id):
+                row = ctx.tables.containers.get(ctx.local, container.id)
+                if row is None or row.status.state not in ("created", "exited", "dead"):
+                    continue
+                await containers.remove(ctx, container.id, with_volumes=False)
+        except (DariError, OSError) as error:
+            log.warning("pruning container %s: %s", container.name, error)
+            continue
+        removed.append(container.id)
+        reclaimed += written
+    pruned = Event(type="container", action="prune", actor_id="", attributes={"reclaimed": str(reclaimed)})
+    await announce(ctx, pruned)
+    return removed, reclaimed

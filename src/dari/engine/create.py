@@ -6,7 +6,6 @@ Must not know: JSON, the kernel. Walk: ARCHITECTURE.md, "docker run". Source: Do
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 from dataclasses import dataclass, field
@@ -14,15 +13,15 @@ from dataclasses import dataclass, field
 import msgspec
 
 from dari.engine import mounts
-from dari.engine.addresses import check_endpoint
 from dari.engine.base import Engine, commit
 from dari.engine.lookup import find_container, find_network
 from dari.engine.merge import command_line, merge_config
 from dari.engine.naming import check_name, generate_name
+from dari.engine.networks import check_spec
 from dari.engine.validate import HostLimits, check_config, check_host
 from dari.model.config import Config
 from dari.model.container import Container, ContainerConfig, HostConfig, LogConfig, RestartPolicy
-from dari.model.errors import Conflict, DariError, InvalidArgument, NotFound
+from dari.model.errors import Conflict, InvalidArgument, NotFound
 from dari.model.image import Image
 from dari.model.network import Endpoint, EndpointSpec, Network, Sandbox
 from dari.reconcile.containers import joined_id
@@ -84,12 +83,10 @@ async def create(eng: Engine, request: Request) -> tuple[Container, list[str]]:
         path=path,
         args=args,
     )
+    container = await mounts.prepare(eng, container, image)
     try:
-        await asyncio.to_thread(eng.ctx.images.rootfs.create, container_id, image)
-        container = await mounts.prepare(eng, container, image)
         await _write(eng, container, sandbox, specs)
     except BaseException:
-        await asyncio.to_thread(eng.ctx.images.rootfs.remove, container_id)
         await mounts.abandon(eng, container)
         raise
     return container, warnings
@@ -258,16 +255,9 @@ def _network(eng: Engine, ref: str) -> Network:
 
 def _check_spec(network: Network, spec: EndpointSpec) -> None:
     """Raises InvalidArgument where the network cannot give what is asked of it."""
-    if network.is_predefined and spec.aliases:
-        raise InvalidArgument(
-            "network-scoped alias is supported only for containers in user defined networks"
-        )
-    if network.is_predefined and (spec.ipv4_address or spec.ipv6_address):
-        raise InvalidArgument("user specified IP address is supported on user defined networks only")
-    has_user_subnet = bool(network.spec.subnets)
     try:
-        check_endpoint(spec, network.subnets, has_user_subnet=has_user_subnet)
-    except DariError as error:
+        check_spec(network, spec)
+    except InvalidArgument as error:
         raise InvalidArgument(f"invalid config for network {network.name}: {error.message}") from None
 
 

@@ -18,7 +18,7 @@ from dari.model.errors import Conflict, InvalidArgument, NotFound
 from dari.reconcile.journal import announce
 from dari.reconcile.rows import event
 from dari.runtime.exec import ExecHandle
-from dari.runtime.launch import ExecSpec
+from dari.runtime.launch import ExecSpec as ExecSpec
 from dari.units import new_id
 
 _KEPT_ENDED = 256

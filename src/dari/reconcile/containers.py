@@ -16,7 +16,7 @@ import msgspec
 from dari.model.container import Container, Health
 from dari.model.errors import Conflict, DariError, NotFound
 from dari.model.network import Sandbox
-from dari.reconcile import endpoints, links, names
+from dari.reconcile import endpoints, links, names, rootfs
 from dari.reconcile.context import Context
 from dari.reconcile.journal import emit
 from dari.reconcile.rows import change, event, find, with_status
@@ -84,7 +84,7 @@ def has_health_check(container: Container) -> bool:
 async def _launch(ctx: Context, container: Container) -> tuple[int, int]:
     sandbox = _sandbox(ctx, container)
     owner = find(ctx, sandbox.container_id)
-    mounting = asyncio.ensure_future(mount_root(ctx, container))
+    mounting = asyncio.ensure_future(rootfs.mount(ctx, container))
     try:
         await settle(ctx, container.id)
     finally:
@@ -164,13 +164,6 @@ def _joined_pid(ctx: Context, mode: str) -> int:
     return ctx.runtime.pid(owner_id) if owner_id else 0
 
 
-async def mount_root(ctx: Context, container: Container) -> str:
-    """The mounted root file system. What an auto-removed container writes is not worth a sync."""
-    return await asyncio.to_thread(
-        ctx.images.rootfs.mount, container.id, is_volatile=container.host.auto_remove
-    )
-
-
 def log_path(ctx: Context, container_id: str) -> str:
     return f"{ctx.config.containers_dir}/{container_id}/{container_id}-json.log"
 
@@ -194,7 +187,7 @@ async def take_down(ctx: Context, container_id: str) -> None:
     """Remove what a run leaves: crun's state, cgroups, the mounted root. Nothing there is fine; no error escapes."""
     for what, step in (
         ("runtime", ctx.runtime.delete(container_id)),
-        ("root", asyncio.to_thread(ctx.images.rootfs.unmount, container_id)),
+        ("root", rootfs.unmount(ctx, container_id)),
     ):
         try:
             await step
@@ -249,7 +242,9 @@ async def remove(ctx: Context, container_id: str, *, with_volumes: bool) -> None
         also=lambda txn, row: endpoints.deactivate(ctx, txn, row.id),
     )
     await take_down(ctx, container_id)
+    await rootfs.remove(ctx, container)
     await asyncio.to_thread(_remove_files, ctx, container_id)
+    await rootfs.release_volumes(ctx, container, with_volumes=with_volumes)
     txn = Txn()
     ctx.tables.containers.delete(txn, container_id)
     if ctx.tables.names.get(ctx.local, container.name) == container_id:
@@ -264,7 +259,5 @@ async def remove(ctx: Context, container_id: str, *, with_volumes: bool) -> None
 
 
 def _remove_files(ctx: Context, container_id: str) -> None:
-    """Blocks. Raises OSError."""
-    ctx.images.rootfs.remove(container_id)
     for folder in (f"{ctx.config.containers_dir}/{container_id}", f"{ctx.config.run_dir}/{container_id}"):
         shutil.rmtree(folder, ignore_errors=True)

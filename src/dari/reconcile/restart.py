@@ -52,7 +52,7 @@ def next_delay(last_delay: int, ran_for: int) -> int:
     """100 ms, 200 ms, … 1 min; from the start again after a run of ten seconds or more."""
     if last_delay == 0 or ran_for >= STEADY_AFTER:
         return FIRST_DELAY
-    return min(last_delay * 2, MAX_DELAY)
+    return max(FIRST_DELAY, min(last_delay * 2, MAX_DELAY))
 
 
 def at_boot(container: Container) -> bool:

@@ -1,0 +1,131 @@
+"""`/containers/{id}/exec` and `/exec`: translation only. Source: Docker Engine API v1.51, "Exec"."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from dari.api import wire
+from dari.api.route import Route
+from dari.api.streams import Connection, content_type, join, parse_detach_keys
+from dari.engine import exec
+from dari.engine.base import Engine
+from dari.engine.exec import ExecSpec
+from dari.model.errors import InvalidArgument
+from dari.model.wire import DockerNoun
+
+
+class CreateBody(DockerNoun, frozen=True, kw_only=True):
+    attach_stdin: bool = False
+    attach_stdout: bool = False
+    attach_stderr: bool = False
+    detach_keys: str = ""
+    tty: bool = False
+    env: list[str] = []
+    cmd: list[str] = []
+    privileged: bool = False
+    user: str = ""
+    working_dir: str = ""
+    console_size: list[int] = []
+
+
+class StartBody(DockerNoun, frozen=True, kw_only=True):
+    detach: bool = False
+    tty: bool = False
+    console_size: list[int] = []
+
+
+async def exec_create(request: web.Request, eng: Engine) -> web.StreamResponse:
+    body = await wire.read_body(request, CreateBody)
+    _detach_keys(body.detach_keys)
+    spec = ExecSpec(
+        cmd=body.cmd,
+        env=body.env,
+        user=body.user,
+        working_dir=body.working_dir,
+        is_tty=body.tty,
+        is_privileged=body.privileged,
+        attach_stdin=body.attach_stdin,
+        attach_stdout=body.attach_stdout,
+        attach_stderr=body.attach_stderr,
+        console_size=body.console_size or [0, 0],
+    )
+    made = await exec.create(eng, request.match_info["id"], spec, body.detach_keys)
+    return wire.json_response({"Id": made.id}, 201)
+
+
+def _detach_keys(text: str) -> bytes:
+    try:
+        return parse_detach_keys(text)
+    except ValueError as error:
+        raise InvalidArgument(f"invalid detach keys: {error}") from None
+
+
+async def exec_start(request: web.Request, eng: Engine) -> web.StreamResponse:
+    body = await wire.read_body(request, StartBody)
+    exec_id = request.match_info["id"]
+    found = exec.find(eng, exec_id)
+    handle = await exec.start(eng, exec_id, is_detached=body.detach, console_size=body.console_size)
+    if body.detach:
+        return web.Response(status=200)
+    is_tty = found.spec.is_tty
+    keys = _detach_keys(found.detach_keys) if is_tty else b""
+    connection = Connection.take_over(request, content_type(request, is_tty=is_tty))
+    try:
+        await join(
+            connection,
+            handle,
+            is_tty=is_tty,
+            wants=lambda stream: found.spec.attach_stdout if stream == 1 else found.spec.attach_stderr,
+            takes_input=found.spec.attach_stdin,
+            detach_keys=keys,
+        )
+    finally:
+        connection.close()
+    return web.Response()
+
+
+async def exec_resize(request: web.Request, eng: Engine) -> web.StreamResponse:
+    exec.resize(eng, request.match_info["id"], *window(request))
+    return web.Response(status=200)
+
+
+def window(request: web.Request) -> tuple[int, int]:
+    """Height and width of a resize. Raises InvalidArgument."""
+    height, width = wire.number(request, "h", 0) or 0, wire.number(request, "w", 0) or 0
+    if not (0 <= height <= 0xFFFF and 0 <= width <= 0xFFFF):
+        raise InvalidArgument(f"invalid size of a terminal: {height} rows, {width} columns")
+    return height, width
+
+
+async def exec_inspect(request: web.Request, eng: Engine) -> web.StreamResponse:
+    found = exec.find(eng, request.match_info["id"])
+    spec = found.spec
+    return wire.json_response(
+        {
+            "ID": found.id,
+            "Running": found.is_running,
+            "ExitCode": found.exit_code,
+            "ProcessConfig": {
+                "tty": spec.is_tty,
+                "entrypoint": spec.cmd[0],
+                "arguments": spec.cmd[1:],
+                "privileged": spec.is_privileged,
+                "user": spec.user,
+            },
+            "OpenStdin": spec.attach_stdin,
+            "OpenStderr": spec.attach_stderr,
+            "OpenStdout": spec.attach_stdout,
+            "CanRemove": found.exit_code is not None,
+            "ContainerID": found.container_id,
+            "DetachKeys": found.detach_keys,
+            "Pid": found.pid,
+        }
+    )
+
+
+ROUTES = [
+    Route("POST", "/containers/{id}/exec", exec_create),
+    Route("POST", "/exec/{id}/start", exec_start),
+    Route("POST", "/exec/{id}/resize", exec_resize),
+    Route("GET", "/exec/{id}/json", exec_inspect),
+]
