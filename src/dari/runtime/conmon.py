@@ -1,0 +1,111 @@
+"""Starting a conmon, and what it says: the pid of the container's init, or why there is none.
+
+conmon leaves this process's session and is nobody's child, so it outlives the daemon. Must not know: OCI, Docker.
+Source: conmon(8); the sync pipe carries one JSON line `{"pid": n, "message": …}`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+
+from dari.model.wire import Noun
+from dari.runtime.layout import Layout
+from dari.runtime.processes import wait_child
+
+
+class Answer(Noun, frozen=True, kw_only=True):
+    """`pid` is 0 where crun failed; `message` is what it complained then."""
+
+    pid: int
+    message: str = ""
+
+
+def command_line(
+    conmon: str,
+    runtime: list[str],
+    layout: Layout,
+    log_path: str,
+    is_tty: bool,
+    has_stdin: bool,
+    keeps_stdin: bool,
+    log_size_max: int = -1,
+) -> list[str]:
+    """`runtime` is the command of crun with its global options; conmon adds `create …`."""
+    argv = [conmon, "--cid", layout.id, "--cuuid", layout.id, "--name", layout.id]
+    argv += ["--bundle", layout.bundle, "--persist-dir", layout.bundle, "--exit-dir", layout.exit_dir]
+    argv += ["--container-pidfile", layout.pidfile, "--conmon-pidfile", layout.conmon_pidfile]
+    argv += ["--full-attach", "--no-sync-log", "--log-path", f"k8s-file:{log_path}" if log_path else "none"]
+    if log_size_max > 0:
+        argv += ["--log-size-max", str(log_size_max)]
+    if is_tty:
+        argv.append("--terminal")
+    if has_stdin:
+        argv.append("--stdin")
+        if keeps_stdin:
+            argv.append("--leave-stdin-open")
+    argv += ["--runtime", runtime[0]]
+    argv += [f"--runtime-arg={word}" for word in runtime[1:]]
+    return argv
+
+
+async def spawn(argv: list[str]) -> Answer:
+    """Start conmon and wait until crun has made the container or failed."""
+    read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        pid = _start(argv, null, write_end)
+    except BaseException:
+        os.close(read_end)
+        raise
+    finally:
+        os.close(write_end)
+        os.close(null)
+    try:
+        said, code = await asyncio.gather(_read_line(read_end), wait_child(pid))
+    finally:
+        os.close(read_end)
+    if not said.strip():
+        return Answer(pid=0, message=f"conmon ended with {code} and said nothing")
+    answer = json.loads(said)
+    pid = int(answer.get("pid", answer.get("data", -1)))
+    return Answer(pid=max(pid, 0), message=str(answer.get("message") or ""))
+
+
+def _start(argv: list[str], null: int, sync: int) -> int:
+    # The number conmon finds its pipe under is ours to choose: 3 is free in a process that has only 0-2.
+    actions = [
+        (os.POSIX_SPAWN_DUP2, null, 0),
+        (os.POSIX_SPAWN_DUP2, null, 1),
+        (os.POSIX_SPAWN_DUP2, null, 2),
+        (os.POSIX_SPAWN_DUP2, sync, 3),
+    ]
+    if sync == 3:
+        # dup2 onto itself would keep close-on-exec.
+        os.set_inheritable(sync, True)
+    environment = {"_OCI_SYNCPIPE": "3", "PATH": os.environ.get("PATH", os.defpath)}
+    return os.posix_spawn(argv[0], argv, environment, file_actions=actions, setsid=True)
+
+
+async def _read_line(fd: int) -> bytes:
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[bytes] = loop.create_future()
+    pieces: list[bytes] = []
+
+    def readable() -> None:
+        try:
+            piece = os.read(fd, 65536)
+        except BlockingIOError:
+            return
+        pieces.append(piece)
+        if not piece or piece.endswith(b"\n"):
+            loop.remove_reader(fd)
+            if not done.done():
+                done.set_result(b"".join(pieces))
+
+    loop.add_reader(fd, readable)
+    try:
+        return await done
+    finally:
+        loop.remove_reader(fd)

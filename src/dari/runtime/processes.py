@@ -1,0 +1,96 @@
+"""Processes by pid and start time, and their ends by pidfd: no process is mistaken for another.
+
+Must not know: containers. Sources: pidfd_open(2), proc(5) stat field 22.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import select
+
+
+def start_time(pid: int) -> int:
+    """Clock ticks since boot; 0 if there is no such process or it is a zombie."""
+    if pid <= 0:
+        return 0
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The name in brackets may hold anything, so count from its end.
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def is_alive(pid: int, started: int) -> bool:
+    """Whether `pid` is still the process that started at `started` and has not ended."""
+    return started != 0 and start_time(pid) == started
+
+
+def open_pidfd(pid: int, started: int) -> int:
+    """A pidfd of exactly that process; -1 if it has ended. The caller closes it."""
+    if pid <= 0 or not started:
+        return -1
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno in (errno.ESRCH, errno.EINVAL):
+            return -1
+        raise
+    # Opened first, compared after: the number cannot change hands in between.
+    if start_time(pid) != started:
+        os.close(fd)
+        return -1
+    return fd
+
+
+async def wait_pidfd(fd: int) -> None:
+    """Until the process of `fd` has ended (a zombie has)."""
+    if _is_readable(fd):
+        return
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+    # A descriptor has one reader in a loop; a copy lets several wait for one process.
+    own = os.dup(fd)
+
+    def ended() -> None:
+        loop.remove_reader(own)
+        if not done.done():
+            done.set_result(None)
+
+    loop.add_reader(own, ended)
+    try:
+        await done
+    finally:
+        loop.remove_reader(own)
+        os.close(own)
+
+
+async def wait_child(pid: int) -> int:
+    """Exit code of a child of this process, 128+n for a signal."""
+    fd = os.pidfd_open(pid)
+    try:
+        await wait_pidfd(fd)
+    finally:
+        os.close(fd)
+    return reap(pid)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a child of this process has ended; it stays to be reaped."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def reap(pid: int) -> int:
+    """Exit code of a child that has ended, 128+n for a signal."""
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
+
+
+def _is_readable(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
