@@ -294,7 +294,8 @@ services:
 
 def test_scale_orphans_and_lifecycle(stage: Stage) -> None:
     stage.write(
-        f"services: {{web: {{image: 'dari-test:1', command: {FOREVER}}}, old: {{image: 'dari-test:1', command: {FOREVER}}}}}"
+        f"services: {{web: {{image: 'dari-test:1', command: {FOREVER}}}, "
+        f"old: {{image: 'dari-test:1', command: {FOREVER}}}}}"
     )
     assert stage.compose("up", "-d", "--scale", "web=3") == 0
     assert len(stage.ids()) == 4
