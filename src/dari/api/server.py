@@ -65,9 +65,9 @@ async def _answer(request: web.Request, eng: Engine, rows: routes.Table) -> web.
     if found is None:
         return message_response(404, "page not found")
     handler, parameters = found
-    request["dari.version"] = version
     request.match_info.clear()
     request.match_info.update(parameters)
+    versions.remember(request, version)
     return await handler(request, eng)
 
 

@@ -19,6 +19,8 @@ OLDEST: Version = (1, 24)
 NEWEST_TEXT = "1.51"
 OLDEST_TEXT = "1.24"
 
+# No parameter of a path has such a name.
+_KEY = "/version"
 _PREFIX = re.compile(r"/v(\d+)\.(\d+)(?=/|\Z)")
 
 HEADERS = {
@@ -48,7 +50,12 @@ def split(path: str) -> tuple[Version, str]:
     return version, path[match.end() :] or "/"
 
 
-def version_of(request: web.BaseRequest) -> Version:
+def remember(request: web.Request, version: Version) -> None:
+    """Keep the version with the request, beside the parameters of its path."""
+    request.match_info[_KEY] = f"{version[0]}.{version[1]}"
+
+
+def version_of(request: web.Request) -> Version:
     """The version the request speaks."""
-    value: Version = request.get("dari.version", NEWEST)
-    return value
+    major, _, minor = request.match_info.get(_KEY, NEWEST_TEXT).partition(".")
+    return int(major), int(minor)

@@ -1,0 +1,92 @@
+"""The frame of the API: versions, headers, bodies, filters, what is not there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.fakes.engine import Api, api_of, world
+
+
+TOO_OLD = (
+    "client version 1.23 is too old. Minimum supported API version is 1.24, "
+    "please upgrade your client to a newer version"
+)
+
+
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[Api]:
+    async with world(tmp_path) as found, api_of(found) as made:
+        yield made
+
+
+async def test_ping(api: Api) -> None:
+    for method in ("GET", "HEAD"):
+        async with api.session.request(method, "http://dari/_ping") as response:
+            assert response.status == 200
+            assert await response.text() == ("OK" if method == "GET" else "")
+            assert response.headers["Api-Version"] == "1.51"
+            assert response.headers["Ostype"] == "linux"
+            assert response.headers["Docker-Experimental"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        ("/v1.23/info", 400, TOO_OLD),
+        ("/v1.99/info", 400, "client version 1.99 is too new. Maximum supported API version is 1.51"),
+        ("/v1.51/nothing", 404, "page not found"),
+        ("/", 404, "page not found"),
+        ("/v1.51/nodes", 503, None),
+        ("/services", 503, None),
+    ],
+)  # fmt: skip
+async def test_paths(api: Api, path: str, status: int, message: str | None) -> None:
+    found, answer = await api("GET", path)
+    assert found == status
+    if message is None:
+        assert answer["message"].startswith("This node is not a swarm manager.")
+    else:
+        assert answer == {"message": message}
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "message"),
+    [
+        (b'{"Name": "x"', "application/json", "invalid JSON: Input data was truncated"),
+        (b"[]", "application/json", "invalid JSON: expected an object, got list"),
+        (
+            b'{"Name": "x"}',
+            "text/plain",
+            "unsupported Content-Type header (text/plain): must be 'application/json'",
+        ),
+    ],
+)
+async def test_bad_bodies(api: Api, body: bytes, kind: str, message: str) -> None:
+    answer = await api("POST", "/networks/create", data=body, headers={"Content-Type": kind})
+    assert answer == (400, {"message": message})
+
+
+async def test_nulls_are_as_if_absent(api: Api) -> None:
+    body = {"Name": "x", "Options": None, "IPAM": {"Config": None, "Options": None}, "Labels": None}
+    status, _ = await api("POST", "/networks/create", body)
+    assert status == 201
+
+
+async def test_info_and_version_have_what_clients_read(api: Api) -> None:
+    _, info = await api("GET", "/v1.41/info")
+    assert info["Driver"] == "overlay2"
+    for name in (
+        "ServerVersion",
+        "DockerRootDir",
+        "CgroupDriver",
+        "CgroupVersion",
+        "NCPU",
+        "MemTotal",
+        "Swarm",
+    ):
+        assert info[name]
+    _, version = await api("GET", "/version")
+    assert (version["ApiVersion"], version["MinAPIVersion"], version["Os"]) == ("1.51", "1.24", "linux")
+    assert await api("GET", "/plugins") == (200, [])
