@@ -35,11 +35,12 @@ class Layout(Noun, frozen=True, kw_only=True):
 
     @property
     def exit_dir(self) -> str:
-        return f"{self.bundle}/exit"
+        # Not `exit`: conmon keeps a file of that name in the bundle.
+        return f"{self.bundle}/exits"
 
     @property
     def exit_file(self) -> str:
-        return f"{self.bundle}/exit/{self.id}"
+        return f"{self.exit_dir}/{self.id}"
 
     @property
     def oom_file(self) -> str:
