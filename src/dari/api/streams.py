@@ -85,7 +85,9 @@ class Connection(asyncio.Protocol):
         handler = cast(asyncio.Protocol, request.protocol)
         transport.set_protocol(connection)
         transport.set_write_buffer_limits(high=_HIGH_WATER)
-        # aiohttp lets go of a connection it believes lost; what its handler returns then goes nowhere.
+        # aiohttp lets go of a connection it believes lost; what its handler returns then goes nowhere. It would
+        # close a transport it still knows.
+        handler.transport = None  # type: ignore[attr-defined]
         handler.connection_lost(None)
         lines = ["HTTP/1.1 200 OK", f"Content-Type: {kind}"]
         if request.headers.get("Upgrade"):
