@@ -7,12 +7,17 @@ Source: conmon(8); the sync pipe carries one JSON line `{"pid": n, "message": â€
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 from dari.model.wire import Noun
 from dari.runtime.layout import Layout
 from dari.runtime.processes import wait_child
+
+# unshare(2): a working folder, root and umask of one's own.
+_CLONE_FS = 0x200
 
 
 class Answer(Noun, frozen=True, kw_only=True):
@@ -50,12 +55,23 @@ def command_line(
     return argv
 
 
-async def spawn(argv: list[str]) -> Answer:
-    """Start conmon and wait until crun has made the container or failed."""
+class Spawner:
+    """A thread whose working folder is its own: conmon leaves an `oom` file in the one it is started in."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="conmon", initializer=_unshare_folder)
+
+    async def start(self, folder: str, argv: list[str], null: int, sync: int) -> int:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, _start, folder, argv, null, sync)
+
+
+async def spawn(spawner: Spawner, folder: str, argv: list[str]) -> Answer:
+    """Start conmon in `folder` and wait until crun has made the container or failed."""
     read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
-        pid = _start(argv, null, write_end)
+        pid = await spawner.start(folder, argv, null, write_end)
     except BaseException:
         os.close(read_end)
         raise
@@ -73,7 +89,13 @@ async def spawn(argv: list[str]) -> Answer:
     return Answer(pid=max(pid, 0), message=str(answer.get("message") or ""))
 
 
-def _start(argv: list[str], null: int, sync: int) -> int:
+def _unshare_folder() -> None:
+    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_FS) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def _start(folder: str, argv: list[str], null: int, sync: int) -> int:
+    os.chdir(folder)
     # The number conmon finds its pipe under is ours to choose: 3 is free in a process that has only 0-2.
     actions = [
         (os.POSIX_SPAWN_DUP2, null, 0),

@@ -55,6 +55,7 @@ class Runtime:
         self._crun = _program(config.runtime)
         self._facts = hostfacts.host_facts()
         self._cgroups = detect()
+        self._spawner = conmon.Spawner()
         os.makedirs(config.run_dir, mode=0o711, exist_ok=True)
         os.makedirs(f"{config.exec_root}/crun", mode=0o700, exist_ok=True)
 
@@ -84,6 +85,8 @@ class Runtime:
                 writes_cgroups=self._cgroups.version == 2,
             )
             answer = await conmon.spawn(
+                self._spawner,
+                layout.bundle,
                 conmon.command_line(
                     self._conmon,
                     runtime,
@@ -93,7 +96,7 @@ class Runtime:
                     has_stdin=launch.config.open_stdin,
                     keeps_stdin=not launch.config.stdin_once,
                     log_size_max=log_size_max,
-                )
+                ),
             )
             if not answer.pid:
                 said = crun.complaint(layout.runtime_log) or answer.message

@@ -8,11 +8,12 @@ import signal
 from pathlib import Path
 
 import pytest
-from .conftest import Bench
 
 from dari.model.container import HostConfig, LogConfig
 from dari.model.errors import Conflict, InvalidArgument, NotFound
 from dari.runtime.failures import LaunchFailed, LaunchRefused
+
+from .conftest import Bench
 
 
 async def test_a_command_runs_and_its_code_and_words_come_back(bench: Bench) -> None:
@@ -59,7 +60,9 @@ async def test_a_command_that_cannot_run_is_refused_and_leaves_nothing(
 
 async def test_an_unknown_user_is_refused_before_anything_is_made(bench: Bench) -> None:
     launch = bench.launch("true", user="nobody")
-    with pytest.raises(InvalidArgument, match="unable to find user nobody: no matching entries in passwd file"):
+    with pytest.raises(
+        InvalidArgument, match="unable to find user nobody: no matching entries in passwd file"
+    ):
         await bench.runtime.create(launch)
     assert bench.runtime.known_ids() == []
 

@@ -1,0 +1,169 @@
+"""Logs: joining, the end by blocks, spans of time, following."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dari.runtime import logs
+from dari.runtime.launch import LogEntry
+
+STAMP = "2026-01-02T03:04:{second:02d}.{nano:09d}+00:00"
+BASE = 1767323040 * 10**9
+
+
+def line(number: int, stream: str, tag: str, text: str) -> str:
+    return f"{STAMP.format(second=number // 1000 % 60, nano=number % 1000)} {stream} {tag} {text}\n"
+
+
+async def collect(path: Path, **options: object) -> list[LogEntry]:
+    return [entry async for entry in logs.read(str(path), **options)]
+
+
+async def test_lines_have_time_stream_and_newline(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text(line(1, "stdout", "F", "a b") + line(2002, "stderr", "F", ""))
+    assert await collect(path) == [
+        LogEntry(time=BASE + 1, stream=1, data=b"a b\n"),
+        LogEntry(time=BASE + 2 * 10**9 + 2, stream=2, data=b"\n"),
+    ]
+
+
+async def test_an_offset_from_utc_counts(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("2026-01-02T05:04:00.000000005+02:00 stdout F x\n")
+    assert (await collect(path))[0].time == BASE + 5
+
+
+async def test_pieces_join_per_stream_and_keep_the_first_time(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text(
+        line(1, "stdout", "P", "ab")
+        + line(2, "stderr", "F", "err")
+        + line(3, "stdout", "F", "cd")
+        + line(4, "stdout", "P", "prompt> ")
+    )
+    assert [(e.time - BASE, e.data) for e in await collect(path)] == [
+        (2, b"err\n"),
+        (1, b"abcd\n"),
+        (4, b"prompt> "),
+    ]
+
+
+async def test_streams_and_times_are_chosen(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("".join(line(n, "stdout" if n % 2 else "stderr", "F", str(n)) for n in range(10)))
+    assert [e.data for e in await collect(path, stdout=False, since=BASE + 3, until=BASE + 6)] == [
+        b"4\n",
+        b"6\n",
+    ]
+
+
+async def test_no_log_is_an_empty_one(tmp_path: Path) -> None:
+    assert await collect(tmp_path / "none") == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(st.sampled_from(["stdout", "stderr"]), st.integers(0, 3), st.integers(0, 30)), max_size=60
+    ),
+    count=st.integers(0, 20),
+    block=st.sampled_from([64, 256, 4096]),
+    is_only_stdout=st.booleans(),
+)
+def test_tail_equals_the_end_of_all(
+    rows: list[tuple[str, int, int]],
+    count: int,
+    block: int,
+    is_only_stdout: bool,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Full lines only: pieces of the two streams may lie between each other."""
+    path = tmp_path_factory.mktemp("tail") / "log"
+    path.write_text("".join(line(n, stream, "F", "x" * size) for n, (stream, _, size) in enumerate(rows)))
+    everything = asyncio.run(collect(path, stderr=not is_only_stdout))
+    was, logs._BLOCK = logs._BLOCK, block
+    try:
+        found = asyncio.run(collect(path, stderr=not is_only_stdout, tail=count))
+    finally:
+        logs._BLOCK = was
+    assert found == (everything[-count:] if count else [])
+
+
+async def test_tail_takes_the_pieces_of_its_lines(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text(
+        line(1, "stdout", "F", "one")
+        + line(2, "stdout", "P", "tw")
+        + line(3, "stdout", "F", "o")
+        + line(4, "stdout", "P", "th")
+        + line(5, "stdout", "P", "ree")
+    )
+    assert [e.data for e in await collect(path, tail=2)] == [b"two\n", b"three"]
+    assert [e.data for e in await collect(path, tail=1)] == [b"three"]
+
+
+async def test_since_is_found_in_a_large_log(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    count = 40_000
+    with path.open("w") as file:
+        for n in range(count):
+            file.write(line(n, "stdout", "F", f"{n} " + "y" * 40))
+    file_size = path.stat().st_size
+    with path.open("rb") as file:
+        offset = logs.since_offset(file.fileno(), BASE + 30 * 10**9)
+    assert 0 < offset < file_size
+    found = await collect(path, since=BASE + 30 * 10**9)
+    assert found[0].data.startswith(b"30000 ")
+    assert len(found) == count - 30_000
+
+
+async def test_following_ends_with_all_that_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text(line(1, "stdout", "F", "old"))
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    seen: list[bytes] = []
+
+    async def follow() -> None:
+        async for entry in logs.read(str(path), follow=True, ended=ended):
+            seen.append(entry.data)
+
+    task = asyncio.create_task(follow())
+    while seen != [b"old\n"]:
+        await asyncio.sleep(0.005)
+    with path.open("a") as file:
+        file.write(line(2, "stdout", "F", "new"))
+    while len(seen) < 2:
+        await asyncio.sleep(0.005)
+    with path.open("a") as file:
+        file.write(line(3, "stdout", "F", "last"))
+        file.flush()
+        ended.set_result(None)
+    await asyncio.wait_for(task, 5)
+    assert seen == [b"old\n", b"new\n", b"last\n"]
+
+
+async def test_following_goes_over_to_a_log_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text(line(1, "stdout", "F", "old"))
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    reader = logs.read(str(path), follow=True, ended=ended)
+    assert (await anext(reader)).data == b"old\n"
+    fresh = tmp_path / "fresh"
+    fresh.write_text(line(2, "stdout", "F", "fresh"))
+    os.replace(fresh, path)
+    assert (await asyncio.wait_for(anext(reader), 5)).data == b"fresh\n"
+    ended.set_result(None)
+    await reader.aclose()
+
+
+async def test_following_stops_at_until(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text(line(1, "stdout", "F", "old"))
+    assert len(await asyncio.wait_for(collect(path, follow=True, until=BASE + 10), 5)) == 1
