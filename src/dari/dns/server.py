@@ -77,7 +77,7 @@ class Server:
     def apply(self, names: Iterable[str]) -> list[str]:
         """Put the named files in force; returns what could not be, one line each."""
         troubles: list[str] = []
-        changed_views: set[str] = set()
+        named_views: set[str] = set()
         changed_zones: set[str] = set()
         for name in names:
             folder, _, base = name.partition("/")
@@ -91,16 +91,18 @@ class Server:
                     changed_zones.add(key)
                 else:
                     self._read_view(key)
-                    changed_views.add(key)
+                    named_views.add(key)
             except (ZoneError, OSError) as error:
                 troubles.append(f"{name}: {error}")
+        changed_views = set(named_views)
         if changed_zones:
             for sandbox_id, view in self._views.items():
                 if not changed_zones.isdisjoint(view.networks):
                     changed_views.add(sandbox_id)
         for sandbox_id in changed_views | self._failed.keys():
             self._settle(sandbox_id)
-        troubles += [f"{view_path(key)}: {self._failed[key]}" for key in changed_views if key in self._failed]
+        # Another sandbox that cannot be served is no reason to call the zone it looks into not in force.
+        troubles += [f"{view_path(key)}: {self._failed[key]}" for key in named_views if key in self._failed]
         for line in troubles:
             self._log("error", line)
         return troubles
