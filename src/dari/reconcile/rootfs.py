@@ -17,7 +17,7 @@ from dari.model.event import Event
 from dari.model.volume import Volume
 from dari.reconcile.context import Context
 from dari.reconcile.journal import emit
-from dari.runtime import volumes
+from dari.runtime import build, volumes
 from dari.store.base import Txn
 
 
@@ -143,4 +143,5 @@ async def tidy(ctx: Context) -> None:
     ids = {each.id for each in ctx.tables.containers.all(ctx.local)}
     await asyncio.to_thread(volumes.tidy, ctx.config.volumes_dir, names)
     await asyncio.to_thread(ctx.images.rootfs.tidy, ids)
+    await asyncio.to_thread(build.tidy, ctx.images.transfer)
     await asyncio.to_thread(ctx.images.tidy)

@@ -29,7 +29,7 @@ _STEP = re.compile(r"(?:\[\d+/\d+\] )?STEP (\d+)/(\d+): (.*)", re.DOTALL)
 _LAYER = re.compile(r"(?:\[\d+/\d+\] )?--> (Using cache )?([0-9a-f]{11,64})\Z")
 _NOISE = re.compile(
     r"(?:\[\d+/\d+\] )?COMMIT(?: |\Z)|Successfully tagged |time=\"|Getting image source signatures|"
-    r"Writing manifest|Storing signatures"
+    r"Writing manifest|Storing signatures|Resolving "
 )
 _FAILED = re.compile(r'building at STEP "(?P<step>.*?)": (?P<reason>.*)', re.DOTALL)
 _STATUS = re.compile(r"exit status (\d+)")
@@ -109,9 +109,7 @@ async def build(
         raise Internal("buildah is not installed, it builds images: install the package buildah") from error
     except ProgramFailed as error:
         raise failure(registries.fatal_message(error.lines), translate.step) from error
-    with open(f"{folder}/iid", encoding="ascii") as file:
-        image_id = file.read().strip()
-    image = transfer.storage.all().get(f"sha256:{image_id.removeprefix('sha256:')}")
+    image = transfer.storage.all().get(f"sha256:{translate.image_id}")
     if image is None:
         raise Internal("the built image is not in the store")
     return image
@@ -139,7 +137,7 @@ def _command(
     write_atomically(policy, b'{"default": [{"type": "insecureAcceptAnything"}]}', is_durable=False)
     argv = [
         *buildah(transfer), "--registries-conf", settings, "build",
-        "--authfile", auth, "--signature-policy", policy, "--iidfile", f"{folder}/iid",
+        "--authfile", auth, "--signature-policy", policy,
         "--isolation", "oci", "--runtime", transfer.config.runtime, "--format", "docker", "--layers",
         "--http-proxy=false", "--identity-label=false", "--force-rm", "--network", request.network,
         "--pull=always" if request.is_pulled else "--pull=false", "--file", dockerfile,
@@ -189,13 +187,14 @@ class _Translator:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self.step = ""
-        self._blank = 0
+        self.image_id = ""
 
     def line(self, line: str) -> None:
         match = _STEP.match(line)
         if match:
             self.step = match[3]
-            self._say(f"Step {match[1]}/{match[2]} : {match[3]}\n")
+            shown = re.sub(r"\A(FROM [0-9a-f]{12})[0-9a-f]{52}", r"\1", match[3])
+            self._say(f"Step {match[1]}/{match[2]} : {shown}\n")
             return
         match = _LAYER.match(line)
         if match:
@@ -203,7 +202,11 @@ class _Translator:
                 self._say(" ---> Using cache\n")
             self._say(f" ---> {match[2][:12]}\n")
             return
-        if _NOISE.match(line) or re.fullmatch(r"[0-9a-f]{64}", line):
+        if re.fullmatch(r"[0-9a-f]{64}", line):
+            # The last one is the image's: buildah's answer.
+            self.image_id = line
+            return
+        if _NOISE.match(line):
             return
         if re.match(r"(?:Error: )?(?:error )?building at STEP|Error: ", line):
             return

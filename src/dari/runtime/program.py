@@ -11,6 +11,8 @@ import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 
+# A program ends with the daemon: what it leaves half-done is tidied at the next start, not raced with.
+_DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 _KEPT_LINES = 40
 _MAX_LINE = 1 << 20
 
@@ -36,6 +38,7 @@ async def run(
     Cancelled, it kills the program and waits for it. Raises ProgramFailed, FileNotFoundError.
     """
     process = await asyncio.create_subprocess_exec(
+        *_DIES_WITH_US,
         *argv,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
@@ -67,6 +70,7 @@ async def run(
 async def output(argv: Sequence[str]) -> bytes:
     """What `argv` prints, byte for byte. Raises ProgramFailed (with its error lines), FileNotFoundError."""
     process = await asyncio.create_subprocess_exec(
+        *_DIES_WITH_US,
         *argv,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
