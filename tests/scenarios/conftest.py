@@ -1,0 +1,268 @@
+"""A machine of its own for each module: network and mount namespace, a private darid, one small image.
+
+`node` is that machine. It runs the real darid, crun, conmon and dari-dns over folders of its own, and leaves nothing
+behind. `DARI_KEEP=1` leaves it running and prints how to reach it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+from dari.dns import nudge
+
+IMAGE = "busybox:latest"
+_SOURCE = Path(__file__).parents[2] / "src"
+_START_SECONDS = 30.0
+
+
+def wait_for(what: str, condition: Callable[[], Any], seconds: float = 15.0) -> Any:
+    """The first true result of `condition`; fails naming `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"{what}: not within {seconds} s")
+
+
+class Node:
+    """`client` is docker-py's. Commands run inside the machine's namespaces, or inside a container's."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self.options = options
+        self.exec_root = f"/tmp/dari-{secrets.token_hex(4)}"
+        self.cgroup = f"/dari-{secrets.token_hex(4)}"
+        self.socket = f"{self.exec_root}/dari.sock"
+        os.makedirs(self.exec_root)
+        self.holder = subprocess.Popen(
+            [
+                "unshare",
+                "-n",
+                "-m",
+                "sh",
+                "-c",
+                "mount --make-rshared / && ip link set lo up && exec sleep 100000",
+            ]
+        )
+        wait_for(
+            "the machine's namespaces",
+            lambda: b"sleep" in Path(f"/proc/{self.holder.pid}/cmdline").read_bytes(),
+        )
+        self.daemon: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def client(self) -> docker.DockerClient:
+        return docker.DockerClient(base_url=f"unix://{self.socket}", timeout=60)
+
+    def start(self) -> None:
+        """Start darid and wait until it answers."""
+        command = [sys.executable, "-m", "dari.daemon", "-H", f"unix://{self.socket}"]
+        command += ["--data-root", str(self.folder / "data"), "--exec-root", self.exec_root]
+        command += [
+            "--config-file",
+            str(self.config_file()),
+            "--cgroup-parent",
+            self.cgroup,
+            "-D",
+            *self.options,
+        ]
+        with open(self.folder / "darid.log", "ab") as log:
+            self.daemon = subprocess.Popen(
+                ["nsenter", "-t", str(self.holder.pid), "-n", "-m", *command],
+                env={**os.environ, "PYTHONPATH": str(_SOURCE)},
+                stdout=log,
+                stderr=log,
+            )
+        wait_for("darid's answer", self._answers, _START_SECONDS)
+
+    def config_file(self) -> Path:
+        path = self.folder / "daemon.json"
+        if not path.exists():
+            path.write_text("{}")
+        return path
+
+    def _answers(self) -> bool:
+        assert self.daemon is not None
+        if self.daemon.poll() is not None:
+            raise AssertionError(f"darid ended: {self.log()[-2000:]}")
+        with contextlib.suppress(docker.errors.DockerException), contextlib.closing(self.client) as client:
+            return bool(client.ping())
+        return False
+
+    def log(self) -> str:
+        return (self.folder / "darid.log").read_text()
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """End darid as told; nothing else."""
+        assert self.daemon is not None
+        self.daemon.send_signal(number)
+        self.daemon.wait(20)
+        self.daemon = None
+
+    def kill_dns(self) -> int:
+        status = nudge.ping(f"{self.exec_root}/dns")
+        assert status is not None
+        os.kill(status.pid, signal.SIGKILL)
+        return status.pid
+
+    def run(self, *command: str, check: bool = True) -> str:
+        """A host program inside the machine's network and mount namespace."""
+        return self._enter(self.holder.pid, ["-n", "-m"], command, check)
+
+    def net(self, container: Any, *command: str, check: bool = True) -> str:
+        """A host program inside a container's network namespace."""
+        return self._enter(self.pid(container), ["-n"], command, check)
+
+    def inside(self, container: Any, *command: str, check: bool = True) -> str:
+        """A program of the container's image inside its namespaces."""
+        return self._enter(self.pid(container), ["-n", "-m", "-u"], command, check)
+
+    def pid(self, container: Any) -> int:
+        container.reload()
+        return int(container.attrs["State"]["Pid"])
+
+    def _enter(self, pid: int, namespaces: list[str], command: tuple[str, ...], check: bool) -> str:
+        done = subprocess.run(
+            ["nsenter", "-t", str(pid), *namespaces, *command], capture_output=True, text=True, timeout=30
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def curl(self, where: Any, url: str) -> str:
+        """The body of a URL asked from a container's network, or from the machine's (None); empty if none comes."""
+        command = ("curl", "-s", "-m", "2", url)
+        return self.run(*command, check=False) if where is None else self.net(where, *command, check=False)
+
+    def resolve(self, container: Any, name: str) -> list[str]:
+        """The IPv4 addresses 127.0.0.11 gives for a name, in no order."""
+        told = self.inside(container, "nslookup", "-type=a", name, check=False)
+        lines = told.partition("Name:")[2].splitlines()
+        return sorted(line.split()[-1] for line in lines if line.startswith("Address"))
+
+    def address(self, container: Any, network: str) -> str:
+        container.reload()
+        return str(container.attrs["NetworkSettings"]["Networks"][network]["IPAddress"])
+
+    def serve(self, name: str, text: str, **options: Any) -> Any:
+        """A container that answers HTTP on port 80 with `text`."""
+        command = f"mkdir -p /www && echo {text} > /www/index.html && exec httpd -f -p 80 -h /www"
+        container = self.client.containers.run(
+            IMAGE, ["sh", "-c", command], name=name, detach=True, **options
+        )
+        wait_for(f"{name}'s server", lambda: self.net(container, "ss", "-Hltn", "sport", "=", ":80"))
+        return container
+
+    def sleeper(self, name: str, **options: Any) -> Any:
+        return self.client.containers.run(IMAGE, ["sleep", "1000"], name=name, detach=True, **options)
+
+    def kernel(self) -> set[str]:
+        """What dari has in the machine's kernel: links, rules' elements, namespaces."""
+        links = json.loads(self.run("ip", "-j", "link"))
+        rules = self.run("nft", "list", "table", "inet", "dari")
+        return {
+            *(f"link {each['ifname']}" for each in links if each["ifname"] != "lo"),
+            *(f"rule {line.strip()}" for line in rules.splitlines() if "elements" in line or "." in line),
+            *(f"netns {name}" for name in os.listdir(f"{self.exec_root}/netns")),
+        }
+
+    def clear(self) -> None:
+        """Remove every container and network a test made."""
+        client = self.client
+        for container in client.containers.list(all=True):
+            container.remove(force=True, v=True)
+        client.networks.prune()
+
+    def close(self) -> None:
+        if self.daemon is not None and self.daemon.poll() is None:
+            with contextlib.suppress(docker.errors.DockerException):
+                self.clear()
+            self.kill(signal.SIGTERM)
+        status = nudge.ping(f"{self.exec_root}/dns", 0.5)
+        if status is not None:
+            os.kill(status.pid, signal.SIGTERM)
+        self.holder.kill()
+        self.holder.wait()
+        shutil.rmtree(self.exec_root, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for hierarchy in Path("/sys/fs/cgroup").iterdir():
+            with contextlib.suppress(OSError):
+                os.rmdir(f"{hierarchy}{self.cgroup}")
+        with contextlib.suppress(OSError):
+            os.rmdir(f"/sys/fs/cgroup{self.cgroup}")
+
+
+def image_tar() -> bytes:
+    """A root file system of one program, busybox, under all its names."""
+    program = shutil.which("busybox")
+    if program is None:
+        pytest.skip("needs busybox-static")
+    names = subprocess.run([program, "--list"], capture_output=True, text=True, check=True).stdout.split()
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for folder in ("bin", "etc", "tmp", "root", "proc", "sys", "dev"):
+            entry = tarfile.TarInfo(folder)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(entry)
+        tar.add(program, "bin/busybox")
+        for name in names:
+            if name != "busybox":
+                entry = tarfile.TarInfo(f"bin/{name}")
+                entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
+                tar.addfile(entry)
+        passwd = b"root:x:0:0:root:/root:/bin/sh\n"
+        entry = tarfile.TarInfo("etc/passwd")
+        entry.size = len(passwd)
+        tar.addfile(entry, io.BytesIO(passwd))
+    return made.getvalue()
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    made = Node(tmp_path_factory.mktemp("node"))
+    try:
+        client = made.client
+        client.api.import_image_from_data(
+            image_tar(), repository="busybox", tag="latest", changes=["ENV PATH=/bin"]
+        )
+        yield made
+    finally:
+        if os.environ.get("DARI_KEEP"):
+            print(f"kept: DOCKER_HOST=unix://{made.socket}, holder {made.holder.pid}")
+        else:
+            made.close()
+
+
+@pytest.fixture
+def node(machine: Node) -> Iterator[Node]:
+    """The module's machine, empty before and after each test."""
+    if machine.daemon is None:
+        machine.start()
+    machine.clear()
+    before = machine.kernel()
+    yield machine
+    if machine.daemon is None:
+        machine.start()
+    machine.clear()
+    wait_for("nothing is left in the kernel", lambda: machine.kernel() == before)
