@@ -20,9 +20,14 @@ _STDIN_PIECE = 8192
 
 
 class Attachment:
-    """Satisfies `launch.Stdio`. Use `connect`."""
+    """Satisfies `launch.Stdio`. Use `connect`.
 
-    def __init__(self, connection: socket.socket) -> None:
+    With `loses_stdin` conmon ends the container's input when *any* client goes. One that never typed must not do
+    that to the others, so its connection stays, unread by anybody, until the container ends.
+    """
+
+    def __init__(self, connection: socket.socket, loses_stdin: bool) -> None:
+        self._lingers = loses_stdin
         self._socket = connection
         self._frames: deque[tuple[int, bytes]] = deque()
         self._has_ended = False
@@ -33,13 +38,14 @@ class Attachment:
 
     async def read(self) -> tuple[int, bytes] | None:
         while not self._frames:
-            if self._has_ended:
+            if self._has_ended or self._is_closed:
                 return None
             self._waiter = self._loop.create_future()
             await self._waiter
         return self._frames.popleft()
 
     async def write(self, data: bytes) -> None:
+        self._lingers = False
         view = memoryview(data)
         while view:
             piece = view[:_STDIN_PIECE]
@@ -53,6 +59,7 @@ class Attachment:
             view = view[len(piece) :]
 
     async def close_stdin(self) -> None:
+        self._lingers = False
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:
@@ -63,6 +70,10 @@ class Attachment:
         if self._is_closed:
             return
         self._is_closed = True
+        if self._lingers and not self._has_ended:
+            self._frames.clear()
+            self._wake()
+            return
         self._end()
         self._socket.close()
 
@@ -76,7 +87,11 @@ class Attachment:
                 packet = b""
             if not packet:
                 self._end()
+                if self._is_closed:
+                    self._socket.close()
                 break
+            if self._is_closed:
+                continue
             self._frames.append((_STREAMS.get(packet[0], STDOUT), packet[1:]))
         self._wake()
 
@@ -105,15 +120,15 @@ class Attachment:
             self._loop.remove_writer(fd)
 
 
-def connect(bundle: str) -> Attachment:
-    """Attach to the container of `bundle`. Raises OSError if no conmon listens there."""
+def connect(bundle: str, loses_stdin: bool = False) -> Attachment:
+    """Attach to the container of `bundle`; `loses_stdin`: see `Attachment`. Raises OSError if none listens."""
     # The path of a socket is short (108 bytes); the way over a descriptor of its folder is always short enough.
     folder = os.open(bundle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     try:
         connection.connect(f"/proc/self/fd/{folder}/attach")
         connection.setblocking(False)
-        return Attachment(connection)
+        return Attachment(connection, loses_stdin)
     except BaseException:
         connection.close()
         raise

@@ -94,7 +94,7 @@ class Runtime:
                     launch.log_path,
                     is_tty=launch.config.tty,
                     has_stdin=launch.config.open_stdin,
-                    keeps_stdin=not launch.config.stdin_once,
+                    keeps_stdin=prepare.keeps_stdin(launch.config),
                     log_size_max=log_size_max,
                 ),
             )
@@ -212,9 +212,14 @@ class Runtime:
         return known.pid if known is not None and is_alive(known.pid, known.pid_started) else 0
 
     async def attach(self, id: str) -> Stdio:
-        """The streams from now on. Possible between create and start, and several times at once."""
+        """The streams from now on. Possible between create and start, and several times at once.
+
+        Raises Conflict if it has ended.
+        """
+        layout = self._layout(id)
+        known = self._find(layout)
         try:
-            return attach.connect(self._layout(id).bundle)
+            return attach.connect(layout.bundle, known is not None and known.loses_stdin)
         except OSError:
             raise _not_running(id) from None
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from dari.model.config import Config
-from dari.model.container import Mount
+from dari.model.container import ContainerConfig, Mount
 from dari.model.errors import Internal, InvalidArgument, Unsupported
 from dari.model.wire import Noun
 from dari.runtime import capabilities, hostfacts, mounts, oci, resources, seccomp, users
@@ -107,7 +107,7 @@ def prepare(
         id=launch.id,
         cgroup=inputs.cgroup_path,
         rootfs=launch.rootfs,
-        is_tty=launch.config.tty,
+        loses_stdin=launch.config.open_stdin and not keeps_stdin(launch.config),
         has_shm_mount=shm_source == layout.shm,
         is_on_host_network=launch.netns is None,
         process=spec["process"],
@@ -118,6 +118,11 @@ def prepare(
         all_capabilities=facts.capabilities,
     )
     return Prepared(spec=spec, record=record, resources=wanted, warnings=warnings)
+
+
+def keeps_stdin(config: ContainerConfig) -> bool:
+    """Whether a client that leaves does not end the input. A terminal's end of input is a character."""
+    return config.tty or not config.stdin_once
 
 
 def cgroup_path(launch: Launch, config: Config) -> str:

@@ -20,7 +20,8 @@ class Record(Noun, frozen=True, kw_only=True):
     id: str
     cgroup: str
     rootfs: str
-    is_tty: bool = False
+    # conmon closes the container's stdin when a client leaves, whoever that is.
+    loses_stdin: bool = False
     has_shm_mount: bool = False
     is_on_host_network: bool = False
     pid: int = 0

@@ -30,6 +30,9 @@ def make_root(top: Path) -> str:
     (top / "var/run").symlink_to("/run")
     (top / "bin/text").write_text("no program\n")
     (top / "bin/text").chmod(0o644)
+    (top / "bin/junk").write_text("no program\n")
+    (top / "bin/junk").chmod(0o755)
+    top.chmod(0o755)
     return str(top)
 
 
