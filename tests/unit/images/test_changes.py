@@ -1,0 +1,47 @@
+"""Dockerfile instructions given to commit and import."""
+
+import pytest
+
+from dari.engine.commit import apply_changes
+from dari.model.container import ContainerConfig, HealthConfig
+from dari.model.errors import InvalidArgument
+
+
+def after(*lines: str) -> ContainerConfig:
+    return apply_changes(ContainerConfig(env=["A=1", "B=2"], working_dir="/w"), list(lines))
+
+
+def test_commands_are_lists_or_shell_lines() -> None:
+    assert after('CMD ["a", "b c"]').cmd == ["a", "b c"]
+    assert after("CMD a b").cmd == ["/bin/sh", "-c", "a b"]
+    assert after('entrypoint ["x"]').entrypoint == ["x"]
+
+
+def test_env_replaces_by_name() -> None:
+    assert after('ENV A="x y" C=3').env == ["B=2", "A=x y", "C=3"]
+    assert after("ENV A some words").env == ["B=2", "A=some words"]
+
+
+def test_the_others() -> None:
+    config = after(
+        'LABEL a="b c" d=e', "EXPOSE 80 53/udp", "USER 1:2", "WORKDIR x", "VOLUME /a /b", "STOPSIGNAL 9"
+    )
+    assert config.labels == {"a": "b c", "d": "e"}
+    assert set(config.exposed_ports) == {"80/tcp", "53/udp"}
+    assert (config.user, config.working_dir, set(config.volumes)) == ("1:2", "/w/x", {"/a", "/b"})
+    assert config.stop_signal == "9"
+
+
+def test_health_checks() -> None:
+    assert after("HEALTHCHECK NONE").healthcheck == HealthConfig(test=["NONE"])
+    found = after('HEALTHCHECK --interval=5s --retries=2 CMD ["x", "y"]').healthcheck
+    assert found == HealthConfig(test=["CMD", "x", "y"], interval=5_000_000_000, retries=2)
+    assert after("HEALTHCHECK CMD x | y").healthcheck == HealthConfig(test=["CMD-SHELL", "x | y"])
+
+
+@pytest.mark.parametrize(
+    "line", ["RUN x", "COPY a b", "ENV A", "ENV =x y=z 'q", "HEALTHCHECK x", "HEALTHCHECK --no=1s CMD x"]
+)
+def test_what_touches_files_or_is_wrong_is_refused(line: str) -> None:
+    with pytest.raises(InvalidArgument):
+        after(line)
