@@ -93,11 +93,15 @@ def network_want(ctx: Context, network: Network) -> NetworkWant:
 
 
 def _sandbox_want(ctx: Context, sandbox: Sandbox, gateway: Endpoint | None) -> SandboxWant:
+    netns = os.path.basename(sandbox.netns)
+    # Deleting a table waits for an RCU grace period (20 ms). A sandbox that leaves its last network with names
+    # keeps the two rules: they lead where nobody listens, and nobody asks there any more.
+    is_kept = any(key[:2] == ("nft-table", netns) for key in ctx.settling.rendered.get(sandbox.id, ()))
     return SandboxWant(
         id=sandbox.id,
-        netns=os.path.basename(sandbox.netns),
+        netns=netns,
         sysctls=sandbox.sysctls,
-        dns_port=names.DNS_PORT if names.is_answered(ctx, sandbox) else None,
+        dns_port=names.DNS_PORT if is_kept or names.is_answered(ctx, sandbox) else None,
         publishes=tuple(_publishes(sandbox, gateway)) if gateway is not None else (),
     )
 
