@@ -1,6 +1,7 @@
 """A client of conmon's attach socket: frames out, stdin in.
 
-conmon never waits for a slow reader, so a reader task here takes everything at once and keeps it until asked.
+conmon waits for its slowest client, and the container with it. So much is taken at once and kept until asked for;
+beyond that the container waits, as with Docker.
 Must not know: containers, HTTP. Source: conmon's protocol: SOCK_SEQPACKET, first byte 2 stdout, 3 stderr.
 """
 
@@ -15,6 +16,8 @@ from dari.runtime.launch import STDERR, STDOUT
 
 _STREAMS = {2: STDOUT, 3: STDERR}
 _FRAME = 65536
+# Bytes kept for a client that does not read them yet.
+_KEPT = 4 << 20
 # conmon reads at most this much of one packet.
 _STDIN_PIECE = 8192
 
@@ -32,6 +35,8 @@ class Attachment:
         self._frames: deque[tuple[int, bytes]] = deque()
         self._has_ended = False
         self._is_closed = False
+        self._size = 0
+        self._is_full = False
         self._waiter: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(connection.fileno(), self._take)
@@ -42,7 +47,11 @@ class Attachment:
                 return None
             self._waiter = self._loop.create_future()
             await self._waiter
-        return self._frames.popleft()
+        frame = self._frames.popleft()
+        self._size -= len(frame[1])
+        if self._is_full and self._size < _KEPT // 2:
+            self._resume()
+        return frame
 
     async def write(self, data: bytes) -> None:
         self._lingers = False
@@ -72,6 +81,8 @@ class Attachment:
         self._is_closed = True
         if self._lingers and not self._has_ended:
             self._frames.clear()
+            if self._is_full:
+                self._resume()
             self._wake()
             return
         self._end()
@@ -93,7 +104,17 @@ class Attachment:
             if self._is_closed:
                 continue
             self._frames.append((_STREAMS.get(packet[0], STDOUT), packet[1:]))
+            self._size += len(packet) - 1
+            if self._size > _KEPT:
+                self._is_full = True
+                self._loop.remove_reader(self._socket.fileno())
+                break
         self._wake()
+
+    def _resume(self) -> None:
+        self._is_full = False
+        if not self._has_ended:
+            self._loop.add_reader(self._socket.fileno(), self._take)
 
     def _end(self) -> None:
         self._has_ended = True

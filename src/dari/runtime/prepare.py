@@ -171,7 +171,11 @@ def _oom_score(asked: int, facts: HostFacts) -> tuple[int, list[str]]:
 
 
 def _resolved(rootfs: str, mount: Mount) -> Mount:
-    return msgspec.structs.replace(mount, target=resolve_in(rootfs, mount.target))
+    options = mount.options
+    if mount.source and not os.path.isdir(mount.source):
+        # Nothing is mounted below a file, and crun cannot set attributes recursively on one.
+        options = [*options, "non-recursive"]
+    return msgspec.structs.replace(mount, target=resolve_in(rootfs, mount.target), options=options)
 
 
 def _check_propagation(mount: Mount) -> None:

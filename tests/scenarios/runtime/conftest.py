@@ -56,8 +56,7 @@ class Bench:
             host=host or HostConfig(),
             args=list(args),
             rootfs=self.root,
-            hostname=id[:12],
-            **{"netns": "", "log_path": self.log(id), **own},
+            **{"netns": "", "log_path": self.log(id), "hostname": id[:12], **own},
         )
 
     def log(self, id: str) -> str:

@@ -81,13 +81,13 @@ async def test_stdin_that_is_kept_open_takes_a_second_client(bench: Bench) -> No
 
 
 async def test_a_slow_reader_loses_nothing(bench: Bench) -> None:
-    launch = bench.launch("sh", "-c", "yes 0123456789abcde | head -n 200000; echo end")
+    launch = bench.launch("sh", "-c", "yes 0123456789abcde | head -n 600000; echo end")
     await bench.runtime.create(launch)
     stdio = await bench.runtime.attach(launch.id)
     await bench.runtime.start(launch.id)
     await asyncio.sleep(0.3)
     out, _ = await asyncio.wait_for(drain(stdio), 30)
-    assert len(out) == 200_000 * 16 + 4
+    assert len(out) == 600_000 * 16 + 4
     stdio.close()
 
 
