@@ -1,5 +1,6 @@
 """A container's life: create, start, end, signals, pause, removal, and the errors on the way."""
 
+# ruff: noqa: ASYNC110 - a state of the kernel has no event to wait for
 from __future__ import annotations
 
 import asyncio

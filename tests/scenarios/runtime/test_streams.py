@@ -1,5 +1,6 @@
 """Attach, stdin, terminals, exec."""
 
+# ruff: noqa: ASYNC110 - a state of the kernel has no event to wait for
 from __future__ import annotations
 
 import asyncio

@@ -1,5 +1,6 @@
 """Logs: joining, the end by blocks, spans of time, following."""
 
+# ruff: noqa: ASYNC110 - a state of the kernel has no event to wait for
 from __future__ import annotations
 
 import asyncio
