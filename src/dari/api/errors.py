@@ -20,6 +20,7 @@ _STATUS: dict[type[errors.DariError], int] = {
     errors.Conflict: 409,
     errors.PortInUse: 500,
     errors.Forbidden: 403,
+    errors.Unauthorized: 401,
     errors.NotModified: 304,
     errors.Unsupported: 501,
     errors.Unavailable: 503,

@@ -48,7 +48,8 @@ def _dispatcher(eng: Engine, rows: routes.Table) -> Callable[[web.Request], Awai
         except web.HTTPException as error:
             response = message_response(error.status, error.text or error.reason)
         except ConnectionResetError:
-            raise
+            # The client has gone; whatever is answered goes nowhere.
+            return web.Response(status=499)
         except Exception as error:
             response = error_response(error)
         if is_debug:

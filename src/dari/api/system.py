@@ -8,15 +8,17 @@ from __future__ import annotations
 import platform
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from dari import __version__
 from dari.api import wire
 from dari.api.route import Handler, Route
 from dari.api.versions import NEWEST_TEXT, OLDEST_TEXT
-from dari.engine import system
+from dari.engine import login, system
 from dari.engine.base import Engine
 from dari.model.errors import NotFound, Unavailable
+from dari.model.wire import DockerNoun
 from dari.units import format_time
 
 NO_SWARM = (
@@ -238,6 +240,18 @@ async def disk_usage(request: web.Request, eng: Engine) -> web.StreamResponse:
     )
 
 
+class AuthBody(DockerNoun, frozen=True, kw_only=True):
+    username: str = msgspec.field(name="username", default="")
+    password: str = msgspec.field(name="password", default="")
+    serveraddress: str = msgspec.field(name="serveraddress", default="")
+
+
+async def auth(request: web.Request, eng: Engine) -> web.StreamResponse:
+    body = await wire.read_body(request, AuthBody)
+    await login.check(eng, body.serveraddress, body.username, body.password)
+    return wire.json_response({"Status": "Login Succeeded", "IdentityToken": ""})
+
+
 async def plugins(request: web.Request, eng: Engine) -> web.StreamResponse:
     return wire.json_response([])
 
@@ -279,6 +293,7 @@ ROUTES = [
     Route("GET", "/version", version),
     Route("GET", "/info", info),
     Route("GET", "/system/df", disk_usage),
+    Route("POST", "/auth", auth),
     Route("GET", "/plugins", plugins),
     Route("GET", "/plugins/{name:.*}/json", plugin),
     *_cluster_routes(),

@@ -35,6 +35,10 @@ class Forbidden(DariError):
     """Not allowed, whoever asks (a predefined network, say)."""
 
 
+class Unauthorized(DariError):
+    """Credentials were refused."""
+
+
 class NotModified(DariError):
     """The object is already as asked."""
 
