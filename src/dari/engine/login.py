@@ -6,6 +6,7 @@ token authentication.
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 
