@@ -6,6 +6,7 @@ Source: Docker Engine API v1.51, "Container".
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any, cast
 
 import msgspec
@@ -167,7 +168,8 @@ async def container_wait(request: web.Request, eng: Engine) -> web.StreamRespons
         while not stream.is_gone(request):
             done, _ = await asyncio.wait({ending}, timeout=1.0)
             if done:
-                await response.write(msgspec.json.encode({"StatusCode": ending.result()}) + b"\n")
+                with contextlib.suppress(ConnectionResetError):
+                    await response.write(msgspec.json.encode({"StatusCode": ending.result()}) + b"\n")
                 break
     finally:
         ending.cancel()

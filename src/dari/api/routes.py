@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from dari.api import archive, attach, build, containers, events, exec, images, networks, system, volumes
+from dari.api import archive, attach, build, containers, events, exec, images, logs, networks, system, volumes
 from dari.api.route import Handler, Route
 from dari.api.versions import Version
 
@@ -17,6 +17,7 @@ ROUTES: list[Route] = [
     *events.ROUTES,
     *containers.ROUTES,
     *attach.ROUTES,
+    *logs.ROUTES,
     *exec.ROUTES,
     *networks.ROUTES,
     *archive.ROUTES,

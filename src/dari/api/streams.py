@@ -78,7 +78,7 @@ class Connection(asyncio.Protocol):
     @classmethod
     def take_over(cls, request: web.Request, kind: str) -> Connection:
         """Answer `request` with the switch (101 where the client asked for it, else 200) and take its connection."""
-        transport = cast(asyncio.Transport | None, request.transport)
+        transport = request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client has gone")
         connection = cls(transport)

@@ -6,9 +6,13 @@ Must not know: HTTP, frames. Source: Docker Engine API v1.51, `ContainerAttach`,
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
 from typing import Protocol
 
+from dari.engine import logs
 from dari.engine.base import Engine
+from dari.engine.logs import LogEntry, LogQuery
 from dari.engine.lookup import find_container
 from dari.model.container import Container
 from dari.model.errors import Conflict, NotFound
@@ -75,6 +79,38 @@ def check_attachable(container: Container) -> None:
         raise Conflict(f"container {container.id} is restarting, wait until the container is running")
 
 
+class Past:
+    """What the log kept of a container's output, then its streams (if it has any)."""
+
+    def __init__(self, batches: AsyncIterator[list[LogEntry]], streams: Streams | None) -> None:
+        self._batches: AsyncIterator[list[LogEntry]] | None = batches
+        self._entries: deque[LogEntry] = deque()
+        self._streams = streams
+
+    async def read(self) -> tuple[int, bytes] | None:
+        while self._batches is not None and not self._entries:
+            try:
+                self._entries.extend(await anext(self._batches))
+            except StopAsyncIteration:
+                self._batches = None
+        if self._entries:
+            entry = self._entries.popleft()
+            return entry.stream, entry.data
+        return None if self._streams is None else await self._streams.read()
+
+    async def write(self, data: bytes) -> None:
+        if self._streams is not None:
+            await self._streams.write(data)
+
+    async def close_stdin(self) -> None:
+        if self._streams is not None:
+            await self._streams.close_stdin()
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams.close()
+
+
 async def attach(eng: Engine, ref: str, *, with_past: bool, with_stream: bool) -> Streams:
     """The streams from now on, or from the next start where the container does not run; `with_past` begins with
     what the log kept, without `with_stream` that is all.
@@ -86,7 +122,10 @@ async def attach(eng: Engine, ref: str, *, with_past: bool, with_stream: bool) -
     await announce(eng.ctx, event(container, "attach"))
     # Attached first and read after: what is written in between is in both, and told apart by its time.
     streams = await _present(eng, container) if with_stream else None
-    return streams or Ended()
+    if not with_past:
+        return streams or Ended()
+    query = LogQuery(until=eng.ctx.now())
+    return Past(logs.read(eng, container, query), streams)
 
 
 async def _present(eng: Engine, container: Container) -> Streams:

@@ -70,7 +70,7 @@ async def update(eng: Engine, ref: str, asked: HostConfig, *, has_policy: bool) 
         host = merged(container.host, asked, has_policy=has_policy)
         warnings = check_resources(host, HostLimits(os.cpu_count() or 1))
         if is_alive(container):
-            await ctx.runtime.update(container.id, host)
+            warnings += await ctx.runtime.update(container.id, host)
         await change(
             ctx,
             container.id,
