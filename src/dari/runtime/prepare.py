@@ -65,8 +65,10 @@ def prepare(
     section: dict[str, Any] = {}
     bpf = ""
     if security.seccomp != "unconfined":
-        section = seccomp.section(security.seccomp, names, facts.kernel)
-        bpf = seccomp.compiled(section) or ""
+        section, compiled = seccomp.filter_of(security.seccomp, tuple(names), facts.kernel)
+        if compiled is not None:
+            # crun wants to see a section before it takes the filter, but not what is in it.
+            section, bpf = {"defaultAction": section["defaultAction"]}, compiled
     resolved = [_resolved(launch.rootfs, mount) for mount in launch.mounts]
     for mount in resolved:
         _check_propagation(mount)

@@ -57,6 +57,13 @@ _NO_SUCH_SYSCALL = -1
 _EEXIST, _EDOM, _EPERM = 17, 33, 1
 
 
+@lru_cache(maxsize=64)
+def filter_of(text: str | None, caps: tuple[str, ...], kernel: str) -> tuple[dict[str, Any], str | None]:
+    """`section` and its `compiled` form, kept: nearly all containers have the same. Do not change the answer."""
+    made = section(text, list(caps), kernel)
+    return made, compiled(made)
+
+
 def section(text: str | None, caps: list[str], kernel: str = "") -> dict[str, Any]:
     """The OCI `linux.seccomp` of a profile for this machine: rules whose conditions hold for `caps`.
 
@@ -87,7 +94,8 @@ def section(text: str | None, caps: list[str], kernel: str = "") -> dict[str, An
 
 def compiled(seccomp: dict[str, Any]) -> str | None:
     """The section as base64 of classic BPF for crun; None where libseccomp is not installed."""
-    return _compiled(json.dumps(seccomp, sort_keys=True))
+    library = _library()
+    return None if library is None else _compile(library, seccomp)
 
 
 def _plain(rule: dict[str, Any]) -> dict[str, Any]:
@@ -174,12 +182,7 @@ def _action(name: str, number: int | None) -> int:
     raise InvalidArgument(f"seccomp profile: unknown or unsupported action {name}")
 
 
-@lru_cache(maxsize=64)
-def _compiled(text: str) -> str | None:
-    library = _library()
-    if library is None:
-        return None
-    profile = json.loads(text)
+def _compile(library: ctypes.CDLL, profile: dict[str, Any]) -> str:
     default = _action(profile["defaultAction"], profile.get("defaultErrnoRet"))
     context = library.seccomp_init(default)
     if not context:
