@@ -14,7 +14,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from dari.kernel import nfnetlink, rtnetlink, sysctl
-from dari.kernel.burial import bury_links, bury_sandbox, bury_veth
+from dari.kernel.burial import addresses_of, bury_links, bury_sandbox, bury_veth
+from dari.kernel.conntrack import Connections, Publish, publish_of
 from dari.kernel.elements_apply import apply_elements
 from dari.kernel.errors import GONE, KernelError, NetlinkError, NftError
 from dari.kernel.marks import bridge_mac
@@ -28,6 +29,7 @@ from dari.net.plan import Op, Plan
 from dari.net.state import (
     HOST,
     Addr,
+    Address,
     Bridge,
     KernelObject,
     Loopback,
@@ -75,14 +77,25 @@ class Batch:
 
 
 class Applier:
-    """One apply. `failed` holds what went wrong; `has_buried` that links wait to be deleted."""
+    """One apply. `failed` holds what went wrong; `has_buried` that links wait to be deleted, or connections to be
+    forgotten."""
 
-    def __init__(self, namespaces: Namespaces, visits: Visits, host: Visit, nft: Nft, mould: Mould) -> None:
+    def __init__(
+        self,
+        namespaces: Namespaces,
+        visits: Visits,
+        host: Visit,
+        nft: Nft,
+        mould: Mould,
+        connections: Connections,
+    ) -> None:
         self._namespaces = namespaces
         self._visits = visits
         self._host = host
         self._nft = nft
         self._mould = mould
+        self._connections = connections
+        self._gone: list[Address] = []
         self._indexes: dict[str, dict[str, int]] = defaultdict(dict)
         self.failed: list[KernelError] = []
         self.has_buried = False
@@ -105,6 +118,9 @@ class Applier:
         self._unaddress([op for op in ops if isinstance(op.object, Addr | Route | Loopback)])
         for op in ops:
             if isinstance(op.object, Veth):
+                visit = self._visits.get(op.object.peer_netns) if op.object.peer_netns else None
+                if visit is not None:
+                    self._gone += addresses_of(visit, op.object.peer)
                 self.failed += bury_veth(op, op.object, self._host, self._visits)
                 self.has_buried = True
         bridges = [op for op in ops if isinstance(op.object, Bridge)]
@@ -114,11 +130,16 @@ class Applier:
         for op in ops:
             if isinstance(op.object, Netns):
                 self._delete_netns(op, op.object.name)
+        stale = _publishes(ops)
+        if self._gone or stale:
+            self._connections.forget_later(stale, self._gone)
+            self.has_buried = True
 
     def _delete_netns(self, op: Op, name: str) -> None:
         try:
             visit = self._visits.get(name)
             if visit is not None:
+                self._gone += addresses_of(visit)
                 self.has_buried = bury_sandbox(visit, self._host) or self.has_buried
             self._visits.close(name)
             self._namespaces.delete(name)
@@ -138,6 +159,7 @@ class Applier:
                     batch.add(op, rtnetlink.set_link("lo", is_up=False), tolerated=GONE)
                 elif isinstance(each, Addr | Route) and (index := self._index(visit, each.link)):
                     if isinstance(each, Addr):
+                        self._gone.append(each.address.ip)
                         message = rtnetlink.delete_address(index, each.address)
                     else:
                         message = rtnetlink.delete_route(each.to, each.via, index, each.metric)
@@ -160,8 +182,14 @@ class Applier:
         self._veths(by_kind[Veth])
         self._inside_links([*by_kind[Loopback], *by_kind[Veth]])
         self._sysctls(by_kind[Sysctl])
+        self._connections.make_way(
+            op.object.address.ip for op in by_kind[Addr] if isinstance(op.object, Addr)
+        )
         self._address([*by_kind[Addr], *by_kind[Route]])
         self._elements(by_kind[NftElement])
+        published = _publishes(by_kind[NftElement])
+        if published:
+            self._connections.forget(published)
 
     def _free(self, ops: list[Op]) -> list[Op]:
         """Without those that would add a link whose name is taken: the mark that follows the making, by name,
@@ -394,6 +422,12 @@ class Applier:
     def _fail_missing(self, ops: Iterable[Op], namespace: str) -> None:
         for op in ops:
             self.failed.append(KernelError(op, errno.ENOENT, f"netns {namespace} does not exist"))
+
+
+def _publishes(ops: Iterable[Op]) -> list[Publish]:
+    """The published UDP ports among what comes, changes or goes."""
+    found = (publish_of(op.object, is_gone=op.action == "delete") for op in ops)
+    return [each for each in found if each is not None]
 
 
 def _name(op: Op) -> str:

@@ -14,13 +14,14 @@ import time
 from collections.abc import Sequence
 
 from dari.kernel import rtnetlink
+from dari.kernel.conntrack import Connections
 from dari.kernel.errors import GONE, KernelError, NetlinkError
 from dari.kernel.marks import GONE_GROUP, GONE_PREFIX, PREFIX, gone_name
 from dari.kernel.netlink import Message, Netlink
 from dari.kernel.rtnetlink import Link
 from dari.kernel.visit import Visit, Visits
 from dari.net.plan import Op
-from dari.net.state import Bridge, Veth
+from dari.net.state import Address, Bridge, Veth
 
 _log = logging.getLogger("dari.kernel")
 
@@ -130,10 +131,28 @@ def _name(op: Op) -> str:
     return op.object.name
 
 
-class Gravedigger:
-    """The thread that deletes the group. Made from a thread in the daemon's own namespace."""
+def addresses_of(visit: Visit, link: str = "") -> list[Address]:
+    """The addresses a sandbox has (on one of its interfaces), except those every namespace has."""
+    index = 0
+    if link:
+        answers, _ = visit.route.request([rtnetlink.get_link(link)])
+        if not answers[0]:
+            return []
+        index = rtnetlink.read_link(answers[0][0]).index
+    found = map(rtnetlink.read_address, visit.route.dump(rtnetlink.dump_addresses()))
+    return [
+        each.address.ip
+        for each in found
+        if (not index or each.index == index) and not (each.address.is_loopback or each.address.is_link_local)
+    ]
 
-    def __init__(self) -> None:
+
+class Gravedigger:
+    """The thread that deletes the group, and has connections of what is gone forgotten. Made from a thread in the
+    daemon's own namespace."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
         self._route = Netlink()
         self._wake = threading.Event()
         self._idle = threading.Event()
@@ -165,6 +184,7 @@ class Gravedigger:
                 time.sleep(_PATIENCE)
             self._wake.clear()
             self._delete()
+            self._connections.catch_up()
             if not self._wake.is_set():
                 self._idle.set()
 

@@ -11,6 +11,7 @@ import threading
 
 from dari.kernel.apply import Applier
 from dari.kernel.burial import Gravedigger
+from dari.kernel.conntrack import Connections, publish_of, subnets_of
 from dari.kernel.errors import KernelError, NetlinkError, NftError
 from dari.kernel.facts import facts
 from dari.kernel.mould import Mould
@@ -38,7 +39,8 @@ class Kernel:
         self._mould = Mould(self._namespaces)
         self._host = Visit(self._namespaces, HOST, None)
         self._host.open(has_netfilter=True)
-        self._gravedigger = Gravedigger()
+        self._connections = Connections()
+        self._gravedigger = Gravedigger(self._connections)
         # What an earlier daemon had no time to delete.
         self._gravedigger.wake()
 
@@ -68,7 +70,7 @@ class Kernel:
         if plan.is_empty:
             return
         with self._lock, Visits(self._namespaces, self._host) as visits:
-            applier = Applier(self._namespaces, visits, self._host, self._nft, self._mould)
+            applier = Applier(self._namespaces, visits, self._host, self._nft, self._mould, self._connections)
             try:
                 applier.run(plan)
             except OSError as error:
@@ -82,6 +84,11 @@ class Kernel:
                 first.others = tuple(applier.failed[1:])
                 raise first
 
+    def check_connections(self, wanted: KernelState) -> None:
+        """Forget connections that contradict the published ports of `wanted`, which is everything there should be."""
+        found = (publish_of(each) for each in wanted)
+        self._connections.check((each for each in found if each is not None), subnets_of(wanted))
+
     def netns_path(self, name: str) -> str:
         """Where the namespace of that name is bound, for setns(2) and a container's configuration."""
         return self._namespaces.path(name)
@@ -94,6 +101,7 @@ class Kernel:
         """Deletes what waits to be deleted and lets everything else as it is."""
         with self._lock:
             self._gravedigger.close()
+            self._connections.close()
             self._host.close()
             self._mould.close()
             self._nft.close()

@@ -22,6 +22,8 @@ MARK = 0x08000000
 FAMILY = "inet"
 TABLE = "dari"
 DNS_ADDRESS = "127.0.0.11"
+PUBLISH_MAPS = frozenset(("publish4", "publish_any4", "publish6", "publish_any6"))
+SUBNET_SETS = frozenset(("subnets4", "subnets6"))
 
 # postrouting: a packet for one of dari's bridges keeps its source, unless the answer would then go astray: 127/8
 # cannot leave the host, and a container must not answer its neighbour directly for a connection that neighbour

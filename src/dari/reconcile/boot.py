@@ -14,10 +14,13 @@ import msgspec
 from dari.dns import zone
 from dari.model.errors import DariError
 from dari.model.network import Sandbox
+from dari.net.plan import plan
+from dari.net.scope import Scope
 from dari.reconcile import endpoints, names, ports, rootfs, watch
 from dari.reconcile.context import Context
+from dari.reconcile.kernel import in_kernel
 from dari.reconcile.networks import of_sandbox
-from dari.reconcile.settle import look_at_host, settle, settle_everything
+from dari.reconcile.settle import is_host_wide, look_at_host, render_everything, settle_everything
 from dari.store.base import Txn
 
 log = logging.getLogger(__name__)
@@ -35,6 +38,8 @@ async def boot(ctx: Context) -> None:
         todo = await settle_everything(ctx)
         if not todo.is_empty:
             log.info("%d kernel objects were brought to what they should be", len(todo.ops))
+        _, wanted = render_everything(ctx, await host_facts(ctx))
+        await in_kernel(ctx, lambda: ctx.kernel.check_connections(wanted))
         await settle_all_names(ctx)
 
 
@@ -89,19 +94,26 @@ def _free(ctx: Context, txn: Txn, sandbox: Sandbox) -> None:
 
 
 async def watch_host(ctx: Context) -> None:
-    """Notice a dockerd that starts beside us: its chain for others needs our rule. Until cancelled."""
+    """Notice what others do to the host: a dockerd that starts beside us (its chain for others needs our rule), a
+    firewall that was flushed (our table with it). Until cancelled."""
     while True:
         await asyncio.sleep(_LOOK_SECONDS)
-        before = ctx.settling.facts
         try:
-            after = await look_at_host(ctx)
-            chains = (after.has_docker_user_chain, after.has_docker_user_chain6)
-            if before is not None and chains != (before.has_docker_user_chain, before.has_docker_user_chain6):
-                ctx.settling.standing = frozenset(
-                    key for key in ctx.settling.standing if key[0] != "nft-rule"
-                )
-                network_id = ctx.tables.network_names.get(ctx.shared, "bridge")
-                if network_id is not None:
-                    await settle(ctx, network_id)
+            await look_after_host(ctx)
         except DariError as error:
-            log.error("looking at the host: %s", error.message)
+            log.error("looking after the host: %s", error.message)
+
+
+async def look_after_host(ctx: Context) -> bool:
+    """Look once; whether something had to be mended. Raises Internal."""
+    async with ctx.lock("settle"):
+        facts = await look_at_host(ctx)
+        _, wanted = render_everything(ctx, facts)
+        scope = Scope(frozenset(key for key in wanted.objects if is_host_wide(key)))
+        shared = wanted.within(scope)
+        todo = await in_kernel(ctx, lambda: plan(shared, ctx.kernel.read(scope)))
+        if todo.is_empty:
+            return False
+        log.warning("somebody changed what all networks share:\n%s", todo)
+        await settle_everything(ctx)
+        return True
