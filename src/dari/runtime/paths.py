@@ -53,9 +53,10 @@ def read_text_in(root: str, path: str, limit: int = 1 << 20) -> str:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EISDIR):
             return ""
         raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        return ""
     with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return ""
         return file.read(limit).decode(errors="replace")
 
 

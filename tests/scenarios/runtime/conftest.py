@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from dari.model.config import Config
 from dari.model.container import ContainerConfig, HostConfig
@@ -79,6 +81,11 @@ class Bench:
         said = self.said(launch.id)
         await self.runtime.delete(launch.id)
         return end.code, said
+
+
+def pytest_asyncio_loop_factories(config: object, item: object) -> dict[str, object]:
+    """The daemon runs on uvloop; nothing here may depend on which it is."""
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")
