@@ -20,7 +20,13 @@ from dari.reconcile import endpoints, names, ports, rootfs, watch
 from dari.reconcile.context import Context
 from dari.reconcile.kernel import in_kernel
 from dari.reconcile.networks import of_sandbox
-from dari.reconcile.settle import is_host_wide, look_at_host, render_everything, settle_everything
+from dari.reconcile.settle import (
+    host_facts,
+    is_host_wide,
+    look_at_host,
+    render_everything,
+    settle_everything,
+)
 from dari.store.base import Txn
 
 log = logging.getLogger(__name__)
