@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,6 +21,10 @@ from pathlib import Path
 import docker
 
 from bench.engines import ROOT, Engine, darid, dockerd
+
+
+PATIENCE = 240
+"""Seconds after which a command counts as hung: docker.io 20.10 can live-lock on its iptables lock."""
 
 
 def machine_cpu() -> float:
@@ -48,7 +54,7 @@ def works(engine: Engine, services: int, folder: Path) -> dict[str, list[Callabl
     ) + ["-f", str(file)]
 
     def call(*argv: str) -> None:
-        done = subprocess.run(argv, env=engine.environment, capture_output=True, text=True)
+        done = subprocess.run(argv, env=engine.environment, capture_output=True, text=True, timeout=PATIENCE)
         if done.returncode:
             raise RuntimeError(f"{engine.name}: {' '.join(argv)}: {done.stderr[-2000:]}")
 
@@ -85,7 +91,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--services", type=int, default=30)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", help="only the works whose name starts so")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     results: dict[str, dict[str, dict[str, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="dari-bench-") as temporary:
         engines: list[Engine] = []
@@ -97,6 +105,8 @@ def main() -> int:
             stacks.mkdir()
             tables = {each.name: works(each, options.services, stacks) for each in engines}
             for name in tables["dari"]:
+                if options.only and not name.startswith(options.only):
+                    continue
                 rounds = 2 if name.startswith("compose") else options.rounds
                 steps = len(tables["dari"][name])
                 seen: dict[str, list[list[tuple[float, float]]]] = {
