@@ -1,0 +1,5 @@
+module dari.example/grafana
+
+go 1.19
+
+require gopkg.in/yaml.v3 v3.0.1
