@@ -37,6 +37,12 @@ class Cgroups(Protocol):
     def entering(self, path: str) -> list[str]:
         """A command line to put before another, so that it runs inside `path`; empty if crun enters itself."""
 
+    def join(self, path: str) -> None:
+        """Make `path` and put the calling thread there, and with it what it starts; version 1 only."""
+
+    def move(self, path: str, pid: int) -> None:
+        """Make `path` and put `pid` there; version 2 only, where threads cannot part."""
+
     def leave(self, path: str, pid: int) -> None:
         """Move `pid`, which entered `path`, up to its parent; nothing where `entering` is empty."""
 
@@ -138,6 +144,14 @@ class CgroupsV1:
 
     def entering(self, path: str) -> list[str]:
         return ["/bin/sh", "-c", self._script, "sh", path]
+
+    def join(self, path: str) -> None:
+        self.create(path)
+        for hierarchy in self._hierarchies:
+            _write(f"{hierarchy.mountpoint}{path}/tasks", "0")
+
+    def move(self, path: str, pid: int) -> None:
+        """`join` has done it."""
 
     def leave(self, path: str, pid: int) -> None:
         for hierarchy in self._hierarchies:
@@ -247,6 +261,18 @@ class CgroupsV2:
 
     def entering(self, path: str) -> list[str]:
         return []
+
+    def join(self, path: str) -> None:
+        """`move` does it."""
+
+    def move(self, path: str, pid: int) -> None:
+        self.create(path)
+        os.makedirs(f"{self._top}{path}", 0o755, exist_ok=True)
+        try:
+            _write(f"{self._top}{path}/cgroup.procs", str(pid))
+        except ProcessLookupError:
+            # It has ended already.
+            return
 
     def leave(self, path: str, pid: int) -> None:
         """crun stays outside here."""

@@ -10,6 +10,7 @@ import asyncio
 import ctypes
 import json
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from dari.model.wire import Noun
@@ -56,14 +57,25 @@ def command_line(
 
 
 class Spawner:
-    """A thread whose working folder is its own: conmon leaves an `oom` file in the one it is started in."""
+    """A thread whose working folder and cgroup are its own, which its children inherit.
 
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="conmon", initializer=_unshare_folder)
+    conmon leaves an `oom` file in the folder it is started in; and whoever stops the daemon by its cgroup (systemd)
+    must not find conmon there. `join` puts the calling thread into its cgroup.
+    """
+
+    def __init__(self, join: Callable[[], None]) -> None:
+        def prepare() -> None:
+            _unshare_folder()
+            join()
+
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="conmon", initializer=prepare)
 
     async def start(self, folder: str, argv: list[str], null: int, sync: int) -> int:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, _start, folder, argv, null, sync)
+
+    def close(self) -> None:
+        self._thread.shutdown()
 
 
 async def spawn(spawner: Spawner, folder: str, argv: list[str]) -> Answer:

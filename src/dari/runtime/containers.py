@@ -13,12 +13,14 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import msgspec
 
 from dari.model.config import Config
 from dari.model.container import HostConfig, LogConfig
-from dari.model.errors import Conflict, Internal, InvalidArgument, NotFound
+from dari.model.errors import Conflict, Internal, InvalidArgument, NotFound, Unsupported
 from dari.runtime import attach, conmon, crun, exec, hostfacts, prepare, record, resources, stats, top
 from dari.runtime.cgroups import detect, freeze, kill_all, remove_all
 from dari.runtime.exec import ExecHandle
@@ -45,19 +47,30 @@ __all__ = [
 # conmon ends within milliseconds of its container; a second means that it hangs.
 _CONMON_PATIENCE = 2.0
 _LOST = 255
+T = TypeVar("T")
 
 
 class Runtime:
     def __init__(self, config: Config) -> None:
-        """Looks once at what this host has. Raises Internal if conmon, crun or the cgroups are missing."""
+        """Looks once at what this host has. Raises Internal if conmon, crun or the cgroups are missing.
+
+        Raises Unsupported for another runtime: `start` and `delete` rest on how crun keeps its state.
+        """
+        if os.path.basename(config.runtime) != "crun":
+            raise Unsupported(f"runtime {config.runtime}: only crun is supported")
         self._config = config
         self._conmon = _program("conmon")
         self._crun = _program(config.runtime)
         self._facts = hostfacts.host_facts()
         self._cgroups = detect()
-        self._spawner = conmon.Spawner()
+        self._conmon_cgroup = f"/{config.cgroup_parent.strip('/')}/conmon"
+        self._spawner = conmon.Spawner(lambda: self._cgroups.join(self._conmon_cgroup))
         os.makedirs(config.run_dir, mode=0o711, exist_ok=True)
         os.makedirs(f"{config.exec_root}/crun", mode=0o700, exist_ok=True)
+
+    def close(self) -> None:
+        """Let go of the thread that starts conmons. Containers go on."""
+        self._spawner.close()
 
     @property
     def cgroup_version(self) -> int:
@@ -84,20 +97,17 @@ class Runtime:
                 layout.runtime_log,
                 writes_cgroups=self._cgroups.version == 2,
             )
-            answer = await conmon.spawn(
-                self._spawner,
-                layout.bundle,
-                conmon.command_line(
-                    self._conmon,
-                    runtime,
-                    layout,
-                    launch.log_path,
-                    is_tty=launch.config.tty,
-                    has_stdin=launch.config.open_stdin,
-                    keeps_stdin=prepare.keeps_stdin(launch.config),
-                    log_size_max=log_size_max,
-                ),
+            argv = conmon.command_line(
+                self._conmon,
+                runtime,
+                layout,
+                launch.log_path,
+                is_tty=launch.config.tty,
+                has_stdin=launch.config.open_stdin,
+                keeps_stdin=prepare.keeps_stdin(launch.config),
+                log_size_max=log_size_max,
             )
+            answer = await _to_the_end(conmon.spawn(self._spawner, layout.bundle, argv))
             if not answer.pid:
                 said = crun.complaint(layout.runtime_log) or answer.message
                 raise launch_failure(said, launch.args[0])
@@ -107,6 +117,8 @@ class Runtime:
                 warnings += self._cgroups.apply(prepared.record.cgroup, prepared.resources)
             found = _with_pids(layout, msgspec.structs.replace(prepared.record, pid=answer.pid))
             record.write(layout, found)
+            if self._cgroups.version == 2:
+                await asyncio.to_thread(self._cgroups.move, self._conmon_cgroup, found.conmon_pid)
         except BaseException:
             await asyncio.shield(asyncio.ensure_future(self.delete(launch.id)))
             raise
@@ -315,6 +327,16 @@ class Runtime:
         if known.has_shm_mount:
             prepare.unmount(layout.shm)
         shutil.rmtree(layout.bundle, ignore_errors=True)
+
+
+async def _to_the_end(coming: Coroutine[Any, Any, T]) -> T:
+    """Even if the caller is cancelled: half a container could not be taken back."""
+    task = asyncio.ensure_future(coming)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def _program(name: str) -> str:

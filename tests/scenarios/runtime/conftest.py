@@ -110,4 +110,11 @@ async def bench(root: str, tmp_path: Path) -> AsyncIterator[Bench]:
             await made.runtime.delete(id)
         assert made.runtime.known_ids() == []
         assert os.listdir(f"{config.exec_root}/crun") == []
-        made.runtime._cgroups.remove(config.cgroup_parent)
+        made.runtime.close()
+        for _ in range(200):
+            # A joined thread is still on its way out of the kernel.
+            if made.runtime._cgroups.remove(config.cgroup_parent):
+                break
+            await asyncio.sleep(0.01)
+        else:
+            pytest.fail(f"processes stay in {config.cgroup_parent}")

@@ -144,3 +144,28 @@ async def test_waiting_is_for_many_and_may_be_given_up(bench: Bench) -> None:
     await bench.runtime.signal(launch.id, signal.SIGKILL)
     assert {end.code for end in await asyncio.gather(*waiting[1:])} == {137}
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_conmon_is_not_in_the_daemon_s_cgroup(bench: Bench) -> None:
+    """Whoever stops a service by its cgroup must not stop the containers."""
+    launch = bench.launch("sleep", "1000")
+    created = await bench.runtime.create(launch)
+    for line in Path(f"/proc/{created.conmon_pid}/cgroup").read_text().splitlines():
+        number, _, path = line.split(":", 2)
+        if number != "0" or bench.runtime.cgroup_version == 2:
+            assert path == f"{bench.config.cgroup_parent}/conmon"
+    assert bench.config.cgroup_parent not in Path("/proc/self/cgroup").read_text()
+
+
+async def test_a_launch_given_up_half_way_leaves_nothing(bench: Bench) -> None:
+    for wait in (0.0, 0.002, 0.005, 0.01, 0.015):
+        launch = bench.launch("sleep", "1000")
+        task = asyncio.create_task(bench.runtime.create(launch))
+        await asyncio.sleep(wait)
+        task.cancel()
+        await asyncio.wait([task])
+        if task.cancelled():
+            assert await bench.runtime.adopt(launch.id) is None
+            assert bench.runtime.known_ids() == []
+        else:
+            await bench.runtime.delete(launch.id)
