@@ -22,7 +22,6 @@ import docker
 
 from bench.engines import ROOT, Engine, darid, dockerd
 
-
 PATIENCE = 240
 """Seconds after which a command counts as hung: docker.io 20.10 can live-lock on its iptables lock."""
 

@@ -28,8 +28,9 @@ def add_path(archive: tarfile.TarFile, path: str, name: str) -> bool:
     if entry is None:
         return False
     entry.uname = entry.gname = ""
-    for key, value in attributes(path).items():
-        entry.pax_headers[_XATTR + key] = value.decode("utf-8", "surrogateescape")
+    entry.pax_headers = {
+        _XATTR + key: value.decode("utf-8", "surrogateescape") for key, value in attributes(path).items()
+    }
     if entry.isreg():
         with open(path, "rb") as file:
             archive.addfile(entry, _Steady(file, entry.size))
