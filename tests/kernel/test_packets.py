@@ -18,6 +18,7 @@ from tests.kernel.world import (
     opened,
     rendered,
     run,
+    run_in,
     sandbox,
     settle_all,
     tcp_connect,
@@ -60,9 +61,9 @@ class World:
         run("ip", "addr", "add", f"{HOST_ADDRESS}/24", "dev", "wan")
         run("ip", "link", "set", "wan", "up")
         for command in (f"addr add {OUTSIDE}/24 dev lan", "link set lan up", "link set lo up"):
-            run("nsenter", f"--net={self._outside}", "ip", *command.split())
+            run_in(self._outside, "ip", *command.split())
         # It knows the way to the sandboxes, so that only rules keep it out.
-        run("nsenter", f"--net={self._outside}", "ip", "route", "add", "10.0.0.0/8", "via", HOST_ADDRESS)
+        run_in(self._outside, "ip", "route", "add", "10.0.0.0/8", "via", HOST_ADDRESS)
 
     def listen(self, box: int | None, port: int, address: str = "0.0.0.0") -> socket.socket:
         made = inside(self.path(box), lambda: tcp_listener(address, port))
@@ -165,8 +166,27 @@ def test_an_internal_network_stays_inside(tmp_path: Path) -> None:
         assert speaks(listener, tcp_connect("10.0.0.10", 80)) == "10.0.0.1"
         world.listen(None, 80)
         cannot(world, 0, OUTSIDE, 80)
+        # Not even one that gives itself a way out.
+        run_in(world.path(0), "ip", "route", "add", "default", "via", "10.0.0.1")
+        cannot(world, 0, OUTSIDE, 80)
+        cannot(world, 0, "10.1.0.12", 80)
         cannot(world, None, "10.0.0.10", 80)
         cannot(world, 2, "10.0.0.10", 80)
+
+
+def test_published_ports_do_not_open_an_internal_network(tmp_path: Path) -> None:
+    desired = two_networks(is_internal=True)
+    boxes = (
+        sandbox(0, publishes=(publish("tcp", "0.0.0.0", 8080, "10.0.0.10", 80),)),
+        sandbox(1),
+        sandbox(2, publishes=(publish("tcp", "0.0.0.0", 8082, "10.1.0.12", 80),)),
+    )
+    with living(tmp_path, replace(desired, sandboxes=boxes), has_outside=True) as world:
+        listener, other = world.listen(0, 80), world.listen(2, 80)
+        cannot(world, None, HOST_ADDRESS, 8080)
+        cannot(world, 1, "10.0.0.1", 8082)
+        assert reach(world, None, HOST_ADDRESS, 8082, other) == OUTSIDE
+        assert speaks(listener, tcp_connect("127.0.0.1", 8080)) == "10.0.0.1"
 
 
 def test_without_icc_neighbours_are_apart(tmp_path: Path) -> None:
@@ -222,27 +242,28 @@ def test_a_port_published_on_one_address(tmp_path: Path) -> None:
 
 def test_the_hosts_loopback_stays_closed(tmp_path: Path) -> None:
     """route_localnet on the bridges must not lead a neighbour or a sandbox to 127.0.0.1 of the host."""
-    desired = published(publish("tcp", "127.0.0.1", 8080, "10.0.0.10", 80))
-    with living(tmp_path, desired, has_outside=True) as world, tcp_listener("127.0.0.1", 7000) as host:
-        host.settimeout(SILENCE)
-        listener = world.listen(0, 80)
-        listener.settimeout(SILENCE)
-        for box, device in ((None, "lan"), (0, "eth0"), (1, "eth0")):
+    desired = published(publish("udp", "127.0.0.1", 8080, "10.0.0.10", 80))
+    with living(tmp_path, desired, has_outside=True) as world, udp_socket("127.0.0.1", 7000) as host:
+        server = world.udp(0, 80)
+        for box, device in ((None, "lan"), (1, "eth0"), (2, "eth0")):
             path = world.path(box)
-            gateway = HOST_ADDRESS if box is None else "10.0.0.1"
-            run("nsenter", f"--net={path}", "sysctl", "-qw", f"net.ipv4.conf.{device}.route_localnet=1")
-            run(
-                "nsenter", f"--net={path}", "ip", "route", "del", "table", "local", "127.0.0.0/8", "dev", "lo"
-            )
-            run("nsenter", f"--net={path}", "ip", "route", "del", "table", "local", "127.0.0.1", "dev", "lo")
-            run(
-                "nsenter", f"--net={path}", "ip", "route", "add", "127.0.0.0/8", "via", gateway, "dev", device
-            )
+            gateway = {None: HOST_ADDRESS, 1: "10.0.0.1", 2: "10.1.0.1"}[box]
+            run_in(path, "sysctl", "-qw", f"net.ipv4.conf.{device}.route_localnet=1")
+            for own in ("127.0.0.0/8", "127.0.0.1"):
+                run_in(path, "ip", "route", "flush", "table", "local", own)
+            run_in(path, "ip", "route", "add", "127.0.0.0/8", "via", gateway, "dev", device)
+            run("sysctl", "-qw", "net.ipv4.conf.wan.route_localnet=1")
             for port in (7000, 8080):
-                cannot(world, box, "127.0.0.1", port)
-        for each in (host, listener):
-            with pytest.raises(TimeoutError):
-                each.accept()
+                world.udp(box, 0).sendto(b"let me in", ("127.0.0.1", port))
+        # The host itself is heard, so the silence below is the rules'.
+        with udp_socket("127.0.0.1") as client:
+            client.sendto(b"host", ("127.0.0.1", 7000))
+            client.sendto(b"host", ("127.0.0.1", 8080))
+            for each in (host, server):
+                assert each.recv(100) == b"host"
+                each.settimeout(SILENCE)
+                with pytest.raises(TimeoutError):
+                    each.recv(100)
 
 
 def answer_udp(server: socket.socket, client: socket.socket, address: str, port: int) -> str:
