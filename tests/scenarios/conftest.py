@@ -205,10 +205,12 @@ class Node:
         shutil.rmtree(self.exec_root, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
         for hierarchy in Path("/sys/fs/cgroup").iterdir():
+            for group in (f"{self.cgroup}/conmon", self.cgroup):
+                with contextlib.suppress(OSError):
+                    os.rmdir(f"{hierarchy}{group}")
+        for group in (f"{self.cgroup}/conmon", self.cgroup):
             with contextlib.suppress(OSError):
-                os.rmdir(f"{hierarchy}{self.cgroup}")
-        with contextlib.suppress(OSError):
-            os.rmdir(f"/sys/fs/cgroup{self.cgroup}")
+                os.rmdir(f"/sys/fs/cgroup{group}")
 
 
 def image_tar() -> bytes:
