@@ -27,9 +27,6 @@ import (
 
 func main() {
 	port := flag.Int("port", 8080, "port to listen on")
-	interval := flag.Duration("housekeeping_interval", time.Second, "time between two looks at a container")
-	most := flag.Duration("max_housekeeping_interval", 60*time.Second, "longest time between two looks")
-	dynamic := flag.Bool("allow_dynamic_housekeeping", true, "look less often at idle containers")
 	flag.Bool("logtostderr", true, "accepted, always so")
 	flag.Parse()
 
@@ -42,12 +39,11 @@ func main() {
 		wanted[kind] = struct{}{}
 	}
 	m, err := manager.New(memory.New(2*time.Minute, nil), sysfs.NewRealSysFs(),
-		manager.HousekeepingConfig{Interval: most, AllowDynamic: dynamic}, wanted, http.DefaultClient,
+		manager.HousekeepingConfigFlags, wanted, http.DefaultClient,
 		nil, nil, "", 0)
 	if err != nil {
 		log.Fatalf("cadvisor: making the manager: %v", err)
 	}
-	manager.HousekeepingInterval = interval
 	if err := m.Start(); err != nil {
 		log.Fatalf("cadvisor: starting the manager: %v", err)
 	}
