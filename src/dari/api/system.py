@@ -25,6 +25,8 @@ NO_SWARM = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
     "and try again."
 )
+# Programs that ask for "Docker 1.0 or newer" (cAdvisor) mean the Docker whose API this is.
+SERVER_VERSION = f"28.3.0+dari.{__version__}"
 _PING_HEADERS = {
     "Builder-Version": "1",
     "Swarm": "inactive",
@@ -55,8 +57,8 @@ async def version(request: web.Request, eng: Engine) -> web.StreamResponse:
     return wire.json_response(
         {
             "Platform": {"Name": "dari"},
-            "Components": [{"Name": "Engine", "Version": __version__, "Details": details}],
-            "Version": __version__,
+            "Components": [{"Name": "Engine", "Version": SERVER_VERSION, "Details": details}],
+            "Version": SERVER_VERSION,
             "ApiVersion": NEWEST_TEXT,
             "MinAPIVersion": OLDEST_TEXT,
             "GitCommit": "",
@@ -129,7 +131,7 @@ def info_json(eng: Engine) -> dict[str, Any]:
         "Name": eng.name,
         "Labels": config.labels,
         "ExperimentalBuild": False,
-        "ServerVersion": __version__,
+        "ServerVersion": SERVER_VERSION,
         "Runtimes": runtimes,
         "DefaultRuntime": config.runtime,
         "Swarm": {
