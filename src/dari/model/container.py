@@ -267,6 +267,8 @@ class ContainerStatus(Noun, frozen=True, kw_only=True):
     health: Health | None = None
     # A container the user stopped is not restarted when the daemon starts (policy unless-stopped) nor by its exit.
     is_stopped_by_user: bool = False
+    # Its anonymous volumes go with it (`rm -v`): a daemon killed half-way remembers.
+    is_removing_volumes: bool = False
 
 
 class Container(Noun, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from dari.reconcile import endpoints, links, names, rootfs
 from dari.reconcile.context import Context
 from dari.reconcile.journal import emit
 from dari.reconcile.rows import change, event, find, with_status
-from dari.reconcile.settle import settle
+from dari.reconcile.settle import settle, settle_quietly
 from dari.runtime.launch import Exit, Launch
 from dari.store.base import Txn
 
@@ -180,7 +180,7 @@ async def _take_back(ctx: Context, was: Container, error: BaseException) -> None
 
     await take_down(ctx, was.id)
     await change(ctx, was.id, failed, also=lambda txn, row: endpoints.deactivate(ctx, txn, row.id))
-    await settle(ctx, was.id)
+    await settle_quietly(ctx, was.id)
 
 
 async def take_down(ctx: Context, container_id: str) -> None:
@@ -238,7 +238,9 @@ async def remove(ctx: Context, container_id: str, *, with_volumes: bool) -> None
     container = await change(
         ctx,
         container_id,
-        lambda row: msgspec.structs.replace(with_status(row, state="removing"), desired_state="removed"),
+        lambda row: msgspec.structs.replace(
+            with_status(row, state="removing", is_removing_volumes=with_volumes), desired_state="removed"
+        ),
         also=lambda txn, row: endpoints.deactivate(ctx, txn, row.id),
     )
     await take_down(ctx, container_id)
@@ -252,7 +254,7 @@ async def remove(ctx: Context, container_id: str, *, with_volumes: bool) -> None
     endpoints.remove(ctx, txn, container)
     emit(ctx, txn, event(container, "destroy"))
     await ctx.local.commit(txn)
-    await settle(ctx, container_id, container.sandbox_id)
+    await settle_quietly(ctx, container_id, container.sandbox_id)
     ctx.life(container_id).tell_removal(container.status.exit_code)
     ctx.lives.pop(container_id, None)
     ctx.locks.pop(container_id, None)

@@ -12,6 +12,7 @@ import ipaddress
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,9 @@ DNS_PORT = 61053
 DNS_ADDRESS = "127.0.0.11"
 _FALLBACK_SERVERS = ("8.8.8.8", "8.8.4.4")
 _NUDGE_SECONDS = 2.0
+# A responder that died is started again within moments, and reads all files at its start.
+_COMEBACK_SECONDS = 5.0
+_COMEBACK_PAUSE = 0.02
 _LOCALHOST = """\
 127.0.0.1\tlocalhost
 ::1\tlocalhost ip6-localhost ip6-loopback
@@ -94,15 +98,23 @@ async def settle_names(ctx: Context, networks: Iterable[str], sandboxes: Iterabl
         return
     for path, text in changed.items():
         _put(f"{ctx.config.dns_dir}/{path}", text)
-    if not await asyncio.to_thread(nudge.nudge, ctx.config.dns_dir, list(changed), _NUDGE_SECONDS):
-        status = await asyncio.to_thread(nudge.ping, ctx.config.dns_dir)
-        why = "it does not answer" if status is None else f"it could not serve {status.failed}"
-        raise Unavailable(f"names are not in force: dari-dns: {why}")
+    await _put_in_force(ctx, list(changed))
     for path, text in changed.items():
         if text is None:
             known.pop(path, None)
         else:
             known[path] = text
+
+
+async def _put_in_force(ctx: Context, paths: list[str]) -> None:
+    deadline = time.monotonic() + _COMEBACK_SECONDS
+    while not await asyncio.to_thread(nudge.nudge, ctx.config.dns_dir, paths, _NUDGE_SECONDS):
+        status = await asyncio.to_thread(nudge.ping, ctx.config.dns_dir)
+        if status is not None and status.failed:
+            raise Unavailable(f"names are not in force: dari-dns could not serve {status.failed}")
+        if time.monotonic() > deadline:
+            raise Unavailable("names are not in force: dari-dns does not answer")
+        await asyncio.sleep(_COMEBACK_PAUSE)
 
 
 def forget_files(ctx: Context) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from dari.kernel.errors import KernelError
 from dari.kernel.host import Kernel
-from dari.model.errors import Internal
+from dari.model.errors import DariError, Internal
 from dari.net.facts import HostFacts
 from dari.net.plan import Plan, plan
 from dari.net.render import render
@@ -74,6 +74,14 @@ async def settle(ctx: Context, *ids: str) -> None:
         if error.size <= len(set(ids)):
             raise error.cause from None
         await _alone(ctx, ids)
+
+
+async def settle_quietly(ctx: Context, *ids: str) -> None:
+    """`settle` where the caller's own work must go on: a failure is logged, and mended by the next settle."""
+    try:
+        await settle(ctx, *ids)
+    except DariError as error:
+        log.error("%s", error.message)
 
 
 async def _run(ctx: Context) -> None:

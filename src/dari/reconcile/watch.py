@@ -20,7 +20,7 @@ from dari.reconcile.containers import bring_up, is_alive, record_exit, remove, t
 from dari.reconcile.context import Context
 from dari.reconcile.restart import Verdict, after_exit, at_boot
 from dari.reconcile.rows import change, event, find, with_status
-from dari.reconcile.settle import settle
+from dari.reconcile.settle import settle_quietly
 from dari.runtime.launch import Exit
 from dari.units import SECOND
 
@@ -80,7 +80,9 @@ async def after_end(ctx: Context, container_id: str, ended: Exit) -> None:
         )
         container = await record_exit(ctx, container_id, ended, restarting=verdict.restarts)
         removes = container.host.auto_remove and not verdict.restarts and not life.is_kept
-        await asyncio.gather(take_down(ctx, container_id), settle(ctx, container_id, container.sandbox_id))
+        await asyncio.gather(
+            take_down(ctx, container_id), settle_quietly(ctx, container_id, container.sandbox_id)
+        )
         life.tell_exit(ended.code)
         if removes and container.desired_state != "removed":
             await _remove_quietly(ctx, container)
@@ -179,7 +181,8 @@ async def _adopt(ctx: Context, container: Container) -> None:
     state = container.status.state
     if state == "removing" or container.desired_state == "removed":
         async with ctx.lock(container.id):
-            await remove(ctx, container.id, with_volumes=container.host.auto_remove)
+            with_volumes = container.host.auto_remove or container.status.is_removing_volumes
+            await remove(ctx, container.id, with_volumes=with_volumes)
         return
     found = await ctx.runtime.adopt(container.id)
     if found is not None and found.exit is None and found.state in ("running", "paused"):
@@ -229,7 +232,7 @@ async def _undo_start(ctx: Context, container: Container) -> None:
             lambda row: msgspec.structs.replace(row, desired_state=wanted),
             also=lambda txn, row: endpoints.deactivate(ctx, txn, row.id),
         )
-        await settle(ctx, container.id, container.sandbox_id)
+        await settle_quietly(ctx, container.id, container.sandbox_id)
 
 
 def _spawn(ctx: Context, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

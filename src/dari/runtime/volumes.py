@@ -92,11 +92,18 @@ def purge(volumes_dir: str, name: str) -> None:
 
 
 def tidy(volumes_dir: str, names: set[str]) -> None:
-    """At start: finish removals whose volume is gone from `names`, undo the others."""
+    """At start: finish removals whose volume is gone from `names`, undo the others.
+
+    A folder nobody knows goes only if it is empty: its maker was killed before the volume was written down.
+    """
     if not os.path.isdir(volumes_dir):
         return
     for entry in os.listdir(volumes_dir):
         if not entry.startswith(_REMOVING):
+            if entry not in names:
+                with contextlib.suppress(OSError):
+                    os.rmdir(mountpoint(volumes_dir, entry))
+                    os.rmdir(f"{volumes_dir}/{entry}")
             continue
         name = entry.removeprefix(_REMOVING)
         if name in names and not os.path.exists(f"{volumes_dir}/{name}"):
