@@ -25,8 +25,9 @@ NO_SWARM = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
     "and try again."
 )
-# Programs that ask for "Docker 1.0 or newer" (cAdvisor) mean the Docker whose API this is.
-SERVER_VERSION = f"28.3.0+dari.{__version__}"
+# Programs that ask for "Docker 1.0 or newer" mean the Docker whose API this is. cAdvisor wants three numbers in it,
+# and no three more, so dari's own version stands under Components only.
+SERVER_VERSION = "28.3.0-dari"
 _PING_HEADERS = {
     "Builder-Version": "1",
     "Swarm": "inactive",
@@ -57,7 +58,10 @@ async def version(request: web.Request, eng: Engine) -> web.StreamResponse:
     return wire.json_response(
         {
             "Platform": {"Name": "dari"},
-            "Components": [{"Name": "Engine", "Version": SERVER_VERSION, "Details": details}],
+            "Components": [
+                {"Name": "Engine", "Version": SERVER_VERSION, "Details": details},
+                {"Name": "dari", "Version": __version__, "Details": {}},
+            ],
             "Version": SERVER_VERSION,
             "ApiVersion": NEWEST_TEXT,
             "MinAPIVersion": OLDEST_TEXT,
