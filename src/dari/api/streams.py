@@ -153,6 +153,13 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
         await self._writable.wait()
 
+    async def until(self, event: asyncio.Event) -> None:
+        """Wait for `event`, or until the client goes."""
+        waits = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(self.lost.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for each in waits:
+            each.cancel()
+
     def close(self) -> None:
         """Send what is still buffered, then close."""
         self._transport.close()

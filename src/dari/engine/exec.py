@@ -7,7 +7,7 @@ API v1.51, "Exec".
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -18,6 +18,7 @@ from dari.model.errors import Conflict, InvalidArgument, NotFound
 from dari.reconcile.journal import announce
 from dari.reconcile.rows import event
 from dari.runtime.exec import ExecHandle
+from dari.runtime.failures import ExecRefused as ExecRefused
 from dari.runtime.launch import ExecSpec as ExecSpec
 from dari.units import new_id
 
@@ -36,6 +37,7 @@ class Exec:
     is_running: bool = False
     is_started: bool = False
     exit_code: int | None = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def pid(self) -> int:
@@ -108,6 +110,7 @@ async def start(eng: Engine, exec_id: str, *, is_detached: bool, console_size: l
         handle = await eng.ctx.runtime.exec_start(container.id, spec)
     except BaseException as error:
         found.exit_code = getattr(error, "exit_code", 126)
+        found.ended.set()
         raise
     found.handle, found.is_running = handle, True
     action = f"exec_start: {' '.join(spec.cmd)}"
@@ -134,6 +137,7 @@ async def _watch(
             pass
     found.exit_code = await handle.wait()
     found.is_running = False
+    found.ended.set()
     await announce(eng.ctx, event(container, "exec_die", execID=found.id, exitCode=str(found.exit_code)))
 
 
