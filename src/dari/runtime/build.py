@@ -216,6 +216,9 @@ class _Translator:
 def failure(message: str, step: str) -> DariError:
     """buildah's last words as Docker's error."""
     message = message.removeprefix("Error: ").removeprefix("error ")
+    if "nknown instruction" in message:
+        word = re.search(r'nknown instruction: \\?"?([^"\\\s]*)', message)
+        return BuildFailed(f"dockerfile parse error: unknown instruction: {word[1] if word else message}")
     match = _FAILED.search(message)
     if match:
         reason, instruction = match["reason"].strip(), match["step"]
@@ -232,9 +235,6 @@ def failure(message: str, step: str) -> DariError:
                 f"stat {name}: file does not exist"
             )
         return BuildFailed(f"{instruction}: {reason}")
-    if "nknown instruction" in message:
-        word = re.search(r'nknown instruction: "?([^"\s]*)"?', message)
-        return BuildFailed(f"dockerfile parse error: unknown instruction: {word[1] if word else message}")
     match = re.search(
         r"(?:initializing source|creating build container: .*?) ?docker://(\S+?): (.*)", message
     )

@@ -1,0 +1,106 @@
+"""`docker build` on the classic endpoint: steps, cache, failures, network of RUN."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+
+def context(files: dict[str, str], **links: str) -> io.BytesIO:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text.encode())
+            archive.addfile(entry, io.BytesIO(text.encode()))
+        for name, target in links.items():
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = tarfile.SYMTYPE, target
+            archive.addfile(entry)
+    made.seek(0)
+    return made
+
+
+def build(node: Any, dockerfile: str, files: dict[str, str] | None = None, **options: Any) -> tuple[Any, str]:
+    tar = context({"Dockerfile": dockerfile, **(files or {})})
+    image, told = node.client.images.build(fileobj=tar, custom_context=True, **options)
+    return image, "".join(each.get("stream", "") for each in told)
+
+
+def test_a_build_makes_the_image_and_says_so(node: Any) -> None:
+    dockerfile = (
+        "FROM busybox AS base\nARG WHO=world\nRUN echo hello $WHO > /greeting\n"
+        'FROM base\nCOPY file /file\nLABEL a="b c"\nUSER 1000:1000\n'
+        "HEALTHCHECK --interval=5s CMD true\nVOLUME /data\nCMD cat /greeting /file\n"
+    )
+    image, said = build(node, dockerfile, {"file": "text"}, tag="built:1", buildargs={"WHO": "me"})
+    assert "Step 1/3 : FROM busybox AS base\n" in said
+    assert f"Successfully built {image.id[7:19]}\nSuccessfully tagged built:1\n" in said
+    config = image.attrs["Config"]
+    assert (config["User"], config["Labels"], config["Volumes"]) == ("1000:1000", {"a": "b c"}, {"/data": {}})
+    assert config["Healthcheck"] == {"Test": ["CMD-SHELL", "true"], "Interval": 5_000_000_000}
+    assert node.client.containers.run("built:1", remove=True) == b"hello me\ntext"
+    again, said = build(node, dockerfile, {"file": "text"}, tag="built:1", buildargs={"WHO": "me"})
+    assert again.id == image.id
+    assert "Using cache" in said
+    assert [each.tags for each in node.client.images.list("built")] == [["built:1"]]
+    node.client.images.remove("built:1")
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "message"),
+    [
+        ("FROM busybox\nRUN exit 3\n", "The command '/bin/sh -c exit 3' returned a non-zero code: 3"),
+        ("FROM busybox\nCOPY nope /\n", "COPY failed: file not found in build context"),
+        ("FROM busybox\nNOPE x\n", "unknown instruction: NOPE"),
+    ],
+)
+def test_a_failed_build_names_the_reason(node: Any, dockerfile: str, message: str) -> None:
+    before = {each.id for each in node.client.images.list()}
+    with pytest.raises(docker.errors.BuildError) as caught:
+        build(node, dockerfile, tag="failed:1")
+    assert message in str(caught.value)
+    assert {each.id for each in node.client.images.list()} == before
+
+
+def test_a_missing_dockerfile(node: Any) -> None:
+    tar = context({"x": ""})
+    with pytest.raises(
+        (docker.errors.BuildError, docker.errors.APIError), match="Cannot locate specified Dockerfile: D"
+    ):
+        node.client.images.build(fileobj=tar, custom_context=True, dockerfile="D")
+
+
+def test_a_context_does_not_lead_out_of_itself(node: Any, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("hidden")
+    made = context({"Dockerfile": "FROM busybox\nCOPY out /out\n"}, out=str(tmp_path))
+    with tarfile.open(fileobj=made, mode="a") as archive:
+        entry = tarfile.TarInfo("out/planted")
+        archive.addfile(entry)
+    made.seek(0)
+    try:
+        node.client.images.build(fileobj=made, custom_context=True, tag="out:1")
+    except (docker.errors.BuildError, docker.errors.APIError):
+        pass
+    assert os.listdir(tmp_path) == ["secret"]
+
+
+def test_run_reaches_the_network(node: Any, registry: str) -> None:
+    _, said = build(
+        node, f"FROM busybox\nRUN wget -q -O /dev/null http://{registry}/v2/ && echo reached\n", nocache=True
+    )
+    assert "reached\n" in said
+    with pytest.raises(docker.errors.BuildError):
+        build(
+            node,
+            f"FROM busybox\nRUN wget -q -O /dev/null http://{registry}/v2/\n",
+            nocache=True,
+            network_mode="none",
+        )

@@ -1,0 +1,128 @@
+"""Files in and out of containers, running or not; what they changed; their root as a tar."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+
+def tar_of(name: str, text: bytes, mode: int = 0o640) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        entry = tarfile.TarInfo(name)
+        entry.size, entry.mode, entry.uid, entry.gid = len(text), mode, 12, 34
+        archive.addfile(entry, io.BytesIO(text))
+    return made.getvalue()
+
+
+def fetch(container: Any, path: str) -> tuple[dict[str, Any], dict[str, tarfile.TarInfo], dict[str, bytes]]:
+    stream, stat = container.get_archive(path)
+    with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
+        entries = {each.name: each for each in archive}
+        texts = {
+            each.name: file.read() for each in archive if (file := archive.extractfile(each)) and each.isreg()
+        }
+    return stat, entries, texts
+
+
+@pytest.fixture(params=["running", "stopped", "created"])
+def container(request: pytest.FixtureRequest, node: Any) -> Any:
+    """A container in each state; `/vol` is a volume of it."""
+    options = {"volumes": ["copied:/vol"], "name": "copied"}
+    if request.param == "created":
+        made = node.client.containers.create("busybox", ["sleep", "1000"], **options)
+    else:
+        made = node.client.containers.run("busybox", ["sleep", "1000"], detach=True, **options)
+        if request.param == "stopped":
+            made.kill()
+            made.wait()
+    yield made
+    made.remove(force=True, v=True)
+    node.client.volumes.get("copied").remove()
+
+
+@pytest.mark.parametrize("folder", ["/etc", "/vol"])
+def test_a_file_goes_in_and_comes_out_as_it_was(node: Any, container: Any, folder: str) -> None:
+    assert container.put_archive(folder, tar_of("new", b"text"))
+    stat, entries, texts = fetch(container, f"{folder}/new")
+    assert (stat["name"], stat["size"], stat["mode"]) == ("new", 4, 0o640)
+    assert texts == {"new": b"text"}
+    assert (entries["new"].uid, entries["new"].gid, entries["new"].mode) == (12, 34, 0o640)
+    if folder == "/vol":
+        held = Path(node.client.volumes.get("copied").attrs["Mountpoint"]) / "new"
+        assert held.read_bytes() == b"text"
+
+
+def test_a_folder_comes_with_its_name(container: Any) -> None:
+    container.put_archive("/etc", tar_of("deep/er/file", b"x"))
+    _, entries, _ = fetch(container, "/etc/deep")
+    assert set(entries) == {"deep", "deep/er", "deep/er/file"}
+    _, entries, _ = fetch(container, "/etc/deep/.")
+    assert set(entries) == {".", "./er", "./er/file"}
+
+
+def test_what_is_not_there(container: Any) -> None:
+    with pytest.raises(docker.errors.NotFound) as caught:
+        container.get_archive("/nope")
+    assert caught.value.explanation == f"Could not find the file /nope in container {container.id}"
+    with pytest.raises(docker.errors.NotFound):
+        container.put_archive("/nope", tar_of("x", b""))
+    with pytest.raises(docker.errors.APIError, match="not a directory"):
+        container.put_archive("/bin/busybox", tar_of("x", b""))
+
+
+def test_a_link_leads_nowhere_but_in_the_container(container: Any, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("hidden")
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        for name, target in (("out", str(outside)), ("up", "../../../../../../.." + str(outside))):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = tarfile.SYMTYPE, target
+            archive.addfile(entry)
+    container.put_archive("/etc", made.getvalue())
+    for name in ("out", "up"):
+        with pytest.raises(docker.errors.NotFound):
+            container.get_archive(f"/etc/{name}/secret")
+        with pytest.raises(docker.errors.APIError):
+            container.put_archive(f"/etc/{name}", tar_of("planted", b""))
+    assert [each.name for each in outside.iterdir()] == ["secret"]
+
+
+def test_changes_are_the_users_only(node: Any) -> None:
+    container = node.sleeper("changer")
+    assert container.diff() in (None, [])
+    container.exec_run(["sh", "-c", "echo x > /new; rm /bin/wget; mkdir -p /root/a; echo y >> /etc/passwd"])
+    found = {(each["Path"], each["Kind"]) for each in container.diff()}
+    assert found == {
+        ("/bin", 0), ("/bin/wget", 2), ("/etc", 0), ("/etc/passwd", 0), ("/new", 1), ("/root", 0), ("/root/a", 1),
+    }  # fmt: skip
+    image = container.commit("changed", "1", changes='CMD ["cat", "/new"]')
+    assert node.client.containers.run("changed:1", remove=True) == b"x\n"
+    said = node.client.containers.run("changed:1", ["ls", "/bin/wget"], remove=True, stderr=True, detach=True)
+    assert said.wait()["StatusCode"] == 1
+    assert image.history()[0]["CreatedBy"]
+
+
+def test_the_root_as_a_tar(node: Any) -> None:
+    container = node.sleeper("exported", volumes=["ex1:/vol"])
+    container.exec_run(["sh", "-c", "echo x > /root/file; echo y > /vol/hidden"])
+    with tarfile.open(fileobj=io.BytesIO(b"".join(container.export()))) as archive:
+        names = set(archive.getnames())
+    assert {"bin/busybox", "root/file"} <= names
+    assert "vol/hidden" not in names
+    assert not [name for name in names if name.startswith("proc/")]
+
+
+def test_nothing_stays_mounted(node: Any, container: Any) -> None:
+    before = node.run("cat", "/proc/self/mounts")
+    container.put_archive("/etc", tar_of("x", b""))
+    b"".join(container.export())
+    container.get_archive("/etc")[0].close()
+    assert node.run("cat", "/proc/self/mounts") == before
