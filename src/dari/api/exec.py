@@ -11,8 +11,8 @@ from dari.api.route import Route
 from dari.api.streams import Connection, content_type, frame, join, parse_detach_keys
 from dari.engine import exec
 from dari.engine.base import Engine
-from dari.engine.exec import ExecRefused, ExecSpec
-from dari.model.errors import InvalidArgument
+from dari.engine.exec import ExecSpec
+from dari.model.errors import DariError, InvalidArgument
 from dari.model.wire import DockerNoun
 
 
@@ -64,43 +64,33 @@ def _detach_keys(text: str) -> bytes:
 
 async def exec_start(request: web.Request, eng: Engine) -> web.StreamResponse:
     body = await wire.read_body(request, StartBody)
-    exec_id = request.match_info["id"]
-    found = exec.find(eng, exec_id)
-    is_tty = found.spec.is_tty
-    keys = _detach_keys(found.detach_keys) if is_tty else b""
-    try:
-        handle = await exec.start(eng, exec_id, is_detached=body.detach, console_size=body.console_size)
-    except ExecRefused as error:
-        if body.detach:
-            raise
-        return await _tell_refusal(request, error, is_tty=is_tty)
+    found = exec.find_startable(eng, request.match_info["id"])
     if body.detach:
+        await exec.start(eng, found.id, is_detached=True, console_size=body.console_size)
         return web.Response(status=200)
+    is_tty = found.spec.is_tty
+    # The answer's head goes first: docker-py loses output that comes in one piece with it.
     connection = Connection.take_over(request, content_type(request, is_tty=is_tty))
     try:
+        handle = await exec.start(eng, found.id, is_detached=False, console_size=body.console_size)
         is_detached = await join(
             connection,
             handle,
             is_tty=is_tty,
             wants=lambda stream: found.spec.attach_stdout if stream == 1 else found.spec.attach_stderr,
             takes_input=found.spec.attach_stdin,
-            detach_keys=keys,
+            detach_keys=_detach_keys(found.detach_keys) if is_tty else b"",
         )
         if not is_detached:
             # Clients ask for the exit code as soon as the connection closes.
             await connection.until(found.ended)
+    except DariError as error:
+        # As Docker does: the reason is in the stream, the exit code (126, 127) in the exec's inspect.
+        text = f"{error.message}\r\n".encode()
+        with contextlib.suppress(ConnectionResetError):
+            await connection.send(text if is_tty else frame(1, text))
     finally:
         connection.close()
-    return web.Response()
-
-
-async def _tell_refusal(request: web.Request, error: ExecRefused, *, is_tty: bool) -> web.StreamResponse:
-    """Docker answers with a stream that holds the reason; the exit code (126, 127) is in the exec's inspect."""
-    text = f"{error.message}\r\n".encode()
-    connection = Connection.take_over(request, content_type(request, is_tty=is_tty))
-    with contextlib.suppress(ConnectionResetError):
-        await connection.send(text if is_tty else frame(1, text))
-    connection.close()
     return web.Response()
 
 

@@ -18,7 +18,6 @@ from dari.model.errors import Conflict, InvalidArgument, NotFound
 from dari.reconcile.journal import announce
 from dari.reconcile.rows import event
 from dari.runtime.exec import ExecHandle
-from dari.runtime.failures import ExecRefused as ExecRefused
 from dari.runtime.launch import ExecSpec as ExecSpec
 from dari.units import new_id
 
@@ -94,16 +93,22 @@ def _forget_old(eng: Engine, room: dict[str, Exec]) -> None:
         room.pop(exec_id, None)
 
 
+def find_startable(eng: Engine, exec_id: str) -> Exec:
+    """Raises NotFound, Conflict (its container does not run, or it was started before)."""
+    found = find(eng, exec_id)
+    _check_running(find_container(eng, found.container_id))
+    if found.is_started:
+        raise Conflict(f"Error: Exec command {exec_id} is already running")
+    return found
+
+
 async def start(eng: Engine, exec_id: str, *, is_detached: bool, console_size: list[int]) -> ExecHandle:
     """Run it. The streams are the caller's; without a caller (detached) they are read and thrown away.
 
     Raises NotFound, Conflict, ExecRefused (the command cannot be executed).
     """
-    found = find(eng, exec_id)
+    found = find_startable(eng, exec_id)
     container = find_container(eng, found.container_id)
-    _check_running(container)
-    if found.is_started:
-        raise Conflict(f"Error: Exec command {exec_id} is already running")
     found.is_started = True
     spec = _with_size(found.spec, console_size)
     try:
