@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from dataclasses import dataclass, field
 
 from dari.engine.base import Engine
 from dari.engine.filters import ListQuery, select
@@ -11,13 +12,34 @@ from dari.engine.lookup import find_container
 from dari.engine.view import ContainerView, Place, Sizes
 from dari.model.container import Container
 from dari.model.errors import DariError, NotFound
-from dari.model.network import Endpoint
+from dari.model.network import Endpoint, Network, Sandbox
 from dari.reconcile.networks import of_sandbox
+
+
+@dataclass(slots=True)
+class _Rows:
+    """What views are made of, looked up once for all of them: rows by id, the image ids that references mean."""
+
+    sandboxes: dict[str, Sandbox]
+    networks: dict[str, Network]
+    endpoints: dict[str, list[Endpoint]]
+    exec_ids: dict[str, list[str]]
+    images: dict[str, str] = field(default_factory=dict)
 
 
 def view(eng: Engine, container: Container) -> ContainerView:
     """One container, without sizes."""
-    return _view(eng, container, of_sandbox(eng.ctx, container.sandbox_id))
+    ctx = eng.ctx
+    endpoints = of_sandbox(ctx, container.sandbox_id)
+    sandbox = ctx.tables.sandboxes.get(ctx.local, container.sandbox_id)
+    networks = (ctx.tables.networks.get(ctx.shared, each.network_id) for each in endpoints)
+    rows = _Rows(
+        sandboxes={} if sandbox is None else {sandbox.id: sandbox},
+        networks={each.id: each for each in networks if each is not None},
+        endpoints={container.sandbox_id: endpoints},
+        exec_ids=_exec_ids(eng),
+    )
+    return _view(eng, container, rows)
 
 
 async def inspect(eng: Engine, ref: str, *, with_sizes: bool = False) -> ContainerView:
@@ -44,42 +66,51 @@ def views(eng: Engine) -> list[ContainerView]:
         by_sandbox[endpoint.sandbox_id].append(endpoint)
     for endpoints in by_sandbox.values():
         endpoints.sort(key=lambda each: (each.index, each.id))
-    return [
-        _view(eng, each, by_sandbox.get(each.sandbox_id, [])) for each in ctx.tables.containers.all(ctx.local)
-    ]
+    rows = _Rows(
+        sandboxes={each.id: each for each in ctx.tables.sandboxes.all(ctx.local)},
+        networks={each.id: each for each in ctx.tables.networks.all(ctx.shared)},
+        endpoints=by_sandbox,
+        exec_ids=_exec_ids(eng),
+    )
+    return [_view(eng, each, rows) for each in ctx.tables.containers.all(ctx.local)]
 
 
-def _view(eng: Engine, container: Container, endpoints: list[Endpoint]) -> ContainerView:
-    ctx = eng.ctx
-    sandbox = ctx.tables.sandboxes.get(ctx.local, container.sandbox_id)
-    places = []
+def _exec_ids(eng: Engine) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for each in eng.rooms.get("exec", {}).values():
+        found[each.container_id].append(each.id)
+    return found
+
+
+def _view(eng: Engine, container: Container, rows: _Rows) -> ContainerView:
+    sandbox = rows.sandboxes.get(container.sandbox_id)
+    places: list[Place] = []
     if sandbox is not None and sandbox.container_id == container.id:
-        for endpoint in endpoints:
-            network = ctx.tables.networks.get(ctx.shared, endpoint.network_id)
+        for endpoint in rows.endpoints.get(sandbox.id, ()):
+            network = rows.networks.get(endpoint.network_id)
             if network is not None:
                 places.append(Place(network, endpoint))
     else:
         # In another's namespace: what is published there is the owner's.
         sandbox = None
+    asked = container.config.image
+    if asked not in rows.images:
+        rows.images[asked] = _image_id(eng, asked)
     return ContainerView(
         container=container,
         sandbox=sandbox,
         places=places,
-        image=_shown_image(eng, container),
-        exec_ids=[
-            each.id for each in eng.rooms.get("exec", {}).values() if each.container_id == container.id
-        ],
+        # The reference that was asked, or the id where it means another image by now.
+        image=asked if rows.images[asked] == container.image_id else container.image_id,
+        exec_ids=rows.exec_ids.get(container.id, []),
     )
 
 
-def _shown_image(eng: Engine, container: Container) -> str:
-    """The reference that was asked, or the id where it means another image by now."""
-    asked = container.config.image
+def _image_id(eng: Engine, ref: str) -> str:
     try:
-        is_same = eng.ctx.images.resolve(asked).id == container.image_id
+        return eng.ctx.images.resolve(ref).id
     except DariError:
-        is_same = False
-    return asked if is_same else container.image_id
+        return ""
 
 
 async def _with_sizes(eng: Engine, found: ContainerView) -> ContainerView:
