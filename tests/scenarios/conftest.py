@@ -64,7 +64,7 @@ class Node:
         )
         wait_for(
             "the machine's namespaces",
-            lambda: b"sleep" in Path(f"/proc/{self.holder.pid}/cmdline").read_bytes(),
+            lambda: Path(f"/proc/{self.holder.pid}/comm").read_text() == "sleep\n",
         )
         self.daemon: subprocess.Popen[bytes] | None = None
         self.start()
