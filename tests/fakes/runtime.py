@@ -74,8 +74,9 @@ class FakeRuntime:
     async def unpause(self, id: str) -> None:
         self._find(id).state = "running"
 
-    async def update(self, id: str, host: HostConfig) -> None:
+    async def update(self, id: str, host: HostConfig) -> list[str]:
         self._find(id)
+        return []
 
     async def delete(self, id: str) -> None:
         self.containers.pop(id, None)
