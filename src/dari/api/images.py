@@ -113,7 +113,11 @@ async def image_list(request: web.Request, eng: Engine) -> web.StreamResponse:
 async def image_inspect(request: web.Request, eng: Engine) -> web.StreamResponse:
     image = images.find_image(eng, request.match_info["name"])
     parent = images.parents(eng.ctx.images.all()).get(image.id, "")
-    return wire.json_response(image_json(image, parent, eng, version_of(request)))
+    version = version_of(request)
+    if request.headers.get("User-Agent", "").startswith("docker-compose/1."):
+        # It asks for the newest version and reads the `ContainerConfig` that left with 1.45.
+        version = min(version, (1, 44))
+    return wire.json_response(image_json(image, parent, eng, version))
 
 
 async def image_create(request: web.Request, eng: Engine) -> web.StreamResponse:
