@@ -12,7 +12,7 @@ import logging
 import msgspec
 
 from dari.dns import zone
-from dari.model.errors import DariError
+from dari.model.errors import DariError, Unavailable
 from dari.model.network import Sandbox
 from dari.net.plan import plan
 from dari.net.scope import Scope
@@ -46,20 +46,30 @@ async def boot(ctx: Context) -> None:
             log.info("%d kernel objects were brought to what they should be", len(todo.ops))
         _, wanted = render_everything(ctx, await host_facts(ctx))
         await in_kernel(ctx, lambda: ctx.kernel.check_connections(wanted))
-        await settle_all_names(ctx)
+        try:
+            await settle_all_names(ctx)
+        except Unavailable as error:
+            # Better an engine whose names are behind than none: what settles next tries again.
+            log.error("%s", error.message)
 
 
 async def settle_all_names(ctx: Context) -> None:
-    """All zones, views and files; those of nobody go."""
+    """All zones, views and files; those of nobody go. Raises Unavailable."""
     networks = {each.id: None for each in ctx.tables.networks.all(ctx.shared)}
     sandboxes = {each.id: None for each in ctx.tables.sandboxes.all(ctx.local)}
     for path in ctx.settling.files:
         folder, _, name = path.partition("/")
         (networks if folder == zone.ZONES else sandboxes).setdefault(name.removesuffix(".json"))
+    for each in ctx.tables.sandboxes.all(ctx.local):
+        if each.is_active and each.mode in ("own", "none") and each.id not in ctx.settling.rendered:
+            # A container that restarts by itself became active since the kernel was settled: it has no namespace
+            # yet, and its own settle waits behind us. A view it had led to the namespace before.
+            del sandboxes[each.id]
+            ctx.settling.files[zone.view_path(each.id)] = ""
     await names.settle_names(ctx, networks, sandboxes)
-    for each in ctx.tables.endpoints.all(ctx.shared):
-        known = ctx.settling.attached.get(each.sandbox_id, frozenset())
-        ctx.settling.attached[each.sandbox_id] = known | {each.network_id}
+    for endpoint in ctx.tables.endpoints.all(ctx.shared):
+        known = ctx.settling.attached.get(endpoint.sandbox_id, frozenset())
+        ctx.settling.attached[endpoint.sandbox_id] = known | {endpoint.network_id}
 
 
 async def free_forgotten(ctx: Context) -> None:

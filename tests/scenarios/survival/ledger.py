@@ -174,9 +174,10 @@ def _responders(node: Node) -> list[int]:
 
 def _of_network(node: Node, found: list[dict[str, Any]], running: list[dict[str, Any]]) -> Iterator[str]:
     own = [each for each in running if _has_own_network(each)]
+    used = _used_sandboxes(node, running)
     spaces = namespaces(node)
-    if len(spaces) != len(own):
-        yield f"namespaces {spaces} for {[each['Name'] for each in own]}"
+    if {key[:12] for key in used} != set(spaces):
+        yield f"namespaces {spaces} for {[each['Name'] for each in running]}, used {sorted(used)}"
     networks = {each.id: each for each in node.client.networks.list()}
     bridges = {each["ifname"] for each in links(node) if _kind(each) == "bridge"}
     wanted = {f"br-{each.id[:12]}" for each in networks.values() if each.name not in PREDEFINED} | {"dari0"}
@@ -189,25 +190,42 @@ def _of_network(node: Node, found: list[dict[str, Any]], running: list[dict[str,
         if name not in ("host", "none")
     ]
     veths = [each["ifname"] for each in links(node) if _kind(each) == "veth"]
-    if len(veths) != len(attached):
-        yield f"{len(veths)} veth pairs for {len(attached)} endpoints"
+    places = [each for each in rows(node, "endpoints").values() if each["sandbox_id"] in used]
+    if len(veths) != len(places):
+        yield f"{len(veths)} veth pairs for {len(places)} endpoints"
     for each, place in attached:
         if place["NetworkID"] not in networks:
             yield f"{each['Name']} is on a network that is gone: {place['NetworkID'][:12]}"
         if place["IPAddress"] not in _addresses(each["State"]["Pid"]):
             yield f"{each['Name']} has no address {place['IPAddress']} inside"
-    published = [
-        binding
-        for each in running
-        for bindings in (each["NetworkSettings"]["Ports"] or {}).values()
-        for binding in bindings or ()
-    ]
+    published = sum(len(each.get("ports", ())) for each in used.values())
+    if _count_published(own) > published:
+        yield f"{_count_published(own)} ports are shown, {published} published"
     sets = elements(node)
     inside = [one for name, ones in sets.items() if name.startswith("publish") for one in ones]
-    if len(inside) != len(published):
-        yield f"{len(inside)} elements of publish maps for {len(published)} published ports: {inside}"
+    if len(inside) != published:
+        yield f"{len(inside)} elements of publish maps for {published} published ports: {inside}"
     if len(sets["bridges"]) != len(wanted):
         yield f"{len(sets['bridges'])} bridges in the firewall, {len(wanted)} networks"
+    if len(rows(node, "ports")) != published:
+        yield f"ports {sorted(rows(node, 'ports'))} claimed, {published} published"
+
+
+def _used_sandboxes(node: Node, running: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Sandboxes something runs in (its owner, or one that joined it), host's network left out."""
+    ids = {each["Id"] for each in running}
+    used = {row["sandbox_id"] for key, row in rows(node, "containers").items() if key in ids}
+    return {
+        key: row for key, row in rows(node, "sandboxes").items() if key in used and row.get("mode") != "host"
+    }
+
+
+def _count_published(found: list[dict[str, Any]]) -> int:
+    return sum(
+        len(bindings or ())
+        for each in found
+        for bindings in (each["NetworkSettings"]["Ports"] or {}).values()
+    )
 
 
 def _kind(link: dict[str, Any]) -> str:
@@ -241,21 +259,20 @@ def _of_store(node: Node, found: list[dict[str, Any]], running: list[dict[str, A
     if not {each["container_id"] for each in endpoints.values()} <= ids:
         yield "endpoints of nobody"
     networks = {each.id for each in node.client.networks.list()}
-    if not {key.partition("/")[0] for key in endpoints} <= networks:
-        yield "endpoints on networks that are gone"
+    # As in Docker, a network may go while a stopped container still names it.
+    if not {key.partition("/")[0] for key, each in endpoints.items() if each.get("is_active")} <= networks:
+        yield "active endpoints on networks that are gone"
     if set(rows(node, "network-names").values()) != networks:
         yield "names of networks that are gone"
+    sandboxes = {key for key, each in rows(node, "sandboxes").items() if each.get("is_active")}
+    if not {key for key in sandboxes if rows(node, "sandboxes")[key].get("mode") != "host"} <= set(
+        _used_sandboxes(node, running)
+    ):
+        yield "active sandboxes in which nothing runs"
     active = {each["id"] for each in endpoints.values() if each.get("is_active")}
     leases = rows(node, "leases")
     if not set(leases.values()) <= active:
         yield f"addresses leased to nobody that runs: {leases}"
-    count = sum(
-        len(bindings or ())
-        for each in running
-        for bindings in (each["NetworkSettings"]["Ports"] or {}).values()
-    )
-    if len(rows(node, "ports")) != count:
-        yield f"ports {sorted(rows(node, 'ports'))} claimed, {count} published"
     used = {mount["Name"] for each in found for mount in each["Mounts"] if mount["Type"] == "volume"}
     left = {name for name in rows(node, "volumes") if len(name) == 64 and name not in used}
     if left:
