@@ -183,7 +183,7 @@ async def _with_pipes(
                 os.close(fd)
         raise
     finally:
-        for fd in set(theirs):
+        for fd in {null, *theirs}:
             os.close(fd)
     streams = Streams(outputs, stdin)
     try:
