@@ -13,6 +13,8 @@ import subprocess
 import tarfile
 from collections.abc import Callable
 
+import msgspec
+
 from dari.model.errors import DariError, Internal, InvalidArgument
 from dari.model.image import Image
 from dari.model.reference import Reference, parse
@@ -107,6 +109,9 @@ async def build(
         await run(argv, translate.line, cwd=context, env={"TMPDIR": folder, "BUILDAH_LAYERS": "true"})
     except FileNotFoundError as error:
         raise Internal("buildah is not installed, it builds images: install the package buildah") from error
+    except asyncio.CancelledError:
+        await asyncio.to_thread(_end_steps, transfer.config.runtime, folder)
+        raise
     except ProgramFailed as error:
         raise failure(registries.fatal_message(error.lines), translate.step) from error
     image = transfer.storage.all().get(f"sha256:{translate.image_id}")
@@ -223,15 +228,15 @@ def failure(message: str, step: str) -> DariError:
     if match:
         reason, instruction = match["reason"].strip(), match["step"]
         status = _STATUS.search(reason)
-        word, _, rest = instruction.partition(" ")
-        if word.upper() == "RUN" and status:
+        verb, _, rest = instruction.partition(" ")
+        if verb.upper() == "RUN" and status:
             shown = rest if rest.startswith("[") else f"/bin/sh -c {rest}"
             return BuildFailed(f"The command '{shown}' returned a non-zero code: {status[1]}", int(status[1]))
-        if word.upper() in ("COPY", "ADD") and "no such file or directory" in reason:
+        if verb.upper() in ("COPY", "ADD") and "no such file or directory" in reason:
             missing = re.search(r'"/?([^"]*)": no such file or directory', reason)
             name = missing[1] if missing else rest.split(" ")[0]
             return BuildFailed(
-                f"{word.upper()} failed: file not found in build context or excluded by .dockerignore: "
+                f"{verb.upper()} failed: file not found in build context or excluded by .dockerignore: "
                 f"stat {name}: file does not exist"
             )
         return BuildFailed(f"{instruction}: {reason}")
@@ -249,7 +254,12 @@ def failure(message: str, step: str) -> DariError:
 
 
 def tidy(transfer: Transfer) -> None:
-    """At start: working containers of builds that were cut short. Blocks."""
+    """At start: steps still running and working containers of builds that were cut short. Blocks."""
+    runtime = transfer.config.runtime
+    for container_id in _steps_of(runtime, transfer.temp_root):
+        subprocess.run(
+            [runtime, "delete", "--force", container_id], check=False, capture_output=True, timeout=60
+        )
     path = f"{transfer.storage.root}/overlay-containers/containers.json"
     try:
         with open(path, encoding="utf-8") as file:
@@ -258,6 +268,25 @@ def tidy(transfer: Transfer) -> None:
     except FileNotFoundError:
         return
     subprocess.run([*buildah(transfer), "rm", "--all"], check=False, capture_output=True, timeout=60)
+
+
+def _end_steps(runtime: str, folder: str) -> None:
+    for container_id in _steps_of(runtime, folder):
+        subprocess.run(
+            [runtime, "delete", "--force", container_id], check=False, capture_output=True, timeout=60
+        )
+
+
+def _steps_of(runtime: str, folder: str) -> list[str]:
+    """Containers whose bundle lies in `folder`: RUN steps, which outlive a killed buildah. Others' are left alone."""
+    try:
+        listed = subprocess.run(
+            [runtime, "list", "--format", "json"], capture_output=True, timeout=60, check=True
+        )
+        rows = msgspec.json.decode(listed.stdout or b"null") or []
+    except (OSError, subprocess.SubprocessError, msgspec.DecodeError):
+        return []
+    return [str(row["id"]) for row in rows if str(row.get("bundle", "")).startswith(f"{folder}/")]
 
 
 async def build_context(

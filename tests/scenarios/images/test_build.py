@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import signal
+import subprocess
 import tarfile
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
+import requests
+import urllib3
 
 
 def context(files: dict[str, str], **links: str) -> io.BytesIO:
@@ -104,3 +111,40 @@ def test_run_reaches_the_network(node: Any, registry: str) -> None:
             nocache=True,
             network_mode="none",
         )
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_daemon_that_ends_leaves_nothing_of_a_build(node: Any, store: Path, number: int) -> None:
+    def steps() -> list[str]:
+        found = subprocess.run(["pgrep", "-f", "^sleep 98765"], capture_output=True, text=True)
+        return found.stdout.split()
+
+    def ask() -> None:
+        try:
+            build(node, "FROM busybox\nRUN echo x > /y\nRUN sleep 98765\n", nocache=True)
+        except (
+            docker.errors.DockerException,
+            requests.exceptions.RequestException,
+            urllib3.exceptions.HTTPError,
+        ):
+            return
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        for _ in range(500):
+            if steps():
+                break
+            time.sleep(0.02)
+        assert steps()
+        node.kill(number)
+        if number == signal.SIGTERM:
+            assert steps() == []
+    finally:
+        if node.daemon is None:
+            node.start()
+        thread.join(30)
+    assert steps() == []
+    assert json.loads((store / "overlay-containers" / "containers.json").read_text()) == []
+    assert not [line for line in node.run("cat", "/proc/self/mounts").splitlines() if str(store) in line]
+    assert os.listdir(Path(node.folder) / "data" / "tmp") == []
