@@ -20,6 +20,8 @@ from dari.engine.lookup import find_container
 from dari.model.container import Container
 from dari.model.errors import InvalidArgument
 
+_HEAD_START = 0.005
+
 
 def _detach_keys(request: web.Request, container: Container) -> bytes:
     if not container.config.tty:
@@ -27,7 +29,9 @@ def _detach_keys(request: web.Request, container: Container) -> bytes:
     try:
         return parse_detach_keys(request.query.get("detachKeys", ""))
     except ValueError as error:
-        raise InvalidArgument(f"invalid detach keys ({request.query.get('detachKeys', '')}): {error}") from None
+        raise InvalidArgument(
+            f"invalid detach keys ({request.query.get('detachKeys', '')}): {error}"
+        ) from None
 
 
 async def container_attach(request: web.Request, eng: Engine) -> web.StreamResponse:
@@ -43,6 +47,8 @@ async def container_attach(request: web.Request, eng: Engine) -> web.StreamRespo
         streams.close()
         raise
     try:
+        # docker-py loses output that reaches it in one piece with the answer's head.
+        await asyncio.sleep(_HEAD_START)
         is_detached = await join(
             connection,
             streams,

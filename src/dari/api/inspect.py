@@ -63,7 +63,7 @@ def container_json(view: ContainerView, config: Config, version: Version = NEWES
         "AppArmorProfile": "",
         "ExecIDs": view.exec_ids or None,
         "HostConfig": host,
-        "GraphDriver": {"Data": None, "Name": "overlay2"},
+        "GraphDriver": {"Data": view.layers or None, "Name": "overlay2"},
         "Mounts": [mount_json(mount) for mount in container.mounts if mount.origin != "tmpfs"],
         "Config": shown,
         "NetworkSettings": network_settings_json(view, version),

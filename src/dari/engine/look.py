@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dari.engine.base import Engine
 from dari.engine.filters import ListQuery, select
@@ -45,6 +45,7 @@ def view(eng: Engine, container: Container) -> ContainerView:
 async def inspect(eng: Engine, ref: str, *, with_sizes: bool = False) -> ContainerView:
     """Raises NotFound."""
     found = view(eng, find_container(eng, ref))
+    found = replace(found, layers=_layers(eng, found.container.id))
     return await _with_sizes(eng, found) if with_sizes else found
 
 
@@ -56,6 +57,20 @@ async def list_containers(eng: Engine, query: ListQuery, *, with_sizes: bool = F
     if with_sizes:
         return list(await asyncio.gather(*(_with_sizes(eng, each) for each in found)))
     return found
+
+
+def _layers(eng: Engine, container_id: str) -> dict[str, str]:
+    rootfs = eng.ctx.images.rootfs
+    try:
+        lowers = rootfs.lowers(container_id)
+    except (DariError, OSError):
+        return {}
+    return {
+        "LowerDir": ":".join(lowers),
+        "MergedDir": rootfs.merged(container_id),
+        "UpperDir": rootfs.upper(container_id),
+        "WorkDir": f"{rootfs.folder(container_id)}/work",
+    }
 
 
 def views(eng: Engine) -> list[ContainerView]:
@@ -120,14 +135,7 @@ async def _with_sizes(eng: Engine, found: ContainerView) -> ContainerView:
     except OSError:
         written = 0
     image = eng.ctx.images.get(container.image_id)
-    return ContainerView(
-        container=container,
-        sandbox=found.sandbox,
-        places=found.places,
-        image=found.image,
-        exec_ids=found.exec_ids,
-        sizes=Sizes(written, written + (image.size if image is not None else 0)),
-    )
+    return replace(found, sizes=Sizes(written, written + (image.size if image is not None else 0)))
 
 
 def _resolve(eng: Engine, ref: str) -> ContainerView | None:

@@ -38,6 +38,8 @@ class ContainerView:
     image: str = ""
     exec_ids: list[str] = field(default_factory=list)
     sizes: Sizes | None = None
+    # Folders of the overlay under overlayfs's names; empty in lists.
+    layers: dict[str, str] = field(default_factory=dict)
 
     @property
     def ports(self) -> list[PublishedPort]:

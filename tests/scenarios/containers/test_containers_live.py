@@ -146,3 +146,30 @@ def test_many_at_once(node: Node) -> None:
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda each: node.client.api.remove_container(each, force=True), made))
     assert node.client.containers.list(all=True) == []
+
+
+async def test_attach_over_a_websocket_begins_with_the_log(node: Node) -> None:
+    import aiohttp
+
+    container = node.client.containers.run(
+        IMAGE, "sh -c 'echo first; cat'", name="cat", detach=True, stdin_open=True
+    )
+    wait_for("the log", lambda: container.logs())
+    path = f"/containers/{container.id}/attach/ws?logs=1&stream=1&stdin=1&stdout=1"
+    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(node.socket)) as session:
+        async with session.ws_connect(f"http://dari{path}") as socket:
+            assert (await socket.receive_bytes(timeout=10)) == b"first\n"
+            await socket.send_bytes(b"second\n")
+            assert (await socket.receive_bytes(timeout=10)) == b"second\n"
+
+
+def test_attach_with_logs_and_stream(node: Node) -> None:
+    container = node.client.containers.run(
+        IMAGE, "sh -c 'echo first; cat'", name="cat", detach=True, stdin_open=True
+    )
+    wait_for("the log", lambda: container.logs())
+    assert container.attach(logs=True, stream=False) == b"first\n"
+    stream = container.attach(logs=True, stream=True)
+    assert next(stream) == b"first\n"
+    container.kill()
+    assert list(stream) == []
