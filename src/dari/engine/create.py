@@ -173,6 +173,7 @@ def _with_defaults(host: HostConfig, config: Config) -> HostConfig:
         cgroupns_mode=host.cgroupns_mode or ("private" if _has_unified_cgroups() else "host"),
         runtime=host.runtime or config.runtime,
         oom_kill_disable=bool(host.oom_kill_disable),
+        memory_swappiness=None if host.memory_swappiness == -1 else host.memory_swappiness,
         pids_limit=None if pids is None or pids <= 0 else pids,
         masked_paths=masked,
         readonly_paths=readonly,

@@ -179,7 +179,8 @@ async def _adopt_one(ctx: Context, container: Container) -> None:
 
 async def _adopt(ctx: Context, container: Container) -> None:
     state = container.status.state
-    if state == "removing" or container.desired_state == "removed":
+    is_left_over = container.host.auto_remove and state == "exited"
+    if state == "removing" or container.desired_state == "removed" or is_left_over:
         async with ctx.lock(container.id):
             with_volumes = container.host.auto_remove or container.status.is_removing_volumes
             await remove(ctx, container.id, with_volumes=with_volumes)

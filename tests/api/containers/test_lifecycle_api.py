@@ -274,3 +274,18 @@ async def test_a_removal_cut_short_is_finished(found: World, api: Api, run: Run)
     await watch.adopt(found.ctx)
     assert (await api("GET", "/containers/web/json"))[0] == 404
     assert found.ctx.tables.names.get(found.ctx.local, "web") is None
+
+
+async def test_an_auto_removal_cut_short_is_finished(found: World, api: Api, run: Run) -> None:
+    container_id = await run("once", {"AutoRemove": True})
+    life = found.ctx.lives.pop(container_id)
+    assert life.watcher is not None
+    life.watcher.cancel()
+    from dari.reconcile.containers import record_exit
+    from dari.runtime.launch import Exit
+
+    found.runtime.end(container_id, 0)
+    await record_exit(found.ctx, container_id, Exit(code=0))
+    await watch.adopt(found.ctx)
+    assert (await api("GET", "/containers/once/json"))[0] == 404
+    assert container_id not in found.runtime.containers
