@@ -102,6 +102,7 @@ async def run(config: Config) -> None:
             f"{config.exec_root}/dari-dns.log",
             "debug" if config.is_debug else "info",
         )
+        stack.push_async_callback(_leave, ctx, responder, stopped)
         stack.push_async_callback(_cancel, ctx)
         _spawn(ctx, events.follow(ctx))
         await responder.ensure()
@@ -175,6 +176,17 @@ async def _cancel(ctx: Context) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _leave(ctx: Context, responder: Responder, stopped: asyncio.Event) -> None:
+    """After the last request of a daemon that was told to stop."""
+    if not stopped.is_set():
+        return
+    try:
+        if await boot.leave(ctx):
+            await responder.stop()
+    except DariError as error:
+        log.error("leaving: %s", error.message)
 
 
 def _write_pidfile(path: str) -> None:

@@ -7,8 +7,10 @@ Must not know: zones.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import signal
 import subprocess
 import time
 
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0
 _START_SECONDS = 10.0
+_END_SECONDS = 2.0
 
 
 class Responder:
@@ -63,6 +66,16 @@ class Responder:
     def _reap(self) -> None:
         if self._child is not None:
             self._child.poll()
+
+    async def stop(self) -> None:
+        """End the one that answers, if one does; for when nobody is left to ask it."""
+        status = await asyncio.to_thread(nudge.ping, self._directory, 1.0)
+        if status is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(status.pid, signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(_end_of(status.pid), _END_SECONDS)
+        self._reap()
 
     async def supervise(self) -> None:
         """Start it again whenever it ends, until cancelled; pauses grow while it does not stay up."""

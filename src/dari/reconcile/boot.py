@@ -16,11 +16,13 @@ from dari.model.errors import DariError, Unavailable
 from dari.model.network import Sandbox
 from dari.net.plan import plan
 from dari.net.scope import Scope
+from dari.net.state import KernelState
 from dari.reconcile import endpoints, names, ports, rootfs, watch
 from dari.reconcile.context import Context
 from dari.reconcile.kernel import in_kernel
 from dari.reconcile.networks import of_sandbox
 from dari.reconcile.settle import (
+    converge,
     host_facts,
     is_host_wide,
     look_at_host,
@@ -107,6 +109,18 @@ def _free(ctx: Context, txn: Txn, sandbox: Sandbox) -> None:
             ctx.tables.endpoints.put(txn, endpoints.inactive(endpoint), endpoint.network_id, endpoint.id)
     ports.release(ctx, txn, sandbox)
     ctx.tables.sandboxes.put(txn, msgspec.structs.replace(sandbox, is_active=False, ports=[]), sandbox.id)
+
+
+async def leave(ctx: Context) -> bool:
+    """At a clean stop: where nothing runs, everything of dari's leaves the kernel (bridges, rules, the one beside
+    Docker's). Whether it did. Raises Internal."""
+    if any(_is_in_use(each.status.state) for each in ctx.tables.containers.all(ctx.local)):
+        return False
+    nothing = KernelState()
+    scope = Scope.everything(nothing)
+    async with ctx.lock("settle"):
+        await in_kernel(ctx, lambda: converge(ctx.kernel, nothing, scope))
+    return True
 
 
 async def watch_host(ctx: Context) -> None:
