@@ -263,7 +263,7 @@ async def remove(eng: Engine, ref: str, *, force: bool = False, with_volumes: bo
             raise Conflict(
                 f'cannot remove container "/{container.name}": {_REFUSALS[container.status.state]}'
             )
-        await _end(eng, container)
+        await _end(eng, container, with_volumes)
     async with ctx.lock(container.id):
         found = ctx.tables.containers.get(ctx.local, container.id)
         if found is None:
@@ -283,7 +283,7 @@ _REFUSALS = {
 }
 
 
-async def _end(eng: Engine, container: Container) -> None:
+async def _end(eng: Engine, container: Container, with_volumes: bool) -> None:
     """Kill for good: no restart, and nobody removes it but the caller."""
     ctx = eng.ctx
     async with ctx.lock(container.id):
@@ -291,7 +291,8 @@ async def _end(eng: Engine, container: Container) -> None:
             ctx,
             container.id,
             lambda row: msgspec.structs.replace(
-                with_status(row, is_stopped_by_user=True), desired_state="removed"
+                with_status(row, is_stopped_by_user=True, is_removing_volumes=with_volumes),
+                desired_state="removed",
             ),
         )
         if container.status.state == "restarting":
