@@ -186,7 +186,7 @@ def test_published_ports_do_not_open_an_internal_network(tmp_path: Path) -> None
         cannot(world, None, HOST_ADDRESS, 8080)
         cannot(world, 1, "10.0.0.1", 8082)
         assert reach(world, None, HOST_ADDRESS, 8082, other) == OUTSIDE
-        assert speaks(listener, tcp_connect("127.0.0.1", 8080)) == "10.0.0.1"
+        assert speaks(listener, tcp_connect("10.0.0.1", 8080)) == "10.0.0.1"
 
 
 def test_without_icc_neighbours_are_apart(tmp_path: Path) -> None:
