@@ -96,7 +96,7 @@ class RawTerminal:
             import tty
 
             self._saved = termios.tcgetattr(self._fd)
-            tty.setraw(self._fd)
+            tty.setraw(self._fd, termios.TCSANOW)  # what was typed ahead is kept
         return self
 
     def __exit__(
