@@ -202,6 +202,9 @@ async def _adopt(ctx: Context, container: Container) -> None:
         await _undo_start(ctx, container)
     elif container.desired_state == "running" and state != "restarting":
         await _undo_start(ctx, container)
+    elif ctx.images.rootfs.is_mounted(container.id):
+        # Its end was written down, and the clean-up cut short.
+        await take_down(ctx, container.id)
     if state == "restarting":
         count = container.status.restart_count + 1
         restart_later(ctx, container, Verdict(restarts=True, delay=SECOND // 10, count=count))
