@@ -190,8 +190,10 @@ def _parse(verb: str, summary: str, add: Add, words: Sequence[str]) -> Any:
 
 
 def _plain_booleans(parser: ArgumentParser, words: Sequence[str]) -> list[str]:
-    """`--build=true` as `--build`; `--build=false` as nothing."""
-    switches = {text for action in parser._actions if action.nargs == 0 for text in action.option_strings}
+    """`--build=true` as `--build`; `--orphans=false` switches off what is on by itself."""
+    switches = {
+        text: action.dest for action in parser._actions if action.nargs == 0 for text in action.option_strings
+    }
     found: list[str] = []
     for position, word in enumerate(words):
         if word == "--":
@@ -200,6 +202,8 @@ def _plain_booleans(parser: ArgumentParser, words: Sequence[str]) -> list[str]:
         if separator and name in switches and value.lower() in ("true", "false", "1", "0"):
             if value.lower() in ("true", "1"):
                 found.append(name)
+            else:
+                parser.set_defaults(**{switches[name]: False})
             continue
         found.append(word)
     return found

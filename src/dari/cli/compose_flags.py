@@ -131,7 +131,6 @@ def _config_flags(parser: ArgumentParser) -> None:
         "--variables",
         "--environment",
         "--no-interpolate",
-        "--no-normalize",
         "--no-path-resolution",
         "--no-consistency",
         "--no-env-resolution",

@@ -342,8 +342,11 @@ def endpoint(
     mac = attachment.mac_address or service.model.get("mac_address")
     if mac and api >= (1, 44):
         found["MacAddress"] = mac
-    if attachment.driver_opts:
-        found["DriverOpts"] = dict(attachment.driver_opts)
+    driver_options = dict(attachment.driver_opts)
+    if attachment.interface_name:
+        driver_options["com.docker.network.endpoint.ifname"] = attachment.interface_name
+    if driver_options:
+        found["DriverOpts"] = driver_options
     if attachment.gw_priority and api >= (1, 48):
         found["GwPriority"] = int(attachment.gw_priority)
     return found

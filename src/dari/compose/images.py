@@ -53,13 +53,16 @@ def present(docker: Docker, references: Iterable[str]) -> dict[str, str]:
 
 
 def to_pull(services: Iterable[Service], ids: Mapping[str, str], policy: str = "") -> list[Service]:
-    """Services whose image must be pulled before containers are made. `policy` overrides their own.
+    """Services whose image must be pulled before containers are made.
+
+    `policy` (`always`, `missing`, `never`, `build`) overrides their own; "" and `policy` do not.
 
     Raises ImageError where a policy forbids what would be needed.
     """
     found: dict[str, Service] = {}
     for service in services:
-        chosen = policy or service.pull_policy or "missing"
+        own = service.pull_policy or "missing"
+        chosen = own if policy in ("", "policy") else policy
         if not service.has_image or service.model.get("provider"):
             continue
         if chosen == "build" or (service.build and chosen != "always"):
@@ -70,8 +73,7 @@ def to_pull(services: Iterable[Service], ids: Mapping[str, str], policy: str = "
                     f"No such image: {service.image} (service {service.name} has pull policy never)"
                 )
             continue
-        is_refreshed = chosen in ("always", "daily", "weekly") or chosen.startswith("every_")
-        if service.image not in ids or (is_refreshed and chosen == "always"):
+        if service.image not in ids or chosen == "always":
             found.setdefault(service.image, service)
     return list(found.values())
 

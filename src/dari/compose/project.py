@@ -38,7 +38,6 @@ class Mount(Record):
     target: str
     source: str = ""
     read_only: bool = False
-    consistency: str = ""
     bind: Mapping[str, Any] = {}
     volume: Mapping[str, Any] = {}
     tmpfs: Mapping[str, Any] = {}
@@ -57,6 +56,7 @@ class Attachment(Record):
     driver_opts: Mapping[str, str] = {}
     priority: float = 0
     gw_priority: float = 0
+    interface_name: str = ""
 
 
 class FileReference(Record):

@@ -251,7 +251,7 @@ class Session:
     def project(self, named: Sequence[str] = ()) -> Project:
         """The project, loaded once. `named` services are enabled whatever their profile."""
         if self._project is None:
-            self._project = self.load(named)
+            self._project = with_seccomp_profiles(self.load(named), self.read)
             for name in named:
                 if name not in self._project.services:
                     raise UserError(f"no such service: {name}")
@@ -302,6 +302,29 @@ class Session:
         for text in outcome.errors:
             self.complain(text)
         return 0 if outcome.is_success else 1
+
+
+def with_seccomp_profiles(project: Project, read: Callable[[str], str]) -> Project:
+    """The project with the text of seccomp profiles in place of their file names, as the API wants them.
+
+    Raises UserError for a profile that cannot be read.
+    """
+    services = dict(project.services)
+    for name, service in project.services.items():
+        options = list(service.model.get("security_opt") or [])
+        for position, option in enumerate(options):
+            key, value = option.partition("=")[::2] if "=" in option else option.partition(":")[::2]
+            if key != "seccomp" or value in ("unconfined", "builtin", "") or value.startswith("{"):
+                continue
+            path = os.path.join(project.directory, value)
+            try:
+                options[position] = f"seccomp={' '.join(read(path).split())}"
+            except OSError as error:
+                raise UserError(
+                    f"services.{name}.security_opt: opening seccomp profile ({path}) failed: {error}"
+                ) from None
+            services[name] = service.replace(model={**service.model, "security_opt": options})
+    return project.replace(services=services)
 
 
 def _compose_error() -> type[Exception]:

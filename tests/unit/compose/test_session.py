@@ -116,3 +116,23 @@ def test_config_prints(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert run(["config", "--variables"]) == 0
     assert capsys.readouterr().out.splitlines()[1].split() == ["TAG", "false", "none"]
     assert run(["config", "-q", "--build=false"]) == 16
+
+
+def test_a_seccomp_profile_is_sent_as_text(folder: Path) -> None:
+    (folder / "profile.json").write_text('{\n "defaultAction": "SCMP_ACT_ALLOW"\n}')
+    (folder / "compose.yaml").write_text(
+        "services: {web: {image: x, security_opt: ['seccomp:profile.json']}}"
+    )
+    options = Session(Globals(), {}).project().services["web"].model["security_opt"]
+    assert options == ['seccomp={ "defaultAction": "SCMP_ACT_ALLOW" }']
+    (folder / "profile.json").unlink()
+    with pytest.raises(UserError, match="opening seccomp profile"):
+        Session(Globals(), {}).project()
+
+
+def test_what_has_no_effect_is_said_with_its_place(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "compose.yaml").write_text("services:\n  web:\n    image: x\n    deploy: {mode: global}\n")
+    assert run(["config", "-q"]) == 0
+    assert (
+        "compose.yaml:4:14: services.web.deploy.mode is accepted but not acted on" in capsys.readouterr().err
+    )

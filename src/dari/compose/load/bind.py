@@ -130,6 +130,7 @@ def _attachment(network: str, value: Mapping[str, Any]) -> Attachment:
         driver_opts=value.get("driver_opts") or {},
         priority=value.get("priority") or 0,
         gw_priority=value.get("gw_priority") or 0,
+        interface_name=value.get("interface_name") or "",
     )
 
 
@@ -139,7 +140,6 @@ def _mount(value: Mapping[str, Any]) -> Mount:
         target=value["target"],
         source=value.get("source") or "",
         read_only=bool(value.get("read_only")),
-        consistency=value.get("consistency") or "",
         bind=value.get("bind") or {},
         volume=value.get("volume") or {},
         tmpfs=value.get("tmpfs") or {},

@@ -20,7 +20,7 @@ def normalise(context: Context, tree: dict[str, Any], name: str, directory: str)
     found = dict(tree)
     found["name"] = name
     services = {
-        key: _service(context, key, dict(service), directory)
+        key: _service(context, tree, key, dict(service), directory)
         for key, service in (tree.get("services") or {}).items()
     }
     found["services"] = services
@@ -49,7 +49,9 @@ def _network(value: dict[str, Any] | None, key: str, project: str) -> dict[str, 
     return found
 
 
-def _service(context: Context, name: str, service: dict[str, Any], directory: str) -> dict[str, Any]:
+def _service(
+    context: Context, tree: dict[str, Any], name: str, service: dict[str, Any], directory: str
+) -> dict[str, Any]:
     for key in [
         key for key, value in service.items() if value is None and key not in ("command", "entrypoint")
     ]:
@@ -69,10 +71,32 @@ def _service(context: Context, name: str, service: dict[str, Any], directory: st
             service["networks"] = {"default": None}
     if service.get("pull_policy") == "if_not_present":
         service["pull_policy"] = "missing"
+    _tell_what_is_left_out(context, tree, name, service)
     _dependencies(service)
     if context.is_environment_resolved:
         _environment(context, name, service)
     return service
+
+
+def _tell_what_is_left_out(
+    context: Context, tree: dict[str, Any], name: str, service: dict[str, Any]
+) -> None:
+    """Warnings for values (not keys, `check` knows those) that have no effect."""
+    policy = str(service.get("pull_policy") or "")
+    if policy in ("daily", "weekly") or policy.startswith("every_"):
+        mark = context.marks.find(("services", name, "pull_policy"))
+        context.warnings[
+            f"{mark}: pull_policy {policy} is taken as missing: the age of images is not kept"
+        ] = None
+    for section in ("secrets", "configs"):
+        sources = tree.get(section) or {}
+        for reference in service.get(section) or []:
+            has_file = bool((sources.get(reference.get("source")) or {}).get("file"))
+            if has_file and any(reference.get(key) for key in ("uid", "gid", "mode")):
+                mark = context.marks.find(("services", name, section))
+                context.warnings[
+                    f"{mark}: uid, gid and mode of {section} from a file are ignored: the file is mounted as it is"
+                ] = None
 
 
 def _dependencies(service: dict[str, Any]) -> None:

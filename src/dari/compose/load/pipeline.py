@@ -59,6 +59,7 @@ def load(
     home: str = "",
     is_interpolated: bool = True,
     is_environment_resolved: bool = True,
+    is_path_resolved: bool = True,
     is_checked: bool = True,
 ) -> Loaded:
     """The project of `files` (absolute paths, later over earlier).
@@ -72,7 +73,8 @@ def load(
         environ,
         home,
         is_interpolated=is_interpolated,
-        is_environment_resolved=is_environment_resolved,
+        is_environment_resolved=is_environment_resolved and is_path_resolved,
+        is_path_resolved=is_path_resolved,
     )
     if not files:
         raise ComposeError("no configuration file provided: not found")

@@ -36,7 +36,9 @@ class Context:
         *,
         is_interpolated: bool = True,
         is_environment_resolved: bool = True,
+        is_path_resolved: bool = True,
     ) -> None:
+        self.is_path_resolved = is_path_resolved
         self.read = read
         self.variables = dict(variables)
         self.home = home
@@ -54,6 +56,7 @@ class Context:
             self.home,
             is_interpolated=self.is_interpolated,
             is_environment_resolved=self.is_environment_resolved,
+            is_path_resolved=self.is_path_resolved,
         )
         other.missing, other.warnings, other.marks = self.missing, self.warnings, self.marks
         return other
@@ -129,7 +132,8 @@ def load_files(
                     "please remove it to avoid potential confusion"
                 ] = None
             tree = _extend_all(context, tree, file, directory)
-            tree = resolve(tree, directory, context.home)
+            if context.is_path_resolved:
+                tree = resolve(tree, directory, context.home)
             tree = _include(context, tree, directory, (*trail, path))
             merged = without(merged, [*file.resets, *file.overrides])
             merged = make_unique(merge(merged, tree))

@@ -17,6 +17,7 @@ def config(session: Session, options: Any) -> int:
         options.services,
         is_interpolated=not options.no_interpolate,
         is_environment_resolved=not options.no_env_resolution,
+        is_path_resolved=not options.no_path_resolution,
         is_checked=not options.no_consistency,
     )
     for name in options.services:
@@ -61,6 +62,7 @@ def _listing(session: Session, project: Any, options: Any) -> str | None:
         every = {**project.model["services"], **project.disabled}
         return _lines(all_profiles(every))
     if options.hash is not None:
+        project = session.project(options.services)  # as `up` sees it, so that hashes are those of the labels
         names = list(project.services) if options.hash == "*" else options.hash.split(",")
         for name in names:
             if name not in project.services:
