@@ -29,6 +29,8 @@ SUBNET_SETS = frozenset(("subnets4", "subnets6"))
 # cannot leave the host, and a container must not answer its neighbour directly for a connection that neighbour
 # made to the host. raw: route_localnet on the bridges must not open the host's loopback to anybody; the drop has
 # to come before destinations change, and for every interface, since a published 127.0.0.1 is local everywhere.
+# from_bridge: what leaves for one of dockerd's own bridges passes without MARK: whether its containers may be
+# reached is for dockerd's rules to say, which MARK would step over.
 HOST_TABLE_TEXT = """\
 table inet dari {
 	set bridges {
@@ -132,6 +134,8 @@ table inet dari {
 	chain from_bridge {
 		ct state established,related goto allow
 		iifname @internal drop
+		oifname "docker0" accept
+		oifname "br-*" accept
 		goto allow
 	}
 
