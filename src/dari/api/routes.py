@@ -8,7 +8,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from dari.api import archive, attach, build, containers, events, exec, images, logs, networks, system, volumes
+from dari.api import (
+    archive,
+    attach,
+    build,
+    containers,
+    doctor,
+    events,
+    exec,
+    images,
+    logs,
+    networks,
+    system,
+    volumes,
+)
 from dari.api.route import Handler, Route
 from dari.api.versions import Version
 
@@ -24,6 +37,7 @@ ROUTES: list[Route] = [
     *images.ROUTES,
     *build.ROUTES,
     *volumes.ROUTES,
+    *doctor.ROUTES,
 ]
 
 _PARAMETER = re.compile(r"\{(\w+)(:[^}]*)?\}")

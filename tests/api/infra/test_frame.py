@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from tests.fakes.engine import Api, api_of, world
 
-
 TOO_OLD = (
     "client version 1.23 is too old. Minimum supported API version is 1.24, "
     "please upgrade your client to a newer version"
