@@ -157,7 +157,7 @@ def info_json(eng: Engine) -> dict[str, Any]:
         "DefaultAddressPools": [{"Base": each.base, "Size": each.size} for each in config.pools],
         "FirewallBackend": {"Driver": "nftables"},
         "CDISpecDirs": [],
-        "Warnings": [],
+        "Warnings": system.warnings(eng),
     }
 
 

@@ -15,6 +15,7 @@ from dari.engine.base import Engine
 from dari.model.container import Container
 from dari.model.image import Image
 from dari.model.volume import Volume
+from dari.net import firewall
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
@@ -54,6 +55,12 @@ class Usage:
     layers: int = 0
     containers: list[tuple[Container, int]] = field(default_factory=list)
     volumes: list[tuple[Volume, int, int]] = field(default_factory=list)
+
+
+def warnings(eng: Engine) -> list[str]:
+    """What stands between containers and the world, as last looked at."""
+    facts = eng.ctx.settling.facts
+    return list(firewall.warnings(facts)) if facts is not None else []
 
 
 def host_summary() -> HostSummary:

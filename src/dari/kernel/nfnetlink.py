@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dari.kernel.errors import NetlinkError
@@ -39,7 +39,7 @@ _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _TABLE_NAME = 1
 _CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY = 1, 3, 4, 5
 _HOOK_NUMBER = 1
-_RULE_TABLE = 1
+_RULE_TABLE, _RULE_EXPRESSIONS = 1, 4
 _SET_TABLE, _SET_NAME, _SET_FLAGS, _SET_KEY_TYPE, _SET_KEY_LENGTH = 1, 2, 3, 4, 5
 _SET_DATA_TYPE, _SET_ID = 6, 10
 _ELEMENTS_TABLE, _ELEMENTS_SET = 1, 2
@@ -162,6 +162,19 @@ def dump_elements(sock: Netlink, family: int, table: str, name: str) -> list[Mes
     return sock.dump(Message(GETSETELEM, 0, body))
 
 
+def dump_rules(sock: Netlink, family: int, table: str) -> list[Message]:
+    return _dump_of_table(sock, GETRULE, family, table, _RULE_TABLE)
+
+
+def expressions(rules: Iterable[Message]) -> Iterator[tuple[str, dict[int, bytes]]]:
+    """(name, attributes) of each expression of these rules."""
+    for rule in rules:
+        listed = attributes(rule.body, 4).get(_RULE_EXPRESSIONS, b"")
+        for _, payload in iter_attributes(listed):
+            values = attributes(payload)
+            yield text_of(values.get(1, b"")), attributes(values.get(2, b""))
+
+
 def snapshot(sock: Netlink, family: int, table: str) -> tuple[Message, ...] | None:
     """The messages that make this table again, its named sets empty; None where there is no such table."""
     answers, errors = sock.request([Message(GETTABLE, 0, header(family) + attr_text(_TABLE_NAME, table))])
@@ -180,7 +193,7 @@ def snapshot(sock: Netlink, family: int, table: str) -> tuple[Message, ...] | No
             filled.append(text_of(values[_SET_NAME]))
     for name in filled:
         made.extend(_again(each, NEWSETELEM) for each in dump_elements(sock, family, table, name))
-    made.extend(_again(each, NEWRULE) for each in _dump_of_table(sock, GETRULE, family, table, _RULE_TABLE))
+    made.extend(_again(each, NEWRULE) for each in dump_rules(sock, family, table))
     return tuple(made)
 
 

@@ -18,6 +18,7 @@ class HostFacts:
     link-local left out, dari's own bridges included (a caller who asks for a pool leaves those out himself).
     `has_docker_user_chain`: nft table `ip filter` has a chain DOCKER-USER; `..6`: `ip6 filter`.
     `is_forward_dropped`: some other IPv4 base chain at the forward hook has policy drop.
+    `forward_droppers`: firewalls that will not let through what dari accepts, as `family table chain`.
     `ephemeral_ports`: /proc/sys/net/ipv4/ip_local_port_range, inclusive.
     """
 
@@ -27,5 +28,6 @@ class HostFacts:
     has_docker_user_chain: bool = False
     has_docker_user_chain6: bool = False
     is_forward_dropped: bool = False
+    forward_droppers: tuple[str, ...] = ()
     ephemeral_ports: tuple[int, int] = (32768, 60999)
     kernel_release: str = ""

@@ -168,6 +168,15 @@ def docker_user_rules(facts: HostFacts) -> Iterator[NftRule]:
         yield NftRule(HOST, "ip6", "filter", "DOCKER-USER", DOCKER_USER_RULE_TEXT)
 
 
+def warnings(facts: HostFacts) -> Iterator[str]:
+    """What a user must know of other firewalls on the host, one line each."""
+    for chain in facts.forward_droppers:
+        yield (
+            f"the firewall {chain} drops forwarded packets: containers cannot reach the world, and published ports "
+            f"only answer on this host, until it accepts packets with mark {MARK:#010x} (docs/how-to/firewalls.md)"
+        )
+
+
 def network_elements(network: NetworkWant) -> Iterator[NftElement]:
     """What the host's table must know of a network with a bridge."""
     bridge = interface(network.bridge_name)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from dari.kernel.errors import KernelError
 from dari.kernel.host import Kernel
 from dari.model.errors import DariError, Internal
+from dari.net import firewall
 from dari.net.facts import HostFacts
 from dari.net.plan import Plan, plan
 from dari.net.render import render
@@ -164,6 +165,10 @@ async def host_facts(ctx: Context) -> HostFacts:
 
 async def look_at_host(ctx: Context) -> HostFacts:
     facts = await in_kernel(ctx, ctx.kernel.facts)
+    told = list(firewall.warnings(ctx.settling.facts)) if ctx.settling.facts is not None else []
+    for line in firewall.warnings(facts):
+        if line not in told:
+            log.warning("%s", line)
     ctx.settling.facts = facts
     return facts
 

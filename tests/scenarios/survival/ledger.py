@@ -190,7 +190,13 @@ def _of_network(node: Node, found: list[dict[str, Any]], running: list[dict[str,
         if name not in ("host", "none")
     ]
     veths = [each["ifname"] for each in links(node) if _kind(each) == "veth"]
-    places = [each for each in rows(node, "endpoints").values() if each["sandbox_id"] in used]
+    endpoints = [each for each in rows(node, "endpoints").values() if each["sandbox_id"] in used]
+    # Who runs in another's sandbox keeps it; what its ended owner is connected to meanwhile waits for its start.
+    ids = {each["Id"] for each in running}
+    waiting = [each for each in endpoints if not each.get("is_active")]
+    if any(each["container_id"] in ids for each in waiting):
+        yield f"endpoints of running containers are not active: {waiting}"
+    places = [each for each in endpoints if each.get("is_active")]
     if len(veths) != len(places):
         yield f"{len(veths)} veth pairs for {len(places)} endpoints"
     for each, place in attached:
