@@ -73,8 +73,8 @@ class Node:
     def client(self) -> docker.DockerClient:
         return docker.DockerClient(base_url=f"unix://{self.socket}", timeout=60)
 
-    def start(self) -> None:
-        """Start darid and wait until it answers."""
+    def start(self, *, waits: bool = True) -> None:
+        """Start darid and wait until it answers, unless told not to."""
         command = [sys.executable, "-m", "dari.daemon", "-H", f"unix://{self.socket}"]
         command += ["--data-root", str(self.folder / "data"), "--exec-root", self.exec_root]
         command += [
@@ -92,7 +92,8 @@ class Node:
                 stdout=log,
                 stderr=log,
             )
-        wait_for("darid's answer", self._answers, _START_SECONDS)
+        if waits:
+            wait_for("darid's answer", self._answers, _START_SECONDS)
 
     def config_file(self) -> Path:
         path = self.folder / "daemon.json"

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 from tests.scenarios.conftest import IMAGE, Node, wait_for
 from tests.scenarios.survival.ledger import check_agreement, is_alive, mounts, namespaces, processes, rows
@@ -221,3 +222,36 @@ def test_stopped_with_nothing_running_it_leaves_the_kernel(node: Node) -> None:
     assert nudge.ping(f"{node.exec_root}/dns", 0.2) is None
     node.start()
     assert node.kernel() == before
+
+
+def test_execs_and_attached_clients_leave_nothing(node: Node) -> None:
+    """Those who run in a container, or listen to it, when darid dies."""
+    busy = node.sleeper("busy")
+    node.client.api.exec_start(node.client.api.exec_create(busy.id, ["sleep", "1000"])["Id"], detach=True)
+    stream = busy.attach(stream=True)
+    wait_for("the exec", lambda: len(busy.top()["Processes"]) == 2)
+    node.kill()
+    # It ends, or says that it was cut; it does not hang.
+    with contextlib.suppress(docker.errors.DockerException, OSError):
+        assert list(stream) == []
+    node.start()
+    assert len(busy.top()["Processes"]) == 2
+    assert busy.exec_run(["true"]).exit_code == 0
+    busy.remove(force=True)
+    check_agreement(node)
+    wait_for("nobody of it is left", lambda: not processes(node, "crun") and not processes(node, "conmon"))
+
+
+def test_a_second_darid_is_refused(node: Node) -> None:
+    """Two daemons over one state would undo each other's work; the first does not notice."""
+    one = node.sleeper("one")
+    first, node.daemon = node.daemon, None
+    try:
+        node.start(waits=False)
+        second = node.daemon
+        assert second is not None and second.wait(20) == 1
+    finally:
+        node.daemon = first
+    assert "in use by another darid" in node.log()
+    assert state(one)["Running"]
+    check_agreement(node)

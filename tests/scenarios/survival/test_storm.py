@@ -250,11 +250,11 @@ def storm(node: Node, seed: int, rounds: int) -> None:
             workers.append(Composer(node, seed * 1000 + number))
         victims = chance.choice(["darid", "darid", "both", "dns"])
         with at_work(workers):
-            time.sleep(chance.uniform(0.1, 1.2))
+            time.sleep(chance.choice([chance.uniform(0.02, 0.3), chance.uniform(0.3, 1.2)]))
             if victims != "darid":
                 node.kill_dns()
             if victims != "dns":
-                node.kill()
+                node.kill(chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
         print(f"round {number}: {victims}")
         complaints = [line for each in workers for line in each.complaints]
         if victims == "dns":
@@ -265,10 +265,21 @@ def storm(node: Node, seed: int, rounds: int) -> None:
             assert anchors.resolve() or victims == "dns"
         anchors.serve()
         if victims != "dns":
+            while chance.random() < 0.4:
+                # A start is work like any other.
+                node.start(waits=False)
+                time.sleep(chance.uniform(0.1, 0.9))
+                node.kill()
             node.start()
         wait_for("names after the restart", anchors.resolve)
         anchors.serve()
         assert anchors.state() == anchors.before
+        check_agreement(node)
+    # What was cut short is taken up by the next command.
+    composer = Composer(node, seed)
+    for words in (("up", "-d"), ("down", "-v", "-t", "0")):
+        done = composer.compose(*words)
+        assert done.returncode == 0, done.stderr
         check_agreement(node)
     node.clear()
     volumes = node.client.volumes.prune(filters={"all": "true"})
