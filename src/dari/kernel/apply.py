@@ -172,6 +172,9 @@ class Applier:
         by_kind: dict[type[KernelObject], list[Op]] = defaultdict(list)
         for op in ops:
             by_kind[type(op.object)].append(op)
+        finish_way = self._connections.make_way(
+            op.object.address.ip for op in by_kind[Addr] if isinstance(op.object, Addr)
+        )
         for op in by_kind[Netns]:
             try:
                 self._visits.create(_name(op), has_netfilter=True)
@@ -182,9 +185,7 @@ class Applier:
         self._veths(by_kind[Veth])
         self._inside_links([*by_kind[Loopback], *by_kind[Veth]])
         self._sysctls(by_kind[Sysctl])
-        self._connections.make_way(
-            op.object.address.ip for op in by_kind[Addr] if isinstance(op.object, Addr)
-        )
+        finish_way()
         self._address([*by_kind[Addr], *by_kind[Route]])
         self._elements(by_kind[NftElement])
         published = _publishes(by_kind[NftElement])

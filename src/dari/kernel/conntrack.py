@@ -14,6 +14,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
@@ -46,8 +47,10 @@ _FILTER_ORIGINAL, _FILTER_REPLY = 1, 2
 _BY_SOURCE, _BY_PROTOCOL = 1 << 0, 1 << 3
 
 _FAMILIES: dict[int, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
-# With more addresses than this, one pass over everything is cheaper than two passes of the kernel for each.
+# A pass of the kernel over its table costs by the table's size, not by what it tells: with more addresses than
+# this, or with no more entries than this, one pass that tells everything is cheaper than two for each address.
 _MOST_PASSES = 4
+_FEW_ENTRIES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +105,10 @@ class Connections:
         self._netfilter = Netlink(NETLINK_NETFILTER)
         self._publishes: list[Publish] = []
         self._gone: set[Address] = set()
+        self._worker = ThreadPoolExecutor(1, "dari-connections")
 
     def close(self) -> None:
+        self._worker.shutdown()
         self._netfilter.close()
         self._route.close()
 
@@ -119,10 +124,20 @@ class Connections:
             self._publishes, self._gone = [], set()
             self._forget(publishes, gone)
 
-    def make_way(self, coming: Iterable[Address]) -> None:
-        """These addresses get an owner: what is known of an earlier one goes first."""
+    def make_way(self, coming: Iterable[Address]) -> Callable[[], None]:
+        """These addresses get an owner: what is known of an earlier one goes first.
+
+        Begins at once and goes on beside the caller, who calls what is returned before the addresses are given.
+        """
+        addresses = frozenset(coming)
+        if not addresses:
+            return _nothing
+        # Decided in the worker: a pass that is under way (`catch_up`) may be about these very addresses.
+        return self._worker.submit(self._make_way, addresses).result
+
+    def _make_way(self, coming: frozenset[Address]) -> None:
         with self._lock:
-            gone = self._gone.intersection(coming)
+            gone = self._gone & coming
             self._gone -= gone
             self._forget((), gone)
 
@@ -143,10 +158,13 @@ class Connections:
         self, publishes: Sequence[Publish], gone: Collection[Address], subnets: Sequence[Prefix] = ()
     ) -> None:
         """A kernel without this interface is told of in the log: nothing else depends on it."""
-        if not (publishes or gone or subnets) or sysctl.read("net/netfilter/nf_conntrack_count") == "0":
+        if not (publishes or gone or subnets):
+            return
+        count = int(sysctl.read("net/netfilter/nf_conntrack_count") or "0")
+        if not count:
             return
         try:
-            stale = [*_of_addresses(self._netfilter, gone)]
+            stale = [*_of_addresses(self._netfilter, gone, is_filtered=count > _FEW_ENTRIES)]
             if publishes or subnets:
                 stale += _of_publishes(self._netfilter, self._route, publishes, subnets)
             if stale:
@@ -156,6 +174,10 @@ class Connections:
                         raise error
         except NetlinkError as error:
             _log.warning("connections that lost their published port or address live on: %s", error.strerror)
+
+
+def _nothing() -> None:
+    pass
 
 
 def is_orphaned(entry: Entry, publishes: Iterable[Publish], subnets: Iterable[Prefix]) -> bool:
@@ -196,9 +218,9 @@ class _Local:
         return address in self._found
 
 
-def _of_addresses(netfilter: Netlink, gone: Collection[Address]) -> Iterator[Entry]:
+def _of_addresses(netfilter: Netlink, gone: Collection[Address], *, is_filtered: bool) -> Iterator[Entry]:
     """Entries that one of these addresses began or answers."""
-    if 0 < len(gone) <= _MOST_PASSES:
+    if is_filtered and 0 < len(gone) <= _MOST_PASSES:
         for address in gone:
             family = _FAMILIES[address.version]
             for side in (_ORIGINAL, _REPLY):
