@@ -1,29 +1,51 @@
 """dari beside Debian's docker.io, in one run, in ratios.
 
-The machine's speed drifts by the hour, so only figures of one run compare. Each work is done by both engines in
-turn, and the median of the rounds is taken. CPU is what the whole machine spent (/proc/stat) during the work, so
-it counts monitors, runtimes and clients alike.
+The machine's speed drifts by the hour, so only figures of one run compare. Each work is done by one engine and then
+the other, and the median of the rounds is taken. CPU is what the whole machine spent (/proc/stat) during the work,
+so it counts monitors, runtimes and clients alike. A work an engine does not finish is tried once more and then told
+as n/a.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import docker
 
+from bench import dns
 from bench.engines import ROOT, Engine, darid, dockerd
 
-PATIENCE = 240
+PATIENCE = 60
 """Seconds after which a command counts as hung: docker.io 20.10 can live-lock on its iptables lock."""
+
+
+@dataclass(slots=True)
+class Work:
+    """`labels` and `steps` go together. `tidy` makes room after a step that failed."""
+
+    labels: Sequence[str]
+    steps: Sequence[Callable[[], object]]
+    rounds: int | None = None
+    tidy: Callable[[], object] | None = None
+
+
+@dataclass(slots=True)
+class Seen:
+    """One engine's figures of one work: for each step, wall and CPU milliseconds of each round."""
+
+    figures: list[list[tuple[float, float]]] = field(default_factory=list)
+    failure: str = ""
 
 
 def machine_cpu() -> float:
@@ -38,107 +60,200 @@ def measure(work: Callable[[], object]) -> tuple[float, float]:
     return (time.perf_counter() - wall) * 1000, machine_cpu() - cpu
 
 
-def works(engine: Engine, services: int, folder: Path) -> dict[str, list[Callable[[], object]]]:
-    """Name → steps; each step is measured under `name[/step]`."""
-    client = docker.APIClient(base_url=engine.host, version="1.41", timeout=120)
-    file = folder / "docker-compose.yml"
-    if not file.exists():
-        rows = "\n".join(
-            f"  s{n}:\n    image: busybox\n    command: sleep 1000\n    stop_grace_period: 0s"
-            for n in range(services)
-        )
-        file.write_text(f"version: '3'\nservices:\n{rows}\n")
+def compose_work(engine: Engine, services: int, folder: Path) -> Work:
+    """`up -d`, `up -d` again and `down` of that many services, by the engine's own Compose."""
+    file = folder / f"stack{services}" / "docker-compose.yml"
+    file.parent.mkdir(exist_ok=True)
+    rows = "\n".join(
+        f"  s{n}:\n    image: busybox\n    command: sleep 1000\n    stop_grace_period: 0s"
+        for n in range(services)
+    )
+    file.write_text(f"version: '3'\nservices:\n{rows}\n")
     compose = (
         [str(ROOT / ".venv/bin/dari"), "compose"] if engine.name == "dari" else ["/usr/bin/docker-compose"]
     ) + ["-f", str(file)]
 
-    def call(*argv: str) -> None:
+    def up() -> None:
+        call(engine, *compose, "up", "-d")
+
+    def down() -> None:
+        call(engine, *compose, "down", "-t", "0")
+
+    labels = [f"compose {verb}, {services} services" for verb in ("up", "up again", "down")]
+    return Work(labels, [up, up, down], rounds=2, tidy=down)
+
+
+def call(engine: Engine, *argv: str) -> None:
+    """Raises RuntimeError with what the command said."""
+    try:
         done = subprocess.run(argv, env=engine.environment, capture_output=True, text=True, timeout=PATIENCE)
-        if done.returncode:
-            raise RuntimeError(f"{engine.name}: {' '.join(argv)}: {done.stderr[-2000:]}")
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{' '.join(argv)}: no end within {PATIENCE} s") from None
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(argv)}: {done.stderr[-2000:]}")
+
+
+def works(engine: Engine, services: Sequence[int], folder: Path) -> list[Work]:
+    """In the same order for each engine."""
+    client = docker.APIClient(base_url=engine.host, version="1.41", timeout=PATIENCE)
 
     def run(*flags: str) -> Callable[[], object]:
-        return lambda: call("docker", "run", "--rm", *flags, "busybox", "true")
+        return lambda: call(engine, "docker", "run", "--rm", *flags, "busybox", "true")
 
     kept = client.create_container("busybox", ["sleep", "1000"], name="kept")
     client.start(kept)
     client.create_network("side", driver="bridge")
     client.create_network("user", driver="bridge")
-    return {
-        "run --rm, user network": [run("--network", "user")],
-        "run --rm, bridge": [run()],
-        "run --rm, none": [run("--network", "none")],
-        "run --rm, host": [run("--network", "host")],
-        "API network create / rm": [
-            lambda: client.create_network("made"),
-            lambda: client.remove_network("made"),
-        ],
-        "API connect / disconnect": [
-            lambda: client.connect_container_to_network("kept", "side"),
-            lambda: client.disconnect_container_from_network("kept", "side"),
-        ],
-        f"compose up {services} / again / down": [
-            lambda: call(*compose, "up", "-d"),
-            lambda: call(*compose, "up", "-d"),
-            lambda: call(*compose, "down", "-t", "0"),
-        ],
-    }
+    return [
+        Work(["run --rm, user network"], [run("--network", "user")]),
+        Work(["run --rm, bridge"], [run()]),
+        Work(["run --rm, none"], [run("--network", "none")]),
+        Work(["run --rm, host"], [run("--network", "host")]),
+        Work(
+            ["API network create", "API network rm"],
+            [lambda: client.create_network("made"), lambda: client.remove_network("made")],
+        ),
+        Work(
+            ["API connect", "API disconnect"],
+            [
+                lambda: client.connect_container_to_network("kept", "side"),
+                lambda: client.disconnect_container_from_network("kept", "side"),
+            ],
+        ),
+        *(compose_work(engine, count, folder) for count in services),
+    ]
+
+
+def rounds(work: Work, count: int) -> Seen:
+    """All rounds of one work by one engine; where one fails, all of them once more."""
+    for attempt in (1, 2):
+        seen = Seen([[] for _ in work.steps])
+        try:
+            for _ in range(work.rounds or count):
+                for step, each in enumerate(work.steps):
+                    seen.figures[step].append(measure(each))
+            return seen
+        except (RuntimeError, OSError, docker.errors.APIError) as error:
+            print(f"attempt {attempt}: {error}", file=sys.stderr, flush=True)
+            seen.failure = str(error)
+        if work.tidy is not None:
+            try:
+                work.tidy()
+            except RuntimeError as error:
+                print(f"tidying up: {error}", file=sys.stderr, flush=True)
+                return seen
+    return seen
+
+
+def names_and_memory(engine: Engine, folder: Path, seconds: int) -> dict[str, float]:
+    """Ten containers on one network: what the engine takes, and how its names answer inside one of them."""
+    client = docker.APIClient(base_url=engine.host, version="1.41", timeout=PATIENCE)
+    client.create_network("names", driver="bridge")
+    ids = []
+    for number in range(10):
+        aliases = ["db"] if number == 0 else []
+        endpoint = client.create_endpoint_config(aliases=aliases)
+        made = client.create_container(
+            "busybox",
+            ["sleep", "1000"],
+            name=f"n{number}",
+            networking_config=client.create_networking_config({"names": endpoint}),
+            host_config=client.create_host_config(network_mode="names"),
+        )
+        client.start(made)
+        ids.append(made["Id"])
+    time.sleep(2)
+    result = {"memory": engine.memory()}
+    queries = folder / "queries"
+    queries.write_text("db A\n")
+    namespace = os.open(f"/proc/{client.inspect_container(ids[-1])['State']['Pid']}/ns/net", os.O_RDONLY)
+    try:
+        result.update(dns.latency(namespace, 10_000, 53))
+        result.update(dns.load(namespace, str(queries), seconds, 53))
+    finally:
+        os.close(namespace)
+    for each in ids:
+        client.remove_container(each, force=True)
+    client.remove_network("names")
+    return result
+
+
+def row(label: str, unit: str, figures: Sequence[tuple[float, float] | None], is_rate: bool = False) -> str:
+    """One line: wall (or the value) of dari and docker.io and their ratio, the same for CPU where there is one."""
+    if None in figures:
+        told = ["n/a" if each is None else f"{each[0]:.1f}" for each in figures]
+        return f"{label:30} {told[0]:>9} {told[1]:>9} {unit}"
+    mine, theirs = (each for each in figures if each is not None)
+    ratio = mine[0] / theirs[0] if is_rate else theirs[0] / mine[0]
+    text = f"{label:30} {mine[0]:9.1f} {theirs[0]:9.1f} {unit:3}  x{ratio:5.1f}"
+    if mine[1] or theirs[1]:
+        text += f"   cpu {mine[1]:7.0f} {theirs[1]:7.0f} ms  x{theirs[1] / max(mine[1], 1):5.1f}"
+    return text
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--services", type=int, default=30)
+    parser.add_argument("--services", type=int, nargs="*", default=[10, 30])
+    parser.add_argument("--seconds", type=int, default=3, help="of load on the names")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--only", help="only the works whose name starts so")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    results: dict[str, dict[str, dict[str, float]]] = {}
+    results: dict[str, dict[str, dict[str, float] | None]] = {}
     with tempfile.TemporaryDirectory(prefix="dari-bench-") as temporary:
         engines: list[Engine] = []
         try:
             for start in (darid, dockerd):
                 engines.append(start(Path(temporary) / start.__name__))
                 engines[-1].load_busybox()
-            stacks = Path(temporary) / "bench"
-            stacks.mkdir()
-            tables = {each.name: works(each, options.services, stacks) for each in engines}
-            for name in tables["dari"]:
-                if options.only and not name.startswith(options.only):
-                    continue
-                rounds = 2 if name.startswith("compose") else options.rounds
-                steps = len(tables["dari"][name])
-                seen: dict[str, list[list[tuple[float, float]]]] = {
-                    e: [[] for _ in range(steps)] for e in tables
-                }
-                for _ in range(rounds):
-                    for engine, table in tables.items():
-                        for step, work in enumerate(table[name]):
-                            seen[engine][step].append(measure(work))
-                labels = name.split(" / ")
-                for step in range(steps):
-                    label = labels[0] if step == 0 else f"{labels[0].rsplit(' ', 1)[0]} {labels[step]}"
-                    results[label] = {
-                        engine: {
-                            "wall_ms": statistics.median(w for w, _ in figures[step]),
-                            "cpu_ms": statistics.fmean(c for _, c in figures[step]),
-                        }
-                        for engine, figures in seen.items()
-                    }
-                    row = results[label]
-                    wall = [row[e]["wall_ms"] for e in ("dari", "docker.io")]
-                    cpu = [row[e]["cpu_ms"] for e in ("dari", "docker.io")]
-                    print(
-                        f"{label:34} wall {wall[0]:9.1f} {wall[1]:9.1f} ms  x{wall[1] / wall[0]:5.1f}   "
-                        f"cpu {cpu[0]:8.0f} {cpu[1]:8.0f} ms  x{cpu[1] / max(cpu[0], 1):5.1f}",
-                        flush=True,
-                    )
+            measure_all(engines, options, Path(temporary), results)
         finally:
             for engine in engines:
                 engine.stop()
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
     return 0
+
+
+def measure_all(
+    engines: Sequence[Engine],
+    options: argparse.Namespace,
+    folder: Path,
+    results: dict[str, dict[str, dict[str, float] | None]],
+) -> None:
+    stacks = folder / "stacks"
+    stacks.mkdir()
+    tables = [works(each, options.services, stacks) for each in engines]
+    if not options.only or "names".startswith(options.only):
+        told = [names_and_memory(each, folder, options.seconds) for each in engines]
+        for label, key, unit, is_rate in (
+            ("memory, 10 containers", "memory", "MiB", False),
+            ("names, p50", "p50_us", "us", False),
+            ("names, p99", "p99_us", "us", False),
+            ("names, answers a second", "queries_per_second", "", True),
+        ):
+            results[label] = {e.name: {key: t[key]} for e, t in zip(engines, told, strict=True)}
+            print(row(label, unit, [(each[key], 0.0) for each in told], is_rate), flush=True)
+    for pair in zip(*tables, strict=True):
+        if options.only and not pair[0].labels[0].startswith(options.only):
+            continue
+        seen = [rounds(work, options.rounds) for work in pair]
+        for step, label in enumerate(pair[0].labels):
+            figures = [
+                None
+                if each.failure
+                else (
+                    statistics.median(w for w, _ in each.figures[step]),
+                    statistics.fmean(c for _, c in each.figures[step]),
+                )
+                for each in seen
+            ]
+            results[label] = {
+                engine.name: None if each is None else {"wall_ms": each[0], "cpu_ms": each[1]}
+                for engine, each in zip(engines, figures, strict=True)
+            }
+            print(row(label, "ms", figures), flush=True)
 
 
 if __name__ == "__main__":
