@@ -15,6 +15,7 @@ import subprocess
 import time
 
 from dari.dns import nudge, spawn
+from dari.model.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +36,18 @@ class Responder:
         self._child: subprocess.Popen[bytes] | None = None
 
     async def ensure(self) -> int:
-        """The pid of a responder that answers, started if need be. Raises RuntimeError where none comes up."""
+        """The pid of a responder that answers, started if need be. Raises Unavailable where none comes up."""
         status = await asyncio.to_thread(nudge.ping, self._directory, 1.0)
-        if status is not None:
+        if status is not None and _sees_what_we_see(status.pid):
             return status.pid
+        if status is not None:
+            log.warning(
+                "dari-dns (pid %d) lives in other namespaces than this darid, replacing it", status.pid
+            )
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(status.pid, signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(_end_of(status.pid), _END_SECONDS)
         self._start()
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
@@ -46,7 +55,7 @@ class Responder:
             if status is not None:
                 return status.pid
             await asyncio.sleep(0.01)
-        raise RuntimeError(f"dari-dns does not answer in {self._directory}, see {self._log_file}")
+        raise Unavailable(f"dari-dns does not answer in {self._directory}, see {self._log_file}")
 
     def _start(self) -> None:
         self._reap()
@@ -86,7 +95,7 @@ class Responder:
                 pid = await self.ensure()
                 await _end_of(pid)
                 log.warning("dari-dns (pid %d) ended, starting it again", pid)
-            except (RuntimeError, OSError) as error:
+            except (Unavailable, OSError) as error:
                 log.error("%s", error)
             self._reap()
             pause = (
@@ -95,6 +104,18 @@ class Responder:
                 else min(pause * 2, _LONGEST_PAUSE)
             )
             await asyncio.sleep(pause)
+
+
+def _sees_what_we_see(pid: int) -> bool:
+    """Whether a process shares our mount and network namespace. A service manager may give each start of darid a
+    mount namespace of its own; sandboxes made in ours cannot be entered from an older one."""
+    try:
+        return all(
+            os.readlink(f"/proc/{pid}/ns/{kind}") == os.readlink(f"/proc/self/ns/{kind}")
+            for kind in ("mnt", "net")
+        )
+    except FileNotFoundError:
+        return False
 
 
 async def _end_of(pid: int) -> None:
