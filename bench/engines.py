@@ -46,8 +46,10 @@ class Engine:
 
     @property
     def environment(self) -> dict[str, str]:
-        # docker.io 20.10 live-locks on its iptables lock where more containers than that start at once.
-        return {**os.environ, "DOCKER_HOST": self.host, "COMPOSE_PARALLEL_LIMIT": "4"}
+        # No COMPOSE_PARALLEL_LIMIT: docker-compose 1.29 counts a service and its containers against the same limit,
+        # and waits for itself for ever where that many services hold it.
+        others = {name: value for name, value in os.environ.items() if name != "COMPOSE_PARALLEL_LIMIT"}
+        return {**others, "DOCKER_HOST": self.host}
 
     def docker(self, *argv: str, check: bool = False) -> subprocess.CompletedProcess[str]:
         found = shutil.which("docker") or "docker"
