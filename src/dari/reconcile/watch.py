@@ -80,21 +80,25 @@ async def after_end(ctx: Context, container_id: str, ended: Exit) -> None:
         )
         container = await record_exit(ctx, container_id, ended, restarting=verdict.restarts)
         removes = container.host.auto_remove and not verdict.restarts and not life.is_kept
+        if removes and container.desired_state != "removed" and await _remove_quietly(ctx, container):
+            # The removal cleaned up, and told the end as well as itself.
+            return
         await asyncio.gather(
             take_down(ctx, container_id), settle_quietly(ctx, container_id, container.sandbox_id)
         )
         life.tell_exit(ended.code)
-        if removes and container.desired_state != "removed":
-            await _remove_quietly(ctx, container)
-        elif verdict.restarts:
+        if verdict.restarts:
             restart_later(ctx, container, verdict)
 
 
-async def _remove_quietly(ctx: Context, container: Container) -> None:
+async def _remove_quietly(ctx: Context, container: Container) -> bool:
+    """Whether it is gone; what stood in the way is in the log."""
     try:
         await remove(ctx, container.id, with_volumes=True)
+        return True
     except (DariError, OSError) as error:
         log.error("removing container %s after its end: %s", container.name, error)
+        return False
 
 
 def restart_later(ctx: Context, container: Container, verdict: Verdict) -> None:
