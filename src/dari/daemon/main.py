@@ -42,6 +42,7 @@ from dari.store.tables import Tables
 
 log = logging.getLogger("dari.daemon")
 
+_CANCEL_SECONDS = 5.0
 _LOG_LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40, "fatal": 50}
 
 
@@ -172,10 +173,14 @@ def _log_failure(task: asyncio.Task[None]) -> None:
 
 
 async def _cancel(ctx: Context) -> None:
-    tasks = list(ctx.tasks)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    """End what still works in the background, and what its clean-up began. The next start finishes the rest."""
+    deadline = time.monotonic() + _CANCEL_SECONDS
+    while ctx.tasks and time.monotonic() < deadline:
+        for task in ctx.tasks:
+            task.cancel()
+        await asyncio.wait(list(ctx.tasks), timeout=1.0)
+    for task in ctx.tasks:
+        log.warning("%s did not end in time", task.get_name())
 
 
 async def _leave(ctx: Context, responder: Responder, stopped: asyncio.Event) -> None:

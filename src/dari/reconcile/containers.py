@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -185,12 +186,13 @@ async def _take_back(ctx: Context, was: Container, error: BaseException) -> None
 
 async def take_down(ctx: Context, container_id: str) -> None:
     """Remove what a run leaves: crun's state, cgroups, the mounted root. Nothing there is fine; no error escapes."""
-    for what, step in (
-        ("runtime", ctx.runtime.delete(container_id)),
-        ("root", rootfs.unmount(ctx, container_id)),
-    ):
+    steps: tuple[tuple[str, Callable[[], Awaitable[None]]], ...] = (
+        ("runtime", lambda: ctx.runtime.delete(container_id)),
+        ("root", lambda: rootfs.unmount(ctx, container_id)),
+    )
+    for what, step in steps:
         try:
-            await step
+            await step()
         except (DariError, OSError) as error:
             log.error("cleaning the %s of container %s: %s", what, container_id[:12], error)
 

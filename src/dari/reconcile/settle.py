@@ -106,6 +106,10 @@ async def _run(ctx: Context) -> None:
                 waiting.set_result(None)
     finally:
         state.is_busy = False
+        if state.waiting is not None:
+            # Cancelled: nobody else would ever serve those who wait for the next batch.
+            state.waiting.cancel()
+            state.pending, state.waiting = {}, None
 
 
 async def _alone(ctx: Context, ids: Iterable[str]) -> None:

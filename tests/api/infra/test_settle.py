@@ -76,3 +76,24 @@ async def test_a_responder_that_does_not_answer_is_told_of(tmp_path: Path) -> No
             await networks.create(found.eng, NetworkSpec(name="web"))
         found.responder.answer = b"ok"
         await networks.create(found.eng, NetworkSpec(name="web"))
+
+
+async def test_a_cancelled_batch_leaves_nobody_waiting(tmp_path: Path) -> None:
+    """The daemon stops in the midst: those in the batch and those behind it hear of it, and settling still works."""
+    async with world(tmp_path) as found:
+        first, second = await waiting(found, 2)
+        lock = found.ctx.lock("settle")
+        await lock.acquire()
+        one = asyncio.create_task(settle(found.ctx, first))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        two = asyncio.create_task(settle(found.ctx, second))
+        await asyncio.sleep(0)
+        assert found.ctx.settling.is_busy and found.ctx.settling.pending
+        for task in found.ctx.tasks:
+            task.cancel()
+        ends = await asyncio.wait_for(asyncio.gather(one, two, return_exceptions=True), 5)
+        assert [type(each) for each in ends] == [asyncio.CancelledError, asyncio.CancelledError]
+        lock.release()
+        await asyncio.wait_for(settle(found.ctx, first, second), 5)
+        assert sum(isinstance(each, Netns) for each in found.kernel.state) == 2
