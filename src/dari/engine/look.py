@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
@@ -13,7 +14,10 @@ from dari.engine.view import ContainerView, Place, Sizes
 from dari.model.container import Container
 from dari.model.errors import DariError, NotFound
 from dari.model.network import Endpoint, Network, Sandbox
+from dari.reconcile.containers import is_alive
 from dari.reconcile.networks import of_sandbox
+
+_START_SECONDS = 10.0
 
 
 @dataclass(slots=True)
@@ -43,10 +47,25 @@ def view(eng: Engine, container: Container) -> ContainerView:
 
 
 async def inspect(eng: Engine, ref: str, *, with_sizes: bool = False) -> ContainerView:
-    """Raises NotFound."""
-    found = view(eng, find_container(eng, ref))
+    """Waits for a start under way, as Docker's does. Raises NotFound."""
+    found = view(eng, await _started(eng, find_container(eng, ref)))
     found = replace(found, layers=_layers(eng, found.container.id))
     return await _with_sizes(eng, found) if with_sizes else found
+
+
+async def _started(eng: Engine, container: Container) -> Container:
+    """The container after its start, if one is under way.
+
+    Who watches cgroups (cAdvisor) asks when one appears, which is before the command runs, and drops for a minute
+    what does not run yet.
+    """
+    lock = eng.ctx.lock(container.id)
+    if container.desired_state != "running" or is_alive(container) or not lock.locked():
+        return container
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_START_SECONDS), lock:
+            pass
+    return find_container(eng, container.id)
 
 
 async def list_containers(eng: Engine, query: ListQuery, *, with_sizes: bool = False) -> list[ContainerView]:
