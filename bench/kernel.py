@@ -107,14 +107,19 @@ def bench(kernel: Kernel, count: int) -> dict[str, dict[str, float]]:
         part = render(Desired((nets[0],), (end,), (box,)), FACTS, frozenset((box.id,)))
         settle(clock, kernel, "endpoint create", part, Scope.of(part))
         parts.append(part)
-    for number in range(50):
-        element = NftElement(HOST, "inet", "dari", "publish_any4", f"udp . {9000 + number}", "10.0.0.9 . 80")
-        state = KernelState.of([element])
+    elements = [
+        NftElement(HOST, "inet", "dari", "publish_any4", f"udp . {9000 + number}", "10.0.0.9 . 80")
+        for number in range(50)
+    ]
+    states = [KernelState.of([each]) for each in elements]
+    for state in states:
         settle(clock, kernel, "element add", state, Scope.of(state))
+    for state in states:
         settle(clock, kernel, "element delete", nothing, Scope.of(state))
     whole = KernelState.of([*base, *(each for part in parts for each in part)])
+    everything = Scope.everything(whole)
     for _ in range(3):
-        found = clock("everything: read", lambda: kernel.read(Scope.everything(whole)))
+        found = clock("everything: read", partial(kernel.read, everything))
         assert clock("everything: plan", partial(plan, whole, found)).is_empty
     clock("facts", kernel.facts)
     for part in parts[: count // 2]:
