@@ -201,17 +201,36 @@ class Node:
         status = nudge.ping(f"{self.exec_root}/dns", 0.5)
         if status is not None:
             os.kill(status.pid, signal.SIGTERM)
+        self._remove_cgroups()
         self.holder.kill()
         self.holder.wait()
         shutil.rmtree(self.exec_root, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
-        for hierarchy in Path("/sys/fs/cgroup").iterdir():
-            for group in (f"{self.cgroup}/conmon", self.cgroup):
-                with contextlib.suppress(OSError):
-                    os.rmdir(f"{hierarchy}{group}")
-        for group in (f"{self.cgroup}/conmon", self.cgroup):
-            with contextlib.suppress(OSError):
-                os.rmdir(f"/sys/fs/cgroup{group}")
+
+    def _remove_cgroups(self) -> None:
+        """And whoever is still in them: containers and monitors of a darid that could not be asked to end them."""
+        for top in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()):
+            own = Path(f"{top}{self.cgroup}")
+            if not own.is_dir():
+                continue
+            groups = [*sorted((each for each in own.rglob("*") if each.is_dir()), reverse=True), own]
+            for group in groups:
+                for pid in (group / "cgroup.procs").read_text().split():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(pid), signal.SIGKILL)
+            for group in groups:
+                with contextlib.suppress(AssertionError):
+                    wait_for("an empty group", lambda group=group: _is_removed(group), 3)
+
+
+def _is_removed(group: Path) -> bool:
+    try:
+        group.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def image_tar() -> bytes:

@@ -34,7 +34,9 @@ class Machine:
             "mount --make-rprivate / && mount -t tmpfs tmpfs /run && ip link set lo up && exec sleep 100000"
         )
         self.holder = subprocess.Popen(["unshare", "-n", "-m", "sh", "-c", script])
-        wait_for("namespaces", lambda: b"sleep" in Path(f"/proc/{self.holder.pid}/cmdline").read_bytes())
+        wait_for(
+            "namespaces", lambda: Path(f"/proc/{self.holder.pid}/cmdline").read_bytes().startswith(b"sleep")
+        )
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
