@@ -231,9 +231,11 @@ class Runtime:
         layout = self._layout(id)
         known = self._find(layout)
         try:
-            return attach.connect(layout.bundle, known is not None and known.loses_stdin)
+            attachment = attach.connect(layout.bundle, known is not None and known.loses_stdin)
         except OSError:
             raise _not_running(id) from None
+        await attach.accepted()
+        return attachment
 
     async def resize(self, id: str, height: int, width: int) -> None:
         """Size of the container's terminal in characters. Conflict if it has ended; no terminal: nothing."""
