@@ -42,7 +42,10 @@ async def system_events(request: web.Request, eng: Engine) -> web.StreamResponse
     filters = wire.filters(request, _FILTERS)
     since, until = _moment(request, eng, "since"), _moment(request, eng, "until")
     if since is not None and until is not None and since > until:
-        raise InvalidArgument(f"`since` time ({since}) cannot be after `until` time ({until})")
+        asked = request.query
+        raise InvalidArgument(
+            f"`since` time ({asked['since']}) cannot be after `until` time ({asked['until']})"
+        )
     source = events.subscribe(eng, since, until, filters)
     response = await stream.open_stream(request)
     async for event in stream.while_listening(request, source):

@@ -101,7 +101,9 @@ async def exec_resize(request: web.Request, eng: Engine) -> web.StreamResponse:
 
 def window(request: web.Request) -> tuple[int, int]:
     """Height and width of a resize. Raises InvalidArgument."""
-    height, width = wire.number(request, "h", 0) or 0, wire.number(request, "w", 0) or 0
+    height, width = wire.number(request, "h"), wire.number(request, "w")
+    if height is None or width is None:
+        raise InvalidArgument("a resize needs both h (rows) and w (columns)")
     if not (0 <= height <= 0xFFFF and 0 <= width <= 0xFFFF):
         raise InvalidArgument(f"invalid size of a terminal: {height} rows, {width} columns")
     return height, width

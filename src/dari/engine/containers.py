@@ -139,7 +139,10 @@ async def _signal(eng: Engine, container: Container, number: int) -> bool:
 async def kill(eng: Engine, ref: str, signal: str = "") -> None:
     """Send a signal (default KILL). Raises NotFound, Conflict (it does not run), InvalidArgument."""
     number = parse_signal(signal or "KILL")
-    container = find_container(eng, ref)
+    try:
+        container = find_container(eng, ref)
+    except NotFound as missing:
+        raise NotFound(f"cannot kill container: {ref}: {missing.message}") from None
     ctx = eng.ctx
     ended: asyncio.Future[int] | None = None
     async with ctx.lock(container.id):
@@ -201,13 +204,16 @@ async def rename(eng: Engine, ref: str, new: str) -> None:
     container = find_container(eng, ref)
     if not new:
         raise InvalidArgument("Neither old nor new names may be empty")
-    name = check_name(new)
     ctx = eng.ctx
     async with ctx.lock(container.id):
         container = find_container(eng, container.id)
-        if name == container.name:
+        if new.removeprefix("/") == container.name:
             raise InvalidArgument("Renaming a container with the same name as its current name")
-        await _write_name(eng, container, name)
+        try:
+            name = check_name(new)
+            await _write_name(eng, container, name)
+        except (InvalidArgument, Conflict) as refused:
+            raise type(refused)(f"Error when allocating new name: {refused.message}") from None
     networks = [each.network_id for each in of_sandbox(ctx, container.sandbox_id) if each.is_active]
     await settle(ctx, container.id, *networks)
 

@@ -28,9 +28,12 @@ from dari.reconcile.containers import joined_id
 from dari.reconcile.journal import emit
 from dari.reconcile.names import split_link
 from dari.reconcile.rows import event
+from dari.runtime.hostfacts import memory_nodes
 from dari.store.base import Txn, TxnConflict
 from dari.units import new_id
 
+# Names under which clients ask for the one runtime there is; Docker's own default among them.
+_RUNTIMES = ("crun", "runc", "io.containerd.runc.v2")
 _MASKED_TEXT = (
     "/proc/asound /proc/acpi /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list "
     "/proc/timer_stats /proc/sched_debug /proc/scsi /sys/firmware /sys/devices/virtual/powercap"
@@ -52,18 +55,27 @@ class Request:
 async def create(eng: Engine, request: Request) -> tuple[Container, list[str]]:
     """The container and the warnings it deserves.
 
-    Raises NotFound (image, network, joined container), Conflict (the name is in use), InvalidArgument.
+    Raises NotFound (the image alone: clients answer it with a pull), Conflict (the name is in use), InvalidArgument.
     """
     name = check_name(request.name) if request.name else ""
     if name:
         _check_free(eng, name)
     check_config(request.config)
     image = _resolve_image(eng, request)
+    try:
+        return await _create(eng, request, name, image)
+    except NotFound as missing:
+        raise InvalidArgument(missing.message) from missing
+
+
+async def _create(eng: Engine, request: Request, name: str, image: Image) -> tuple[Container, list[str]]:
     container_id = new_id()
     config = merge_config(request.config, image.config)
     check_config(config)
     host = _with_defaults(request.host, eng.ctx.config)
-    warnings = check_host(request.config, host, HostLimits(os.cpu_count() or 1))
+    warnings = check_host(request.config, host, HostLimits(os.cpu_count() or 1, memory_nodes()))
+    if host.runtime not in (eng.ctx.config.runtime, *_RUNTIMES):
+        raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}")
     host = _with_joined(eng, host)
     links = [_checked_link(eng, each) for each in host.links]
     specs = _endpoint_specs(eng, config, host, request.endpoints)

@@ -98,7 +98,8 @@ def find_startable(eng: Engine, exec_id: str) -> Exec:
     found = find(eng, exec_id)
     _check_running(find_container(eng, found.container_id))
     if found.is_started:
-        raise Conflict(f"Error: Exec command {exec_id} is already running")
+        state = "is already running" if found.exit_code is None else "has already run"
+        raise Conflict(f"Error: Exec command {exec_id} {state}")
     return found
 
 

@@ -21,6 +21,13 @@ _LABELS = frozenset(("z", "Z"))
 _COPIES = frozenset(("copy", "nocopy"))
 _CONSISTENCIES = frozenset(("consistent", "cached", "delegated", "default"))
 _WRITES = frozenset(("ro", "rw"))
+# mount(8), the options a file system in memory takes; values as in tmpfs(5).
+_TMPFS_TEXT = (
+    "defaults ro rw suid nosuid dev nodev exec noexec sync async dirsync remount mand nomand atime noatime diratime "
+    "nodiratime bind rbind unbindable runbindable relatime norelatime strictatime nostrictatime"
+)
+_TMPFS_FLAGS = _PROPAGATIONS | frozenset(_TMPFS_TEXT.split())
+_TMPFS_VALUES = frozenset(("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol", "huge"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +52,9 @@ def plan_mounts(config: ContainerConfig, host: HostConfig, find: Callable[[str],
     InvalidArgument.
     """
     tmpfs = {_clean(target) for target in host.tmpfs}
-    for target in host.tmpfs:
-        _check_target(target, f"invalid tmpfs specification: '{target}'")
+    for target, options in host.tmpfs.items():
+        _check_target(target)
+        _check_tmpfs_options(options)
     asked: dict[str, Planned] = {}
     requests = [
         *(_parse_bind(spec, host.volume_driver) for spec in host.binds),
@@ -104,7 +112,8 @@ def _parse_bind(spec: str, driver: str) -> Planned:
     words = [word for word in mode.split(",") if word]
     if not _is_mode(mode):
         raise InvalidArgument(f"invalid mode: {mode}")
-    _check_target(target, wrong)
+    kind = "bind" if source.startswith("/") else "volume"
+    _check_target(target, f'{wrong}: invalid mount config for type "{kind}"')
     propagation = next((word for word in words if word in _PROPAGATIONS), "")
     common = {"target": _clean(target), "mode": mode, "is_read_only": "ro" in words, "origin": "bind"}
     if source.startswith("/"):
@@ -253,11 +262,20 @@ def _borrowed(spec: str, find: Callable[[str], Container]) -> Iterable[Mount]:
         yield mount
 
 
-def _check_target(target: str, wrong: str) -> None:
+def _check_target(target: str, wrong: str = "") -> None:
+    prefix = f"{wrong}: " if wrong else ""
     if not target.startswith("/"):
-        raise InvalidArgument(f"{wrong}: invalid mount path: '{target}' mount path must be absolute")
+        raise InvalidArgument(f"{prefix}invalid mount path: '{target}' mount path must be absolute")
     if _clean(target) == "/":
-        raise InvalidArgument(f"{wrong}: invalid specification: destination can't be '/'")
+        raise InvalidArgument(f"{prefix}invalid specification: destination can't be '/'")
+
+
+def _check_tmpfs_options(options: str) -> None:
+    for option in filter(None, options.split(",")):
+        words = option.split("=", 1)
+        if words[0] not in (_TMPFS_FLAGS if len(words) == 1 else _TMPFS_VALUES):
+            quoted = " ".join(f'"{word}"' for word in words)
+            raise InvalidArgument(f"invalid tmpfs option [{quoted}]")
 
 
 def _clean(path: str) -> str:

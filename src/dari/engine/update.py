@@ -16,6 +16,7 @@ from dari.model.container import HostConfig
 from dari.model.errors import Conflict, InvalidArgument
 from dari.reconcile.containers import is_alive
 from dari.reconcile.rows import change, event
+from dari.runtime.hostfacts import memory_nodes
 
 _FIELD_TEXT = """
 cpu_shares memory nano_cpus cgroup_parent blkio_weight blkio_weight_device blkio_device_read_bps
@@ -68,7 +69,7 @@ async def update(eng: Engine, ref: str, asked: HostConfig, *, has_policy: bool) 
                     "Restart policy cannot be updated because AutoRemove is enabled for the container"
                 )
         host = merged(container.host, asked, has_policy=has_policy)
-        warnings = check_resources(host, HostLimits(os.cpu_count() or 1))
+        warnings = check_resources(host, HostLimits(os.cpu_count() or 1, memory_nodes()))
         if is_alive(container):
             warnings += await ctx.runtime.update(container.id, host)
         await change(

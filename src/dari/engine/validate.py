@@ -31,9 +31,10 @@ _CAPABILITIES = frozenset(_CAPABILITY_TEXT.split())
 
 @dataclass(frozen=True, slots=True)
 class HostLimits:
-    """What bounds a request on this host: processors, and whether swap is accounted."""
+    """What bounds a request on this host: processors, memory nodes, and whether swap is accounted."""
 
     cpus: int
+    memory_nodes: frozenset[int] = frozenset({0})
     has_swap_limit: bool = True
 
 
@@ -86,6 +87,10 @@ def check_host(config: ContainerConfig, host: HostConfig, limits: HostLimits) ->
         raise InvalidArgument("invalid Annotations: the empty string is not permitted as an annotation key")
     if host.uts_mode == "host" and config.hostname:
         raise InvalidArgument("conflicting options: hostname and the UTS mode")
+    if host.pid_mode not in ("", "host", "private") and not _is_join(host.pid_mode):
+        raise InvalidArgument(f"invalid PID mode: {host.pid_mode}")
+    if host.ipc_mode not in ("", "none", "private", "shareable", "host") and not _is_join(host.ipc_mode):
+        raise InvalidArgument(f"invalid IPC mode: {host.ipc_mode}")
     if host.uts_mode not in ("", "host"):
         raise InvalidArgument(f"invalid UTS mode: {host.uts_mode}")
     if host.cgroupns_mode not in ("", "host", "private"):
@@ -93,6 +98,10 @@ def check_host(config: ContainerConfig, host: HostConfig, limits: HostLimits) ->
     if host.cgroupns_mode == "private" and host.privileged is False and host.cgroup:
         raise InvalidArgument(f"invalid cgroup: {host.cgroup}")
     return check_resources(host, limits)
+
+
+def _is_join(mode: str) -> bool:
+    return mode.startswith("container:") and mode != "container:"
 
 
 def check_restart_policy(policy: RestartPolicy) -> None:
@@ -175,14 +184,25 @@ def _check_cpu(host: HostConfig, limits: HostLimits) -> None:
     if host.cpuset_cpus:
         wanted = _cpu_set(host.cpuset_cpus)
         if wanted is None:
-            raise InvalidArgument(f"Invalid value {host.cpuset_cpus} for cpuset cpus")
+            raise InvalidArgument(
+                f"Invalid value {host.cpuset_cpus} for cpuset cpus: invalid format: {host.cpuset_cpus}"
+            )
         if max(wanted) >= limits.cpus:
             raise InvalidArgument(
                 f"Requested CPUs are not available - requested {host.cpuset_cpus}, "
                 f"available: {'0' if limits.cpus == 1 else f'0-{limits.cpus - 1}'}"
             )
-    if host.cpuset_mems and _cpu_set(host.cpuset_mems) is None:
-        raise InvalidArgument(f"Invalid value {host.cpuset_mems} for cpuset mems")
+    if host.cpuset_mems:
+        nodes = _cpu_set(host.cpuset_mems)
+        if nodes is None:
+            raise InvalidArgument(
+                f"Invalid value {host.cpuset_mems} for cpuset mems: invalid format: {host.cpuset_mems}"
+            )
+        if not nodes <= limits.memory_nodes:
+            raise InvalidArgument(
+                f"Requested memory nodes are not available - requested {host.cpuset_mems}, "
+                f"available: {','.join(str(each) for each in sorted(limits.memory_nodes))}"
+            )
 
 
 def _cpu_set(text: str) -> set[int] | None:

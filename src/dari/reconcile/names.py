@@ -376,7 +376,10 @@ def _own_lines(
     container: Container, hostname: str, attached: Sequence[tuple[Network, Endpoint]]
 ) -> Iterable[str]:
     domain = container.config.domainname
-    name = f"{hostname}.{domain} {hostname}" if domain else hostname
+    # The full name first, then the bare one, whether the domain came with the host name or apart.
+    full = f"{hostname}.{domain}" if domain else hostname
+    bare, dot, _ = full.partition(".")
+    name = f"{full} {bare}" if dot else full
     for _, endpoint in attached:
         for address in (endpoint.ipv4, endpoint.ipv6):
             if address:

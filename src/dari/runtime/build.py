@@ -85,7 +85,8 @@ def unpack_context(archive: str, folder: str) -> None:
 
             in_private_mounts(inside)
     except (tarfile.TarError, EOFError) as error:
-        raise InvalidArgument(f"the build context is no tar archive: {error}") from error
+        # What tarfile says has a line for each compression it tried.
+        raise InvalidArgument("the build context is no tar archive, or ends early") from error
     except OSError as error:
         raise InvalidArgument(f"unpacking the build context: {error.strerror}: {error.filename}") from error
 

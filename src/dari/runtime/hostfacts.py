@@ -104,6 +104,20 @@ def all_devices() -> list[Device]:
     return found
 
 
+def memory_nodes() -> frozenset[int]:
+    """The memory nodes there are. Source: kernel, Documentation/admin-guide/mm/numaperf.rst."""
+    try:
+        with open("/sys/devices/system/node/has_memory") as file:
+            text = file.read().strip()
+    except FileNotFoundError:
+        return frozenset({0})
+    found: set[int] = set()
+    for span in text.split(","):
+        first, _, last = span.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return frozenset(found)
+
+
 def block_numbers(paths: list[str]) -> dict[str, tuple[int, int]]:
     """(major, minor) by path. Raises InvalidArgument if one is no device."""
     numbers = {}
@@ -111,7 +125,7 @@ def block_numbers(paths: list[str]) -> dict[str, tuple[int, int]]:
         try:
             info = os.stat(path)
         except OSError as error:
-            raise InvalidArgument(f"{path}: {(error.strerror or 'unknown error').lower()}") from None
+            raise InvalidArgument(f"stat {path}: {(error.strerror or 'unknown error').lower()}") from None
         if not (stat.S_ISBLK(info.st_mode) or stat.S_ISCHR(info.st_mode)):
             raise InvalidArgument(f"{path}: not a device node")
         numbers[path] = (os.major(info.st_rdev), os.minor(info.st_rdev))

@@ -104,7 +104,10 @@ def prepare(
         has_init=bool(host.init),
     )
     spec = oci.build(inputs)
-    mkdir_in(launch.rootfs, spec["process"]["cwd"])
+    try:
+        mkdir_in(launch.rootfs, spec["process"]["cwd"])
+    except NotADirectoryError:
+        raise InvalidArgument(f"Cannot mkdir: {spec['process']['cwd']} is not a directory") from None
     record = Record(
         id=launch.id,
         cgroup=inputs.cgroup_path,

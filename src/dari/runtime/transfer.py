@@ -345,6 +345,8 @@ def _read_archive(path: str) -> list[tuple[str, list[str]]]:
             return found
     except KeyError as error:
         raise InvalidArgument(f"invalid archive: it has no {error.args[0]}") from error
+    except tarfile.ReadError as error:
+        raise InvalidArgument("invalid archive: it is no tar archive, or ends early") from error
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
         raise InvalidArgument(f"invalid archive: {error}") from error
 

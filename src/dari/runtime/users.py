@@ -65,7 +65,7 @@ def find_user(spec: str, passwd: str, group: str, group_add: list[str] | None = 
     for asked in group_add or []:
         found = _find_gid(asked, groups)
         if found < 0:
-            raise InvalidArgument(f"Unable to find group {asked}")
+            raise InvalidArgument(f"Unable to find group {asked}: no matching entries in group file")
         extra.append(found)
     _check_range(gid)
     return User(uid=uid, gid=gid, groups=list(dict.fromkeys([gid, *extra])), home=home)

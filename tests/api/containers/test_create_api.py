@@ -62,13 +62,13 @@ async def test_a_name_in_use_is_a_conflict(api: Api) -> None:
         (
             "",
             {"Image": "busybox", "HostConfig": {"NetworkMode": "nowhere"}},
-            404,
+            400,
             "network nowhere not found",
         ),
         (
             "",
             {"Image": "busybox", "HostConfig": {"NetworkMode": "container:nobody"}},
-            404,
+            400,
             "No such container: nobody",
         ),
         (
@@ -81,7 +81,7 @@ async def test_a_name_in_use_is_a_conflict(api: Api) -> None:
         (
             "",
             {"Image": "busybox", "HostConfig": {"Links": ["nobody:x"]}},
-            404,
+            400,
             "could not get container for nobody: No such container: nobody",
         ),
     ],

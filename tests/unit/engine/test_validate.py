@@ -58,7 +58,7 @@ def refusal(config: ContainerConfig, host: HostConfig) -> str:
             "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
         ),
         ({"cpuset_cpus": "0-7"}, "Requested CPUs are not available - requested 0-7, available: 0-1"),
-        ({"cpuset_cpus": "x"}, "Invalid value x for cpuset cpus"),
+        ({"cpuset_cpus": "x"}, "Invalid value x for cpuset cpus: invalid format: x"),
         ({"blkio_weight": 5}, "Range of blkio weight is from 10 to 1000"),
         ({"shm_size": -1}, "SHM size can not be less than 0"),
         ({"oom_score_adj": 2000}, "Invalid value 2000, range for oom score adj is [-1000, 1000]"),

@@ -47,7 +47,7 @@ def test_groups_are_added() -> None:
         ("web:nogroup", [], "unable to find group nogroup: no matching entries in group file"),
         ("4294967296", [], "uids and gids must be in range 0-2147483647"),
         ("-1", [], "uids and gids must be in range 0-2147483647"),
-        ("web", ["nogroup"], "Unable to find group nogroup"),
+        ("web", ["nogroup"], "Unable to find group nogroup: no matching entries in group file"),
     ],
 )
 def test_users_that_are_none(spec: str, extra: list[str], complaint: str) -> None:
