@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.stacks.conftest import ROOT, build_images
 
 # Another than the images' usual one: the demo ends its own.
 REGISTRY = "127.0.0.1:5006"
+ASK = ("curl", "-s", "-m", "3", "--unix-socket", "/run/docker.sock", "http://localhost/_ping")
 
 
 class Demo:
@@ -115,3 +117,34 @@ def test_mistakes_are_told(demo: Demo, tmp_path: Path) -> None:
     assert "unknown option --nonsense" in demo("--nonsense", code=125)
     assert "no Compose file in" in demo(str(tmp_path), code=14)
     assert not demo.state.exists()
+
+
+_SOMEBODY = """\
+import socket
+s = socket.socket(socket.AF_UNIX); s.bind("/run/docker.sock"); s.listen()
+while True:
+    peer, _ = s.accept()
+    with peer:
+        if peer.recv(1000):
+            peer.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\nsomebody else")
+"""
+
+
+@pytest.mark.timeout(400)
+def test_beside_an_engine_at_dockers_address(demo: Demo) -> None:
+    inside = ["nsenter", "-t", str(demo.holder.pid), "-n", "-m"]
+    other = subprocess.Popen([*inside, sys.executable, "-c", _SOMEBODY])
+    try:
+        wait_for("the other engine", lambda: "somebody" in demo.run(*ASK, code=-1))
+        demo()
+        assert "somebody else" in demo.run(*ASK)
+        # In darid's view, and so in what containers mount of it, that address is darid's.
+        pid = demo.run("cat", "/run/demo-test/darid.pid").strip()
+        assert "hello-web-1" in demo.run(
+            "nsenter", "-m", "-t", pid, "docker", "-H", "unix:///run/docker.sock", "ps"
+        )
+        demo("--clean")
+        assert "somebody else" in demo.run(*ASK)
+    finally:
+        other.kill()
+        other.wait()
