@@ -13,10 +13,12 @@ from aiohttp import web
 
 from dari import __version__
 from dari.api import wire
+from dari.api.inspect import summary_json
 from dari.api.route import Handler, Route
-from dari.api.versions import NEWEST_TEXT, OLDEST_TEXT
-from dari.engine import login, system
+from dari.api.versions import NEWEST_TEXT, OLDEST_TEXT, version_of
+from dari.engine import login, look, system
 from dari.engine.base import Engine
+from dari.engine.filters import ListQuery
 from dari.model.errors import NotFound, Unavailable
 from dari.model.wire import DockerNoun
 from dari.units import format_time
@@ -201,26 +203,11 @@ async def disk_usage(request: web.Request, eng: Engine) -> web.StreamResponse:
                 "Containers": users,
             }
         )
-    containers = [
-        {
-            "Id": container.id,
-            "Names": [f"/{container.name}"],
-            "Image": container.config.image,
-            "ImageID": container.image_id,
-            "Command": " ".join((container.path, *container.args)),
-            "Created": container.created // 1_000_000_000,
-            "Ports": [],
-            "SizeRw": size,
-            "SizeRootFs": size,
-            "Labels": container.config.labels,
-            "State": container.status.state,
-            "Status": container.status.state,
-            "HostConfig": {"NetworkMode": container.host.network_mode},
-            "NetworkSettings": {"Networks": {}},
-            "Mounts": [],
-        }
-        for container, size in usage.containers
-    ]
+    rows = []
+    if "container" in asked:
+        rows = await look.list_containers(eng, ListQuery(show_all=True), with_sizes=True)
+    now, version = eng.ctx.now(), version_of(request)
+    containers = [summary_json(each, now, version) for each in rows]
     volumes = [
         {
             "Name": volume.name,

@@ -70,8 +70,13 @@ async def create(eng: Engine, ref: str, spec: ExecSpec, detach_keys: str = "") -
     room = _room(eng)
     room[made.id] = made
     _forget_old(eng, room)
-    await announce(eng.ctx, event(container, f"exec_create: {' '.join(spec.cmd)}", execID=made.id))
+    await announce(eng.ctx, event(container, f"exec_create: {_line(spec)}", execID=made.id))
     return made
+
+
+def _line(spec: ExecSpec) -> str:
+    """The command as Docker's events tell it: a blank after the program even where nothing follows."""
+    return f"{spec.cmd[0]} {' '.join(spec.cmd[1:])}"
 
 
 def _check_running(container: Container) -> None:
@@ -119,7 +124,7 @@ async def start(eng: Engine, exec_id: str, *, is_detached: bool, console_size: l
         found.ended.set()
         raise
     found.handle, found.is_running = handle, True
-    action = f"exec_start: {' '.join(spec.cmd)}"
+    action = f"exec_start: {_line(spec)}"
     await announce(eng.ctx, event(container, action, execID=found.id))
     task = asyncio.create_task(
         _watch(eng, found, container, handle, is_detached), name=f"exec {found.id[:12]}"

@@ -92,7 +92,7 @@ def check_volume_name(name: str) -> None:
     """Raises InvalidArgument with Docker's text."""
     if len(name) == 1:
         raise InvalidArgument(
-            "volume name is too short, names should be at least two alphanumeric characters"
+            f"create {name}: volume name is too short, names should be at least two alphanumeric characters"
         )
     if not is_valid_name(name):
         raise InvalidArgument(
@@ -252,7 +252,7 @@ def _borrowed(spec: str, find: Callable[[str], Container]) -> Iterable[Mount]:
     if not ref:
         raise InvalidArgument(f"malformed volumes-from specification: {spec!r}")
     if mode and not _is_mode(mode):
-        raise InvalidArgument(f"invalid mode for volumes-from: {mode}")
+        raise InvalidArgument(f"invalid mode: {mode}")
     words = mode.split(",")
     for mount in find(ref).mounts:
         if "ro" in words:

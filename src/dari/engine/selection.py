@@ -23,7 +23,7 @@ def truth(name: str, values: Sequence[str]) -> bool:
     """The one boolean a filter holds. Raises InvalidArgument."""
     found = {_BOOLEANS.get(value) for value in values}
     if len(found) != 1 or None in found:
-        raise InvalidArgument(f"invalid filter '{name}={list(values)}'")
+        raise InvalidArgument(f"invalid filter '{name}=[{' '.join(values)}]'")
     return found.pop() is True
 
 

@@ -12,7 +12,6 @@ import shutil
 from dataclasses import dataclass, field
 
 from dari.engine.base import Engine
-from dari.model.container import Container
 from dari.model.image import Image
 from dari.model.volume import Volume
 from dari.net import firewall
@@ -48,12 +47,11 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What takes place on the disk: `layers` bytes of all layers together; by container id the bytes of its own
-    layer; by volume name its bytes; by image id how many containers use it."""
+    """What takes place on the disk: `layers` bytes of all layers together; by volume its bytes and how many
+    containers use it. What containers wrote is their listing's, with sizes."""
 
     images: list[Image] = field(default_factory=list)
     layers: int = 0
-    containers: list[tuple[Container, int]] = field(default_factory=list)
     volumes: list[tuple[Volume, int, int]] = field(default_factory=list)
 
 
@@ -120,19 +118,15 @@ def counts(eng: Engine) -> Counts:
 
 async def usage(eng: Engine, kinds: frozenset[str]) -> Usage:
     """Sizes are summed from the files, so this may take seconds on a full disk. `kinds`: what is asked for, of
-    image, container, volume."""
+    image, volume."""
     containers = eng.ctx.tables.containers.all(eng.ctx.local)
     images = eng.ctx.images.all() if "image" in kinds else []
-    sized = []
-    if "container" in kinds:
-        for each in containers:
-            sized.append((each, await asyncio.to_thread(eng.ctx.images.rootfs.size, each.id)))
     volumes = []
     if "volume" in kinds:
         for volume in eng.ctx.tables.volumes.all(eng.ctx.local):
             users = sum(any(mount.volume == volume.name for mount in each.mounts) for each in containers)
             volumes.append((volume, await asyncio.to_thread(_folder_size, volume.mountpoint), users))
-    return Usage(images, _layers_size(images), sized, volumes)
+    return Usage(images, _layers_size(images), volumes)
 
 
 def _layers_size(images: list[Image]) -> int:

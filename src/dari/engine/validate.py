@@ -20,6 +20,8 @@ _MIN_MEMORY = 6 * _MIB
 _MS = 1_000_000
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _LOG_DRIVERS = ("json-file", "local", "none", "k8s-file", "journald", "syslog")
+_JSON_FILE_OPTION_TEXT = "max-file max-size compress labels labels-regex env env-regex tag"
+_JSON_FILE_OPTIONS = frozenset(_JSON_FILE_OPTION_TEXT.split())
 _CAPABILITY_TEXT = (
     "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
     "NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT "
@@ -81,6 +83,10 @@ def check_host(config: ContainerConfig, host: HostConfig, limits: HostLimits) ->
             f"error looking up logging plugin {host.log_config.type}: no such plugin; use one of "
             + ", ".join(_LOG_DRIVERS)
         )
+    if host.log_config.type in ("", "json-file"):
+        for option in host.log_config.config:
+            if option not in _JSON_FILE_OPTIONS:
+                raise InvalidArgument(f"unknown log opt '{option}' for json-file log driver")
     if host.isolation not in ("", "default"):
         raise InvalidArgument(f"invalid isolation '{host.isolation}' on linux")
     if "" in host.annotations:

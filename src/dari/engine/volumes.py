@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from dari.engine.base import Engine, commit
 from dari.engine.mount_plan import check_volume_name, users_of
+from dari.engine.selection import truth
 from dari.model.container import Container
 from dari.model.errors import Conflict, Internal, InvalidArgument, NotFound
 from dari.model.event import Event
@@ -46,10 +47,11 @@ def list_volumes(eng: Engine, filters: Filters) -> list[Volume]:
     _check_filters(filters, _LIST_FILTERS)
     ctx = eng.ctx
     containers = ctx.tables.containers.all(ctx.local)
+    is_dangling = truth("dangling", filters["dangling"]) if "dangling" in filters else None
     found = []
     for volume in ctx.tables.volumes.all(ctx.local):
         is_used = bool(users_of(volume.name, containers))
-        if "dangling" in filters and is_used == (filters["dangling"][0] in _TRUE):
+        if is_dangling is not None and is_used == is_dangling:
             continue
         if "driver" in filters and volume.driver not in filters["driver"]:
             continue
@@ -87,7 +89,11 @@ async def create_volume(
     if is_anonymous:
         name, labels = new_id(), {**labels, ANONYMOUS_LABEL: ""}
     check_volume_name(name)
-    return (await ensure(eng.ctx, name, driver or "local", options, labels, is_anonymous, is_filled=True))[0]
+    try:
+        made = await ensure(eng.ctx, name, driver or "local", options, labels, is_anonymous, is_filled=True)
+    except (InvalidArgument, NotFound) as refused:
+        raise type(refused)(f"create {name}: {refused.message}") from None
+    return made[0]
 
 
 async def ensure(

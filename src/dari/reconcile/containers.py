@@ -214,11 +214,11 @@ async def record_exit(ctx: Context, container_id: str, exit: Exit, *, restarting
         )
 
     def also(txn: Txn, row: Container) -> None:
-        endpoints.deactivate(ctx, txn, row.id)
         if exit.is_oom_killed:
             emit(ctx, txn, event(row, "oom"))
         seconds = max(0, finished - row.status.started) // 1_000_000_000
         emit(ctx, txn, event(row, "die", execDuration=str(seconds), exitCode=str(exit.code)))
+        endpoints.deactivate(ctx, txn, row.id)
 
     return await change(ctx, container_id, ended, also=also)
 

@@ -15,11 +15,13 @@ import msgspec
 
 from dari.model.container import Container
 from dari.model.errors import Conflict, Internal, NotFound
+from dari.model.event import Event
 from dari.model.network import Endpoint, Network, Sandbox, Subnet
 from dari.net import ipam
 from dari.net.state import Address
 from dari.reconcile import ports
 from dari.reconcile.context import Context
+from dari.reconcile.journal import emit
 from dari.reconcile.kernel import in_kernel
 from dari.reconcile.networks import gateway_endpoint, of_sandbox
 from dari.store.base import Txn, TxnConflict
@@ -47,6 +49,9 @@ async def activate(ctx: Context, container_id: str) -> tuple[Sandbox, list[Endpo
         made = add_activation(ctx, txn, container, sandbox, asked, ephemeral)
         if txn.is_empty():
             return made
+        for endpoint in asked:
+            if not endpoint.is_active:
+                _tell(ctx, txn, "connect", endpoint, container_id)
         try:
             await ctx.local.commit(txn)
         except TxnConflict:
@@ -206,8 +211,17 @@ def deactivate(ctx: Context, txn: Txn, container_id: str) -> None:
         if endpoint.is_active:
             add_release(ctx, txn, endpoint)
             ctx.tables.endpoints.put(txn, inactive(endpoint), endpoint.network_id, endpoint.id)
+            _tell(ctx, txn, "disconnect", endpoint, endpoint.container_id)
     ports.release(ctx, txn, sandbox)
     ctx.tables.sandboxes.put(txn, msgspec.structs.replace(sandbox, is_active=False, ports=[]), sandbox.id)
+
+
+def _tell(ctx: Context, txn: Txn, action: str, endpoint: Endpoint, container_id: str) -> None:
+    """Docker's event of a container that enters or leaves a network because it starts or ends."""
+    network = ctx.tables.networks.get(ctx.shared, endpoint.network_id)
+    if network is not None:
+        attributes = {"container": container_id, "name": network.name, "type": network.spec.driver}
+        emit(ctx, txn, Event(type="network", action=action, actor_id=network.id, attributes=attributes))
 
 
 def _is_used_by_others(ctx: Context, sandbox: Sandbox, container_id: str) -> bool:

@@ -6,6 +6,7 @@ Must not know: processes.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 from typing import Any
@@ -108,6 +109,7 @@ def prepare(
         mkdir_in(launch.rootfs, spec["process"]["cwd"])
     except NotADirectoryError:
         raise InvalidArgument(f"Cannot mkdir: {spec['process']['cwd']} is not a directory") from None
+    _leave_marks(launch.rootfs)
     record = Record(
         id=launch.id,
         cgroup=inputs.cgroup_path,
@@ -123,6 +125,14 @@ def prepare(
         all_capabilities=facts.capabilities,
     )
     return Prepared(spec=spec, record=record, resources=wanted, warnings=warnings)
+
+
+def _leave_marks(rootfs: str) -> None:
+    """What programs look for in a container of Docker's: `/.dockerenv`, and `/etc/mtab` for those that list mounts."""
+    # An image that has them, has no /etc, or is odd in another way, starts all the same.
+    with contextlib.suppress(OSError):
+        os.close(os.open(f"{rootfs}/.dockerenv", os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o755))
+        os.symlink("/proc/mounts", f"{rootfs}{resolve_in(rootfs, '/etc')}/mtab")
 
 
 def keeps_stdin(config: ContainerConfig) -> bool:

@@ -61,8 +61,9 @@ def attach(volume: Volume) -> None:
         mount(device, volume.mountpoint, "none" if is_bind else kind, flags, rest)
     except OSError as error:
         raise Internal(
-            f"failed to mount local volume: mount {device}:{volume.mountpoint}, "
-            f"flags: 0x{flags:x}, data: {rest}: {(error.strerror or str(error)).lower()}"
+            f"error while mounting volume '{volume.mountpoint}': failed to mount local volume: "
+            f"mount {device}:{volume.mountpoint}, "
+            f"flags: 0x{flags:x}{', data: ' + rest if rest else ''}: {(error.strerror or str(error)).lower()}"
         ) from error
 
 

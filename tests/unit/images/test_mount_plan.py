@@ -71,16 +71,18 @@ def test_nocopy() -> None:
         ({"Binds": ["a1:/x", "b1:/x/"]}, "Duplicate mount point: /x"),
         ({"Binds": ["a1:/x"], "Mounts": [{"Type": "tmpfs", "Target": "/x"}]}, "Duplicate mount point: /x"),
         ({"Binds": ["a1:/x"], "Tmpfs": {"/x": ""}}, "Duplicate mount point: /x"),
-        ({"Binds": ["pinpoint-agent"]}, "invalid volume specification: 'pinpoint-agent': invalid mount path: "
-                                        "'pinpoint-agent' mount path must be absolute"),
-        ({"Binds": ["a1:y"]}, "invalid volume specification: 'a1:y': invalid mount path: "
-                              "'y' mount path must be absolute"),
+        ({"Binds": ["pinpoint-agent"]},
+         "invalid volume specification: 'pinpoint-agent': invalid mount config for type \"volume\": "
+         "invalid mount path: 'pinpoint-agent' mount path must be absolute"),
+        ({"Binds": ["a1:y"]}, "invalid volume specification: 'a1:y': invalid mount config for type \"volume\": "
+                              "invalid mount path: 'y' mount path must be absolute"),
         ({"Binds": ["/a:/b:/c"]}, "invalid mode: /c"),
         ({"Binds": ["/a:/b:ro,rw"]}, "invalid mode: ro,rw"),
         ({"Binds": [":/b"]}, "invalid volume specification: ':/b'"),
         ({"Binds": ["/b:rw"]}, "invalid volume specification: '/b:rw'"),
         ({"Binds": ["/a:/b:ro:rw"]}, "invalid volume specification: '/a:/b:ro:rw'"),
-        ({"Binds": ["/a:/"]}, "invalid volume specification: '/a:/': invalid specification: destination can't be '/'"),
+        ({"Binds": ["/a:/"]}, "invalid volume specification: '/a:/': invalid mount config for type \"bind\": "
+                              "invalid specification: destination can't be '/'"),
         ({"Mounts": [{"Type": "bind", "Source": "rel", "Target": "/x"}]},
          "invalid mount config for type \"bind\": invalid mount path: 'rel' mount path must be absolute"),
         ({"Mounts": [{"Type": "bind", "Target": "/x"}]},
