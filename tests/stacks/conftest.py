@@ -22,6 +22,7 @@ __all__ = ["machine", "node"]
 ROOT = Path(__file__).parents[2]
 REGISTRY = "127.0.0.1:5005"
 _BUILD_SECONDS = 600
+DIES_WITH_US = ("setpriv", "--pdeathsig", "TERM")
 
 
 def cache_folder() -> Path:
@@ -72,7 +73,16 @@ class Bed:
             f"http: {{addr: {json.dumps(REGISTRY)}}}\n"
         )
         self.registry = subprocess.Popen(
-            ["nsenter", "-t", str(self.node.holder.pid), "-n", "docker-registry", "serve", str(settings)],
+            [
+                "nsenter",
+                "-t",
+                str(self.node.holder.pid),
+                "-n",
+                *DIES_WITH_US,
+                "docker-registry",
+                "serve",
+                str(settings),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -14,6 +14,9 @@ from tests.stacks.conftest import ROOT, build_images
 
 # Another than the images' usual one: the demo ends its own.
 REGISTRY = "127.0.0.1:5006"
+# Two runs at once would share the registry's port and its file in the cache.
+pytestmark = pytest.mark.slow
+
 ASK = ("curl", "-s", "-m", "3", "--unix-socket", "/run/docker.sock", "http://localhost/_ping")
 
 
