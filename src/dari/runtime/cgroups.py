@@ -134,13 +134,14 @@ class CgroupsV1:
                 try:
                     os.mkdir(here, 0o755)
                 except FileExistsError:
-                    continue
+                    pass
                 except OSError as error:
                     raise Internal(f"make cgroup {here}: {error.strerror}") from error
                 if "cpuset" in hierarchy.controllers:
-                    # An empty cpuset takes no process.
+                    # An empty cpuset takes no process, and one made by another thread a moment ago is still empty.
                     for name in ("cpuset.cpus", "cpuset.mems"):
-                        _write(f"{here}/{name}", _read(f"{above}/{name}"))
+                        if not _read(f"{here}/{name}"):
+                            _write(f"{here}/{name}", _read(f"{above}/{name}"))
 
     def entering(self, path: str) -> list[str]:
         return ["/bin/sh", "-c", self._script, "sh", path]
