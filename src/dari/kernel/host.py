@@ -8,7 +8,9 @@ Next: read.py, apply.py.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 
+from dari.kernel import nfnetlink
 from dari.kernel.apply import Applier
 from dari.kernel.burial import Gravedigger
 from dari.kernel.conntrack import Connections, publish_of, subnets_of
@@ -16,7 +18,9 @@ from dari.kernel.errors import KernelError, NetlinkError, NftError
 from dari.kernel.facts import facts
 from dari.kernel.mould import Mould
 from dari.kernel.netns import Namespaces
-from dari.kernel.nft import Nft
+from dari.kernel.nft import Nft, rules_of
+from dari.kernel.outside import Places
+from dari.kernel.probe import Probing
 from dari.kernel.read import read
 from dari.kernel.visit import Visit, Visits
 from dari.net.facts import HostFacts
@@ -88,6 +92,37 @@ class Kernel:
         """Forget connections that contradict the published ports of `wanted`, which is everything there should be."""
         found = (publish_of(each) for each in wanted)
         self._connections.check((each for each in found if each is not None), subnets_of(wanted))
+
+    def probing(
+        self, names: Iterable[str], places: Places | None = None, *, is_traced: bool = True
+    ) -> Probing:
+        """A round of real probes from and to these namespaces. It waits for answers and holds no lock meanwhile:
+        call it from a thread of its own. Raises NetlinkError, OSError."""
+        return Probing(self._namespaces, names, self._rules_of, places, is_traced=is_traced)
+
+    def _rules_of(self, visit: Visit, family: str, table: str, chain: str) -> dict[int, str]:
+        """A chain's rules by handle, anybody's; none where nft cannot list them."""
+        with self._lock:
+            try:
+                if visit.name == HOST:
+                    listing = self._nft.list_chain(family, table, chain)
+                else:
+                    with visit.entered():
+                        nft = Nft()
+                        try:
+                            listing = nft.list_chain(family, table, chain)
+                        finally:
+                            nft.close()
+                comments = nfnetlink.match_comments(visit.netfilter, nfnetlink.FAMILIES[family], table)
+            except (NftError, OSError, KeyError):
+                # A table made by what this libnftables does not know, or no descriptor left below 1024 for it: the
+                # chain and the rule's number are named all the same.
+                return {}
+        found = {handle: text for text, handle in rules_of(listing or "")}
+        for handle in comments.keys() & found.keys():
+            if " comment " not in found[handle]:
+                found[handle] += f' comment "{comments[handle]}"'
+        return found
 
     def netns_path(self, name: str) -> str:
         """Where the namespace of that name is bound, for setns(2) and a container's configuration."""

@@ -37,6 +37,7 @@ NLA_NESTED = 0x8000
 _NLA_TYPE_MASK = 0x3FFF
 
 _SOL_NETLINK = 270
+_NETLINK_ADD_MEMBERSHIP = 1
 _NETLINK_CAP_ACK = 10
 _NETLINK_EXT_ACK = 11
 _NETLINK_GET_STRICT_CHK = 12
@@ -138,6 +139,26 @@ class Netlink:
 
     def close(self) -> None:
         self._socket.close()
+
+    def fileno(self) -> int:
+        """For a selector: readable when something a group tells has arrived."""
+        return self._socket.fileno()
+
+    def join(self, group: int) -> None:
+        """Hear what the kernel tells this multicast group; a socket that listens asks nothing any more."""
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+
+    def heard(self) -> list[Message]:
+        """What has arrived so far, without waiting. Raises OSError (ENOBUFS: some of it was lost)."""
+        found: list[Message] = []
+        self._socket.setblocking(False)
+        try:
+            while True:
+                found.extend(message for _, message in self._receive())
+        except BlockingIOError:
+            return found
+        finally:
+            self._socket.setblocking(True)
 
     def __enter__(self) -> Netlink:
         return self

@@ -39,7 +39,7 @@ _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _TABLE_NAME = 1
 _CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY = 1, 3, 4, 5
 _HOOK_NUMBER = 1
-_RULE_TABLE, _RULE_EXPRESSIONS = 1, 4
+_RULE_TABLE, _RULE_HANDLE, _RULE_EXPRESSIONS = 1, 3, 4
 _SET_TABLE, _SET_NAME, _SET_FLAGS, _SET_KEY_TYPE, _SET_KEY_LENGTH = 1, 2, 3, 4, 5
 _SET_DATA_TYPE, _SET_ID = 6, 10
 _ELEMENTS_TABLE, _ELEMENTS_SET = 1, 2
@@ -173,6 +173,18 @@ def expressions(rules: Iterable[Message]) -> Iterator[tuple[str, dict[int, bytes
         for _, payload in iter_attributes(listed):
             values = attributes(payload)
             yield text_of(values.get(1, b"")), attributes(values.get(2, b""))
+
+
+def match_comments(sock: Netlink, family: int, table: str) -> dict[int, str]:
+    """The comments of iptables' rules, by the rule's handle: nft leaves them out of its listing."""
+    found = {}
+    for rule in dump_rules(sock, family, table):
+        for name, values in expressions((rule,)):
+            # struct xt_comment_info: one text.
+            if name == "match" and text_of(values.get(1, b"")) == "comment":
+                handle = int.from_bytes(attributes(rule.body, 4).get(_RULE_HANDLE, b""), "big")
+                found[handle] = text_of(values.get(3, b"").partition(b"\0")[0])
+    return found
 
 
 def snapshot(sock: Netlink, family: int, table: str) -> tuple[Message, ...] | None:

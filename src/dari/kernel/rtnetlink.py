@@ -35,7 +35,7 @@ ROUTE_PROTOCOL = 218
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
-RTM_NEWNEIGH, RTM_DELNEIGH = 28, 29
+RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 RTM_GETNSID = 90
 RTM_NEWLINKPROP, RTM_DELLINKPROP = 108, 109
 
@@ -59,6 +59,7 @@ _RTN_UNICAST = 1
 
 _NDA_DST, _NDA_LLADDR = 1, 2
 _NUD_PERMANENT = 0x80
+_NUD_INCOMPLETE, _NUD_FAILED = 0x01, 0x20
 
 _NETNSA_NSID, _NETNSA_PID, _NETNSA_FD = 1, 2, 3
 
@@ -362,6 +363,18 @@ def add_neighbour(index: int, address: IPv4Address | IPv6Address, mac: str) -> M
 def delete_neighbour(index: int, address: IPv4Address | IPv6Address) -> Message:
     body = _NDMSG.pack(_family(address), 0, 0, index, 0, 0, 0) + attr(_NDA_DST, address.packed)
     return Message(RTM_DELNEIGH, 0, body)
+
+
+def dump_neighbours() -> Message:
+    """Of all interfaces of the socket's namespace, both families."""
+    return Message(RTM_GETNEIGH, 0, _NDMSG.pack(0, 0, 0, 0, 0, 0, 0))
+
+
+def read_unanswering(answer: Message) -> Address | None:
+    """The neighbour's address where the entry says that it does not answer."""
+    _, _, _, _, state, _, _ = _NDMSG.unpack_from(answer.body)
+    packed = attributes(answer.body, 12).get(_NDA_DST)
+    return ip_address(packed) if packed and state & (_NUD_INCOMPLETE | _NUD_FAILED) else None
 
 
 def get_nsid(descriptor: int) -> Message:

@@ -1,0 +1,469 @@
+"""Real probes, many at a time, with nftables tracing for their packets and nobody else's.
+
+One thread, one selector: sockets are made in the sources' namespaces and work from anywhere; the traces of all
+namespaces concerned come in beside them, so that a packet somebody drops is known in milliseconds and not by a
+time-out. Everything made for it ends with its sockets, also when the daemon is killed.
+Must not know: containers, what was expected. Next: shot.py, trace.py, outside.py.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import selectors
+import socket
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+
+from dari.kernel import rtnetlink
+from dari.kernel.errors import NetlinkError
+from dari.kernel.listeners import Listener, listeners
+from dari.kernel.netns import Namespaces
+from dari.kernel.outside import Outside, Places
+from dari.kernel.shot import Outcome, ShotSocket, Told
+from dari.kernel.trace import TABLE_PREFIX, Event, Tracer, protocol_number
+from dari.kernel.visit import Visit
+from dari.net.packet import OUTSIDE
+from dari.net.state import HOST, Address
+
+AT_ONCE = 64
+"""Probes under way at a time: each is a socket, and at most a few packets."""
+
+# After a drop was seen: as long as a refusal (RST, ICMP) that came with it may take.
+_GRACE_SECONDS = 0.03
+# After an end was seen: traces are written before a packet goes on, so they are there; this is for other CPUs.
+_SETTLE_SECONDS = 0.002
+
+_COMMENT = re.compile(r' comment "([^"]*)"')
+
+RuleTexts = Callable[[Visit, str, str, str], dict[int, str]]
+"""Rules of a chain by handle, as nft lists them: (where, family, table, chain)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A question to send. `source` and `target` are namespaces ("" the host's, `outside` the place outside).
+
+    `target`: where it should arrive, None where that is not on this host. `port` 0 with icmp. `payload`: of UDP.
+    """
+
+    source: str
+    destination: Address
+    protocol: str
+    port: int = 0
+    target: str | None = None
+    payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A chain or rule one of the packets met. `rule` is its text as nft lists it, "" for a chain's policy."""
+
+    netns: str
+    is_answer: bool
+    family: str
+    table: str
+    chain: str
+    kind: str
+    handle: int
+    rule: str
+    verdict: str
+    in_interface: str = ""
+    out_interface: str = ""
+
+    @property
+    def comment(self) -> str:
+        """The rule's own comment."""
+        found = _COMMENT.search(self.rule)
+        return found[1] if found else ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """What became of a shot.
+
+    `steps`: anybody's chains and rules met, in order. `seen`: the hooks passed to their very end, as (namespace,
+    hook, is_answer); a frame's way through a bridge counts as `bridge forward` and so on. `dropped_by`: the step
+    that took the question or its answer away. `is_delivered`: it arrived in the target's namespace. `unanswering`:
+    neighbours that do not answer, by namespace. `untraced`: why there is no trace, "" where there is one.
+    """
+
+    shot: Shot
+    outcome: Outcome
+    text: str
+    seconds: float = 0.0
+    source_address: Address | None = None
+    source_port: int = 0
+    icmp: str = ""
+    icmp_from: Address | None = None
+    answer: bytes = b""
+    steps: tuple[Step, ...] = ()
+    seen: tuple[tuple[str, str, bool], ...] = ()
+    dropped_by: Step | None = None
+    is_delivered: bool = False
+    unanswering: tuple[tuple[str, Address], ...] = ()
+    untraced: str = ""
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A shot under way."""
+
+    number: int
+    shot: Shot
+    sock: ShotSocket | None = None
+    told: Told | None = None
+    started: float = 0.0
+    ended: float = 0.0
+    deadline: float = 0.0
+    source_address: Address | None = None
+    events: list[Event] = field(default_factory=list)
+    is_dropped: bool = False
+
+
+class Probing:
+    """A round of probes in these namespaces. A context manager; not thread-safe, and not the kernel room's thread's
+    business: it waits. Make it in a thread that is in the daemon's own namespace.
+
+    `places`: where outside lies, None where nobody asks from or to there. Namespaces that are gone are left out;
+    a shot from one is `failed`. Raises NetlinkError, OSError.
+    """
+
+    def __init__(
+        self,
+        namespaces: Namespaces,
+        names: Iterable[str],
+        texts: RuleTexts,
+        places: Places | None = None,
+        *,
+        is_traced: bool = True,
+    ) -> None:
+        self._texts = texts
+        self._stack = ExitStack()
+        self._visits: dict[str, Visit] = {}
+        self._tracers: dict[str, Tracer] = {}
+        self._link_names: dict[tuple[str, int], str] = {}
+        self._known_rules: dict[tuple[str, str, str, str], dict[int, str]] = {}
+        self.untraced = "" if is_traced else "tracing was not asked for"
+        self.outside: Outside | None = None
+        try:
+            for name in dict.fromkeys((HOST, *names)):
+                self._enter(namespaces, name)
+            if places is not None:
+                self.outside = Outside(namespaces, places)
+                self._stack.callback(self.outside.close)
+                self._visits[OUTSIDE] = self.outside.visit
+            if is_traced:
+                self._trace()
+        except OSError:
+            self._stack.close()
+            raise
+
+    def __enter__(self) -> Probing:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _enter(self, namespaces: Namespaces, name: str) -> None:
+        descriptor = None if name == HOST else namespaces.open(name)
+        if descriptor is None and name != HOST:
+            return
+        visit = Visit(namespaces, name, descriptor)
+        self._stack.callback(visit.close)
+        self._visits[name] = visit
+
+    def _trace(self) -> None:
+        token = secrets.token_hex(4)
+        for name, visit in self._visits.items():
+            if name == OUTSIDE:
+                continue
+            try:
+                tracer = Tracer(visit, token)
+            except NetlinkError as error:
+                self.untraced = f"the kernel cannot trace (Linux 5.12 and later can): {error.strerror}"
+                continue
+            self._stack.callback(tracer.close)
+            self._tracers[name] = tracer
+
+    def listeners(self, name: str) -> tuple[Listener, ...] | None:
+        """Who listens in that namespace; None where it is gone. Raises OSError."""
+        visit = self._visits.get(name)
+        if visit is None:
+            return None
+        with visit.entered():
+            return listeners()
+
+    def fire(self, shots: Sequence[Shot], timeout: float) -> list[ProbeResult]:
+        """Send them all, at most AT_ONCE at a time; `timeout` in seconds is for each. In the order given.
+
+        Raises OSError where the machine is out of something (descriptors, memory).
+        """
+        results: list[ProbeResult] = []
+        for start in range(0, len(shots), AT_ONCE):
+            results += self._volley(shots[start : start + AT_ONCE], timeout)
+        return results
+
+    # One volley
+
+    def _volley(self, shots: Sequence[Shot], timeout: float) -> list[ProbeResult]:
+        flights = [_Flight(number, shot) for number, shot in enumerate(shots)]
+        try:
+            with selectors.DefaultSelector() as selector:
+                self._load(flights)
+                self._fly(flights, selector, timeout)
+            return [self._result(each) for each in flights]
+        finally:
+            for each in flights:
+                if each.sock is not None:
+                    each.sock.close()
+
+    def _load(self, flights: Sequence[_Flight]) -> None:
+        """Make the sockets, and have their ports traced before anything is sent."""
+        taken: set[tuple[str, int]] = set()
+        for each in flights:
+            visit = self._visits.get(each.shot.source)
+            if visit is None:
+                each.told = Told("failed", "the namespace to ask from is gone")
+                continue
+            with visit.entered():
+                each.sock = _apart(each.shot, taken)
+        ports = [each.sock.port for each in flights if each.sock is not None]
+        if ports:
+            for tracer in self._tracers.values():
+                tracer.watch(ports)
+
+    def _fly(self, flights: Sequence[_Flight], selector: selectors.BaseSelector, timeout: float) -> None:
+        by_port = {(_proto(each.shot), each.sock.port): each for each in flights if each.sock is not None}
+        for tracer in self._tracers.values():
+            selector.register(tracer.ear, selectors.EVENT_READ, tracer)
+        for served in self.outside.sockets if self.outside is not None else ():
+            selector.register(served, selectors.EVENT_READ, served)
+        waiting: dict[int, _Flight] = {}
+        for each in flights:
+            if each.sock is None:
+                continue
+            each.started = time.monotonic()
+            each.deadline = each.started + timeout
+            told = each.sock.fire()
+            each.source_address = each.sock.source
+            if told is not None:
+                self._end(each, told)
+                continue
+            events = selectors.EVENT_WRITE if each.sock.is_writing else selectors.EVENT_READ
+            selector.register(each.sock.socket, events, each)
+            waiting[each.number] = each
+        while waiting:
+            now = time.monotonic()
+            for each in [one for one in waiting.values() if one.deadline <= now]:
+                self._end(each, each.sock.look() if each.sock and not each.sock.is_writing else None)
+                del waiting[each.number]
+                selector.unregister(each.sock.socket)  # type: ignore[union-attr]
+            if not waiting:
+                break
+            pause = max(0.0, min(each.deadline for each in waiting.values()) - now)
+            for key, _ in selector.select(pause):
+                self._ready(key.data, waiting, by_port, selector)
+        self._settle(by_port)
+
+    def _ready(
+        self,
+        data: object,
+        waiting: dict[int, _Flight],
+        by_port: dict[tuple[int, int], _Flight],
+        selector: selectors.BaseSelector,
+    ) -> None:
+        if isinstance(data, Tracer):
+            self._hear(data, by_port)
+        elif isinstance(data, socket.socket):
+            assert self.outside is not None
+            self.outside.answer(data)
+        elif isinstance(data, _Flight) and data.number in waiting and data.sock is not None:
+            told = data.sock.look()
+            if told is not None:
+                self._end(data, told)
+                del waiting[data.number]
+                selector.unregister(data.sock.socket)
+
+    def _settle(self, by_port: dict[tuple[int, int], _Flight]) -> None:
+        """Take in what was traced and not yet read."""
+        if self._tracers:
+            time.sleep(_SETTLE_SECONDS)
+        for tracer in self._tracers.values():
+            self._hear(tracer, by_port)
+
+    def _hear(self, tracer: Tracer, by_port: dict[tuple[int, int], _Flight]) -> None:
+        try:
+            for event in tracer.events():
+                packet = event.packet
+                flight = by_port.get((packet.protocol, packet.source_port)) or by_port.get(
+                    (packet.protocol, packet.destination_port)
+                )
+                if flight is None:
+                    continue
+                flight.events.append(event)
+                if event.verdict == "drop" and not flight.is_dropped:
+                    flight.is_dropped = True
+                    flight.deadline = min(flight.deadline, time.monotonic() + _GRACE_SECONDS)
+        except OSError as error:
+            # More packets were traced than the socket holds.
+            self.untraced = f"the trace is not whole: {error.strerror}"
+
+    @staticmethod
+    def _end(flight: _Flight, told: Told | None) -> None:
+        flight.ended = time.monotonic()
+        flight.told = told or Told("silent", "no answer")
+
+    # Results
+
+    def _result(self, flight: _Flight) -> ProbeResult:
+        told = flight.told or Told("silent", "no answer")
+        shot = flight.shot
+        result = ProbeResult(
+            shot=shot,
+            outcome=told.outcome,
+            text=told.text,
+            seconds=max(0.0, flight.ended - flight.started),
+            source_address=flight.source_address,
+            source_port=flight.sock.port if flight.sock is not None else 0,
+            icmp=told.icmp,
+            icmp_from=told.icmp_from,
+            answer=told.answer,
+            untraced=self.untraced,
+        )
+        if told.outcome in ("silent", "unreachable"):
+            result = replace(result, unanswering=self._unanswering(shot))
+        return self._with_trace(result, flight)
+
+    def _with_trace(self, result: ProbeResult, flight: _Flight) -> ProbeResult:
+        steps: list[Step] = []
+        seen: dict[tuple[str, str, bool], None] = {}
+        dropped: Step | None = None
+        for event in self._in_order(flight):
+            is_answer = _is_answer(event, flight)
+            if event.table.startswith(TABLE_PREFIX):
+                if event.kind == "policy" and "-" not in event.chain:
+                    hook = event.chain if event.family == "inet" else f"{event.family} {event.chain}"
+                    seen[event.netns, hook, is_answer] = None
+                continue
+            if event.kind == "rule" and not event.handle:
+                # The end of a chain that decided nothing.
+                continue
+            step = self._step(event, is_answer)
+            steps.append(step)
+            if event.verdict == "drop" and dropped is None:
+                dropped = step
+        outcome, text = result.outcome, result.text
+        if dropped is not None and outcome in ("refused", "unreachable"):
+            # A firewall can answer in somebody's name (`reject with tcp reset`).
+            outcome, text = "rejected", f"turned away by a firewall ({text})"
+        shot = result.shot
+        is_delivered = (
+            outcome in ("open", "answered", "refused")
+            or (shot.target, "input", False) in seen
+            or any(is_answer for _, _, is_answer in seen)
+        )
+        return replace(
+            result,
+            outcome=outcome,
+            text=text,
+            steps=tuple(steps),
+            seen=tuple(seen),
+            dropped_by=dropped,
+            is_delivered=is_delivered,
+        )
+
+    def _in_order(self, flight: _Flight) -> list[Event]:
+        """The question along its way, then the answer on its way back: each namespace's own order is kept."""
+        way = list(dict.fromkeys((flight.shot.source, HOST, flight.shot.target or HOST)))
+        rank = {name: index for index, name in enumerate(way)}
+
+        def place(event: Event) -> tuple[bool, int]:
+            is_answer = _is_answer(event, flight)
+            at = rank.get(event.netns, 1)
+            return is_answer, -at if is_answer else at
+
+        return sorted(_first_packets(flight), key=place)
+
+    def _step(self, event: Event, is_answer: bool) -> Step:
+        rule = ""
+        if event.handle:
+            key = (event.netns, event.family, event.table, event.chain)
+            if key not in self._known_rules:
+                self._known_rules[key] = self._texts(self._visits[event.netns], *key[1:])
+            rule = self._known_rules[key].get(event.handle, "")
+        return Step(
+            netns=event.netns,
+            is_answer=is_answer,
+            family=event.family,
+            table=event.table,
+            chain=event.chain,
+            kind=event.kind,
+            handle=event.handle,
+            rule=rule,
+            verdict=event.verdict,
+            in_interface=self._link_name(event.netns, event.in_index),
+            out_interface=self._link_name(event.netns, event.out_index),
+        )
+
+    def _link_name(self, netns: str, index: int) -> str:
+        if not index:
+            return ""
+        name = self._link_names.get((netns, index))
+        if name is None:
+            answers, _ = self._visits[netns].route.request([rtnetlink.get_link(index=index)])
+            name = rtnetlink.read_link(answers[0][0]).name if answers[0] else ""
+            self._link_names[netns, index] = name
+        return name
+
+    def _unanswering(self, shot: Shot) -> tuple[tuple[str, Address], ...]:
+        found: dict[tuple[str, Address], None] = {}
+        for name in dict.fromkeys((shot.source, HOST)):
+            for answer in self._visits[name].route.dump(rtnetlink.dump_neighbours()):
+                address = rtnetlink.read_unanswering(answer)
+                if address is not None and address.version == shot.destination.version:
+                    found[name, address] = None
+        return tuple(found)
+
+
+def _apart(shot: Shot, taken: set[tuple[str, int]]) -> ShotSocket:
+    """A socket whose port no other shot of the volley has, wherever it is: traces tell packets by it."""
+    spare: list[ShotSocket] = []
+    try:
+        for _ in range(256):
+            made = ShotSocket(shot.protocol, shot.destination, shot.port, shot.payload)
+            if (shot.protocol, made.port) not in taken:
+                taken.add((shot.protocol, made.port))
+                return made
+            spare.append(made)
+        raise OSError("no free port to ask from")
+    finally:
+        for each in spare:
+            each.close()
+
+
+def _proto(shot: Shot) -> int:
+    return protocol_number(shot.protocol, shot.destination.version)
+
+
+def _is_answer(event: Event, flight: _Flight) -> bool:
+    if flight.shot.protocol == "icmp":
+        return event.packet.is_echo_answer
+    return flight.sock is not None and event.packet.source_port != flight.sock.port
+
+
+def _first_packets(flight: _Flight) -> list[Event]:
+    """Without repetitions (a question sent again meets the same chains) and without what follows the first answer."""
+    found: dict[tuple[object, ...], Event] = {}
+    for event in flight.events:
+        if not event.packet.is_opening:
+            continue
+        key = (event.netns, event.family, event.table, event.chain, event.kind, event.handle, event.verdict,
+               _is_answer(event, flight), event.in_index, event.out_index)  # fmt: skip
+        found.setdefault(key, event)
+    return list(found.values())
