@@ -14,7 +14,6 @@ from pathlib import Path
 from subprocess import PIPE, Popen
 
 import pytest
-from dari.net.packet import OUTSIDE
 from tests.kernel.test_packets import OUTSIDE as WAN
 from tests.kernel.test_packets import World, living, publish, two_networks
 from tests.kernel.world import inside, run, run_in, sandbox, tcp_listener
@@ -22,6 +21,7 @@ from tests.kernel.world import inside, run, run_in, sandbox, tcp_listener
 from dari.kernel.listeners import Listener
 from dari.kernel.outside import Places
 from dari.kernel.probe import ProbeResult, Probing, Shot
+from dari.net.packet import OUTSIDE
 
 pytestmark = pytest.mark.kernel_ns
 
