@@ -24,6 +24,11 @@ class StoreUnavailable(Exception):
     """The store does not answer; nothing is known about the commit's outcome unless it says so."""
 
 
+class StoreRefused(StoreUnavailable):
+    """The store answers and is not for us: another cluster's, another layout, wrong credentials. Trying again does
+    not help until somebody changes something."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A value and the revision of the commit that wrote it."""
@@ -52,13 +57,31 @@ class Txn:
         return not (self.puts or self.deletes or self.checks)
 
 
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a store is: where it is (a URL without credentials; empty for an embedded one), whether it answers, and if
+    not, what it said. `is_known`: the mirror has been whole once (a copy of an earlier time counts)."""
+
+    url: str
+    is_connected: bool
+    is_known: bool
+    reason: str = ""
+
+
 class Session(Protocol):
     """Liveness: keys put under it vanish when it ends. `id` goes into `Txn.session_id`."""
 
     id: str
 
     def is_alive(self) -> bool: ...
-    async def close(self) -> None: ...
+
+    async def ended(self) -> None:
+        """Returns when the session has ended, whoever ended it."""
+        ...
+
+    async def close(self) -> None:
+        """End it: its keys vanish now. Where the store does not answer they vanish after its time to live."""
+        ...
 
 
 class Store(Protocol):
@@ -79,6 +102,10 @@ class Store(Protocol):
         never the last one."""
         ...
 
-    async def session(self, ttl: float) -> Session: ...
+    async def session(self, ttl: float) -> Session:
+        """A session that ends `ttl` seconds after its last sign of life. Raises StoreUnavailable."""
+        ...
+
+    def status(self) -> Status: ...
 
     async def close(self) -> None: ...

@@ -4,27 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from uuid import uuid4
 
-from dari.store.base import ABSENT, Row, Session, Txn, TxnConflict
+from dari.store.base import ABSENT, Row, Session, Status, Txn, TxnConflict
 from dari.store.mirror import Mirror
-
-
-class MemorySession:
-    """A session that lives until it is closed or `expire`d by a test."""
-
-    def __init__(self, store: MemoryStore) -> None:
-        self.id = uuid4().hex
-        self._store = store
-        self._alive = True
-
-    def is_alive(self) -> bool:
-        return self._alive
-
-    async def close(self) -> None:
-        if self._alive:
-            self._alive = False
-            await self._store.end_session(self.id)
+from dari.store.session import LocalSession
 
 
 class MemoryStore:
@@ -56,10 +39,13 @@ class MemoryStore:
         return self._mirror.watch(prefix)
 
     async def session(self, ttl: float) -> Session:
-        return MemorySession(self)
+        return LocalSession(self.end_session)
 
     async def end_session(self, session_id: str) -> None:
         await self.commit(Txn(deletes=self._sessions.pop(session_id, set())))
+
+    def status(self) -> Status:
+        return Status("", is_connected=True, is_known=True)
 
     async def close(self) -> None:
         self._mirror.close()

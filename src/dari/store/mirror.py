@@ -21,6 +21,9 @@ class Mirror:
         self._keys: list[str] = []
         self._watchers: set[_Watcher] = set()
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
     def get(self, key: str) -> Row | None:
         return self._rows.get(key)
 

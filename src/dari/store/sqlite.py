@@ -12,10 +12,10 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
-from uuid import uuid4
 
-from dari.store.base import ABSENT, Row, Session, StoreUnavailable, Txn, TxnConflict
+from dari.store.base import ABSENT, Row, Session, Status, StoreUnavailable, Txn, TxnConflict
 from dari.store.mirror import Mirror
+from dari.store.session import LocalSession
 
 _SCHEMA = """
 PRAGMA journal_mode=WAL;
@@ -25,21 +25,6 @@ CREATE TABLE IF NOT EXISTS rows(key TEXT PRIMARY KEY, value BLOB NOT NULL, revis
 CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 INSERT OR IGNORE INTO meta VALUES ('revision', 0), ('format', 1);
 """
-
-
-class SqliteSession:
-    def __init__(self, store: SqliteStore) -> None:
-        self.id = uuid4().hex
-        self._store = store
-        self._alive = True
-
-    def is_alive(self) -> bool:
-        return self._alive
-
-    async def close(self) -> None:
-        if self._alive:
-            self._alive = False
-            await self._store.end_session(self.id)
 
 
 class SqliteStore:
@@ -95,11 +80,14 @@ class SqliteStore:
         return self._mirror.watch(prefix)
 
     async def session(self, ttl: float) -> Session:
-        return SqliteSession(self)
+        return LocalSession(self.end_session)
 
     async def end_session(self, session_id: str) -> None:
         keys = {key for (key,) in self._db.execute("SELECT key FROM rows WHERE session=?", (session_id,))}
         await self.commit(Txn(deletes=keys))
+
+    def status(self) -> Status:
+        return Status("", is_connected=True, is_known=True)
 
     async def close(self) -> None:
         self._mirror.close()

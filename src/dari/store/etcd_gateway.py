@@ -1,0 +1,207 @@
+"""etcd's v3 API through its JSON gateway: requests that move to the next member when one does not answer.
+
+Keys and values travel in base64, numbers as text. Must not know: mirrors, what rows are for.
+Source: etcd v3 API reference (kv, watch, lease, auth), gRPC gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from dari.store.address import StoreAddress
+from dari.store.base import StoreRefused, StoreUnavailable
+
+Json = dict[str, Any]
+
+REQUEST_SECONDS = 4.0
+_CONNECT_SECONDS = 1.5
+_FAILED_PRECONDITION, _UNAUTHENTICATED, _PERMISSION_DENIED, _INVALID_ARGUMENT = 9, 16, 7, 3
+
+
+class GatewayError(StoreUnavailable):
+    """etcd answered with an error of its own; `code` is gRPC's."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def encode(text: str | bytes) -> str:
+    return base64.b64encode(text.encode() if isinstance(text, str) else text).decode("ascii")
+
+
+def decode(text: str | None) -> bytes:
+    return base64.b64decode(text or "")
+
+
+def number(value: object) -> int:
+    """A 64-bit number, which the gateway leaves out where it is 0."""
+    return int(value) if isinstance(value, str | int) else 0
+
+
+class Gateway:
+    """`revision` is the newest seen in an answer. Every call raises StoreUnavailable or StoreRefused."""
+
+    def __init__(self, address: StoreAddress) -> None:
+        self._address = address
+        is_tls = address.is_tls or bool(address.ca or address.cert)
+        scheme = "https" if is_tls else "http"
+        self._members = [f"{scheme}://{host}" for host in address.hosts]
+        self._current = 0
+        self._tls = _tls(address) if is_tls else None
+        self._client: aiohttp.ClientSession | None = None
+        self._token = ""
+
+    @property
+    def member(self) -> str:
+        return self._members[self._current % len(self._members)]
+
+    def move_on(self) -> None:
+        """Ask another member from now on."""
+        self._current += 1
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+    async def call(self, path: str, body: Json, seconds: float = REQUEST_SECONDS) -> Json:
+        """One request. A member that cannot be reached is passed over; one that took the request and did not answer
+        is not, since what became of the request is unknown."""
+        problems = []
+        for _ in self._members:
+            try:
+                return await self._ask(self.member, path, body, seconds)
+            except aiohttp.ClientConnectorCertificateError as error:
+                raise StoreRefused(f"{self.member}: its certificate is not one of ours: {error}") from error
+            except aiohttp.ClientConnectorSSLError as error:
+                raise StoreRefused(f"{self.member}: TLS failed: {error}") from error
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+                problems.append(f"{self.member}: {_reason(error)}")
+                self.move_on()
+            except (aiohttp.ClientError, TimeoutError) as error:
+                member = self.member
+                self.move_on()
+                raise StoreUnavailable(f"{member} did not answer {path}: {_reason(error)}") from error
+        raise StoreUnavailable("; ".join(problems))
+
+    async def stream(self, path: str, body: Json) -> AsyncIterator[Json]:
+        """The results of a watch on the current member until it ends. Raises StoreUnavailable."""
+        await self._log_in()
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
+        try:
+            async with self._session().post(
+                self.member + path, json=body, headers=self._headers(), timeout=timeout
+            ) as response:
+                if response.status != 200:
+                    raise _failure(self.member, await response.read(), response.status)
+                buffer = b""
+                async for chunk in response.content.iter_any():
+                    buffer += chunk
+                    *lines, buffer = buffer.split(b"\n")
+                    for line in lines:
+                        if line.strip():
+                            yield _result(self.member, line)
+        except aiohttp.ClientError as error:
+            raise StoreUnavailable(f"{self.member}: {_reason(error)}") from error
+
+    async def _ask(self, member: str, path: str, body: Json, seconds: float) -> Json:
+        await self._log_in()
+        status, answer = await self._post(member, path, body, seconds)
+        if status == 200:
+            return _json(member, answer)
+        failure = _failure(member, answer, status)
+        if isinstance(failure, GatewayError) and failure.code == _UNAUTHENTICATED and self._token:
+            # A token lives five minutes.
+            self._token = ""
+            await self._log_in()
+            status, answer = await self._post(member, path, body, seconds)
+            if status == 200:
+                return _json(member, answer)
+            failure = _failure(member, answer, status)
+        raise failure
+
+    async def _log_in(self) -> None:
+        if self._token or not self._address.user:
+            return
+        body = {"name": self._address.user, "password": self._address.password}
+        status, answer = await self._post(self.member, "/v3/auth/authenticate", body, REQUEST_SECONDS)
+        if status != 200:
+            failure = _failure(self.member, answer, status)
+            if isinstance(failure, GatewayError) and failure.code in (
+                _FAILED_PRECONDITION,
+                _INVALID_ARGUMENT,
+            ):
+                raise StoreRefused(f"{self.member} refuses user {self._address.user}: {failure}")
+            raise failure
+        self._token = str(_json(self.member, answer).get("token", ""))
+
+    async def _post(self, member: str, path: str, body: Json, seconds: float) -> tuple[int, bytes]:
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_SECONDS)
+        async with self._session().post(
+            member + path, data=msgspec.json.encode(body), headers=self._headers(), timeout=timeout
+        ) as response:
+            return response.status, await response.read()
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": self._token} if self._token else {}
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._client is None:
+            connector = aiohttp.TCPConnector(ssl=self._tls if self._tls is not None else True, limit=0)
+            # Nothing of the environment (proxies) stands between a node and its store.
+            self._client = aiohttp.ClientSession(connector=connector, trust_env=False)
+        return self._client
+
+
+def _tls(address: StoreAddress) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=address.ca or None)
+        if address.cert:
+            context.load_cert_chain(address.cert, address.key or None)
+    except (OSError, ssl.SSLError) as error:
+        raise StoreRefused(f"{address.url}: the certificate files cannot be used: {error}") from error
+    return context
+
+
+def _json(member: str, answer: bytes) -> Json:
+    try:
+        found = msgspec.json.decode(answer)
+    except msgspec.DecodeError as error:
+        raise StoreRefused(f"{member} is no etcd: it answered {answer[:60]!r}") from error
+    if not isinstance(found, dict):
+        raise StoreRefused(f"{member} is no etcd: it answered {answer[:60]!r}")
+    return found
+
+
+def _result(member: str, line: bytes) -> Json:
+    found = _json(member, line)
+    if "error" in found:
+        raise StoreUnavailable(f"{member}: {found['error'].get('message', found['error'])}")
+    result = found.get("result", found)
+    return result if isinstance(result, dict) else {}
+
+
+def _failure(member: str, answer: bytes, status: int) -> StoreUnavailable:
+    if status == 404:
+        return StoreRefused(f"{member} is no etcd of version 3.4 or newer: it has no /v3")
+    found = _json(member, answer)
+    text = str(found.get("error") or found.get("message") or status)
+    code = number(found.get("code"))
+    if code == _PERMISSION_DENIED or "user name is empty" in text:
+        return StoreRefused(f"{member}: {text}")
+    return GatewayError(f"{member}: {text}", code)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, asyncio.TimeoutError | aiohttp.ConnectionTimeoutError):
+        return "timed out"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return (error.os_error.strerror or str(error.os_error)).lower()
+    return str(error) or type(error).__name__

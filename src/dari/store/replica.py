@@ -1,0 +1,173 @@
+"""A distributed store's rows as this host knows them: the mirror, fed out of order, and a copy on disk.
+
+News of one key come by two ways, from our own commits at once and from the store's watch a little later; a revision
+decides which is newer, and a deleted key keeps the revision of its deletion until the watch has passed it. The copy
+lets a daemon that starts while the store is away serve what it knew. Must not know: any store's protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import AsyncIterator, Iterable, Mapping
+
+from dari.store.base import Row, Status
+from dari.store.mirror import Mirror
+
+log = logging.getLogger(__name__)
+
+_SAVE_SECONDS = 0.5
+
+
+class Replica:
+    """For one event loop. `copy_path` "" keeps no copy."""
+
+    def __init__(self, url: str, copy_path: str = "") -> None:
+        self.mirror = Mirror()
+        self.cluster_id = ""
+        self._url = url
+        self._floors: dict[str, int] = {}
+        self._is_known = False
+        self._is_connected = False
+        self._reason = "not connected yet"
+        self._whole = asyncio.Event()
+        self._copy = _Copy(copy_path) if copy_path else None
+        if self._copy is not None:
+            self.cluster_id, rows = self._copy.load()
+            self._is_known = bool(self.cluster_id)
+            self.mirror.change(rows, ())
+
+    def status(self) -> Status:
+        return Status(self._url, self._is_connected, self._is_known, self._reason)
+
+    async def whole(self) -> None:
+        """Returns once the rows have been read whole from the store by this process."""
+        await self._whole.wait()
+
+    def connected(self) -> None:
+        if not self._is_connected:
+            log.info("the store %s answers", self._url)
+        self._is_connected, self._reason = True, ""
+
+    def disconnected(self, reason: str) -> None:
+        if self._is_connected or reason != self._reason:
+            log.warning("the store %s is away: %s; what runs goes on, shared changes wait", self._url, reason)
+        self._is_connected, self._reason = False, reason
+
+    def committed(self, puts: Mapping[str, bytes], deletes: Iterable[str], revision: int) -> None:
+        """Our own transaction went through."""
+        self.seen({key: Row(value, revision) for key, value in puts.items()}, {}, revision)
+        self.seen({}, {key: revision for key in deletes if key not in puts}, revision)
+
+    def seen(self, puts: Mapping[str, Row], deletes: Mapping[str, int], passed: int = 0) -> None:
+        """Rows as they were at their revisions, and keys that were deleted at a revision."""
+        fresh = {key: row for key, row in puts.items() if row.revision > self._last(key)}
+        gone = [key for key, revision in deletes.items() if revision >= self._last(key)]
+        for key in gone:
+            self._floors[key] = deletes[key]
+        for key in fresh:
+            self._floors.pop(key, None)
+        self._change(fresh, gone)
+
+    def passed(self, revision: int) -> None:
+        """The watch has told everything up to `revision`: older news can no longer come."""
+        if self._floors:
+            self._floors = {key: floor for key, floor in self._floors.items() if floor > revision}
+
+    def replace(self, rows: Mapping[str, Row], revision: int) -> None:
+        """Everything there was at `revision`; what we committed since stays."""
+        gone = [
+            key for key, row in self.mirror.read("").items() if key not in rows and row.revision <= revision
+        ]
+        fresh = {
+            key: row
+            for key, row in rows.items()
+            if self.mirror.get(key) != row and row.revision > self._floor(key)
+        }
+        fresh = {key: row for key, row in fresh.items() if row.revision >= self._last(key)}
+        self._change(fresh, gone)
+        self._is_known = True
+        self._whole.set()
+
+    def adopt_cluster(self, cluster_id: str) -> None:
+        self.cluster_id = cluster_id
+        if self._copy is not None:
+            self._copy.remember_cluster(cluster_id)
+
+    def watch(self, prefix: str) -> AsyncIterator[frozenset[str]]:
+        return self.mirror.watch(prefix)
+
+    def close(self) -> None:
+        self.mirror.close()
+        if self._copy is not None:
+            self._copy.close()
+
+    def _floor(self, key: str) -> int:
+        return self._floors.get(key, 0)
+
+    def _last(self, key: str) -> int:
+        row = self.mirror.get(key)
+        return max(row.revision if row is not None else 0, self._floor(key))
+
+    def _change(self, puts: Mapping[str, Row], deletes: Iterable[str]) -> None:
+        gone = list(deletes)
+        if not puts and not gone:
+            return
+        self.mirror.change(puts, gone)
+        if self._copy is not None:
+            self._copy.change(puts, gone)
+
+
+class _Copy:
+    """The rows in a SQLite file, written a moment after they changed. Losing it costs nothing but a start without
+    the store."""
+
+    def __init__(self, path: str) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._db.executescript(
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+            "CREATE TABLE IF NOT EXISTS rows(key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL)"
+            " WITHOUT ROWID;"
+            "CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value TEXT NOT NULL)"
+        )
+        self._pending: dict[str, Row | None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def load(self) -> tuple[str, dict[str, Row]]:
+        found = self._db.execute("SELECT value FROM meta WHERE name='cluster'").fetchone()
+        rows = self._db.execute("SELECT key, value, revision FROM rows")
+        return (found[0] if found else ""), {key: Row(bytes(value), rev) for key, value, rev in rows}
+
+    def remember_cluster(self, cluster_id: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('cluster', ?)", (cluster_id,))
+
+    def change(self, puts: Mapping[str, Row], deletes: Iterable[str]) -> None:
+        self._pending.update(puts)
+        self._pending.update(dict.fromkeys(deletes))
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_SAVE_SECONDS, self._save)
+
+    def _save(self) -> None:
+        self._timer = None
+        pending, self._pending = self._pending, {}
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany(
+                "DELETE FROM rows WHERE key=?", [(k,) for k, row in pending.items() if row is None]
+            )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO rows VALUES (?,?,?)",
+                [(key, row.value, row.revision) for key, row in pending.items() if row is not None],
+            )
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            log.error("the copy of the shared store could not be written: %s", error)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._save()
+        self._db.close()

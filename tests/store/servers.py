@@ -1,0 +1,194 @@
+"""Real etcd and ZooKeeper servers on loopback, each with a data folder of its own, stopped by pid."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ZOOKEEPER = "/usr/share/zookeeper/bin/zkServer.sh"
+_START_SECONDS = 60.0
+
+
+def free_ports(count: int) -> list[int]:
+    held = [socket.socket() for _ in range(count)]
+    for each in held:
+        each.bind(("127.0.0.1", 0))
+    ports = [int(each.getsockname()[1]) for each in held]
+    for each in held:
+        each.close()
+    return ports
+
+
+def has_etcd() -> bool:
+    return shutil.which("etcd") is not None
+
+
+def has_zookeeper() -> bool:
+    return os.path.exists(ZOOKEEPER) and shutil.which("java") is not None
+
+
+@dataclass
+class Member:
+    """One server process. `port` is the clients'."""
+
+    command: list[str]
+    port: int
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        log = open(self.folder / "log", "ab")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            self.command,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **self.environment},
+            start_new_session=True,
+        )
+        log.close()
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+    def kill(self) -> None:
+        if self.process is None:
+            return
+        self.signal(signal.SIGKILL)
+        self.process.wait()
+        self.process = None
+
+    def pause(self) -> None:
+        self.signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self.signal(signal.SIGCONT)
+
+
+@dataclass
+class Cluster:
+    kind: str
+    members: list[Member]
+
+    @property
+    def url(self) -> str:
+        return f"{self.kind}://" + ",".join(f"127.0.0.1:{each.port}" for each in self.members)
+
+    def wait(self) -> None:
+        """Until every member takes requests."""
+        is_ready = etcd_is_ready if self.kind == "etcd" else zookeeper_is_ready
+        for each in self.members:
+            wait_until(lambda each=each: is_ready(each), each)  # type: ignore[misc]
+
+
+def wait_until(is_done: Callable[[], bool], member: Member) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while not is_done():
+        if time.monotonic() > deadline or (member.process is not None and member.process.poll() is not None):
+            raise AssertionError(
+                f"{member.command[0]} did not start: {(member.folder / 'log').read_text()[-2000:]}"
+            )
+        time.sleep(0.05)
+
+
+def etcd_is_ready(member: Member) -> bool:
+    return _answers(
+        member.port,
+        b"POST /v3/kv/range HTTP/1.0\r\nContent-Length: 14\r\n\r\n" + b'{"key":"YQ=="}',
+        b"header",
+    )
+
+
+def zookeeper_is_ready(member: Member) -> bool:
+    return _answers(member.port, b"srvr", b"Mode:")
+
+
+def _answers(port: int, question: bytes, sign: bytes) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1.0) as link:
+            link.settimeout(2.0)
+            link.sendall(question)
+            answer = b""
+            while chunk := link.recv(4096):
+                answer += chunk
+            return sign in answer
+    except OSError:
+        return False
+
+
+def etcd_members(folder: Path, count: int, *extra: str, scheme: str = "http") -> list[Member]:
+    ports = free_ports(2 * count)
+    names = [f"m{number}" for number in range(count)]
+    peers = ",".join(f"{name}=http://127.0.0.1:{ports[2 * i + 1]}" for i, name in enumerate(names))
+    made = []
+    for index, name in enumerate(names):
+        here = folder / name
+        here.mkdir(parents=True)
+        client, peer = ports[2 * index], ports[2 * index + 1]
+        command = ["etcd", "--name", name, "--data-dir", str(here / "data"), "--unsafe-no-fsync"]
+        command += ["--listen-client-urls", f"{scheme}://127.0.0.1:{client}"]
+        command += ["--advertise-client-urls", f"{scheme}://127.0.0.1:{client}"]
+        command += ["--listen-peer-urls", f"http://127.0.0.1:{peer}"]
+        command += ["--initial-advertise-peer-urls", f"http://127.0.0.1:{peer}", "--initial-cluster", peers]
+        command += ["--heartbeat-interval", "100", "--election-timeout", "600", *extra]
+        if command.count("--unsafe-no-fsync") and not _knows_no_fsync():
+            command.remove("--unsafe-no-fsync")
+        made.append(Member(command, client, here))
+    return made
+
+
+def _knows_no_fsync() -> bool:
+    shown = subprocess.run(["etcd", "--help"], capture_output=True, text=True, check=False)
+    return "unsafe-no-fsync" in shown.stdout + shown.stderr
+
+
+def zookeeper_members(folder: Path, count: int) -> list[Member]:
+    ports = free_ports(3 * count)
+    servers = "".join(
+        f"server.{i + 1}=127.0.0.1:{ports[3 * i + 1]}:{ports[3 * i + 2]}\n" for i in range(count)
+    )
+    made = []
+    for index in range(count):
+        here = folder / f"z{index}"
+        (here / "data").mkdir(parents=True)
+        (here / "data" / "myid").write_text(f"{index + 1}\n")
+        (here / "zoo.cfg").write_text(
+            f"tickTime=500\ninitLimit=20\nsyncLimit=10\ndataDir={here}/data\nclientPort={ports[3 * index]}\n"
+            "clientPortAddress=127.0.0.1\nadmin.enableServer=false\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n"
+            "minSessionTimeout=1000\nmaxSessionTimeout=60000\nforceSync=no\n" + (servers if count > 1 else "")
+        )
+        environment = {
+            "ZOO_LOG_DIR": str(here),
+            "ZOO_LOG4J_PROP": "WARN,CONSOLE",
+            "SERVER_JVMFLAGS": "-Xmx192m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dzookeeper.skipACL=no",
+            "JMXDISABLE": "true",
+        }
+        command = [ZOOKEEPER, "start-foreground", str(here / "zoo.cfg")]
+        made.append(Member(command, ports[3 * index], here, environment))
+    return made
+
+
+@contextmanager
+def running(kind: str, folder: Path, count: int = 1, *extra: str) -> Iterator[Cluster]:
+    """A cluster of `count` servers that takes requests."""
+    members = etcd_members(folder, count, *extra) if kind == "etcd" else zookeeper_members(folder, count)
+    cluster = Cluster(kind, members)
+    try:
+        for each in members:
+            each.start()
+        cluster.wait()
+        yield cluster
+    finally:
+        for each in members:
+            each.kill()
