@@ -10,10 +10,15 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-ZOOKEEPER = "/usr/share/zookeeper/bin/zkServer.sh"
+# Debian's package leaves out of the class path what TLS needs.
+_JARS = [
+    "zookeeper",
+    *(f"netty-{part}" for part in ("buffer", "codec", "common", "handler", "resolver", "transport")),
+]
+ZOOKEEPER = "/usr/share/java/zookeeper.jar"
 _START_SECONDS = 60.0
 
 
@@ -42,7 +47,6 @@ class Member:
     command: list[str]
     port: int
     folder: Path
-    environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -52,7 +56,6 @@ class Member:
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **self.environment},
             start_new_session=True,
         )
         log.close()
@@ -114,6 +117,15 @@ def zookeeper_is_ready(member: Member) -> bool:
     return _answers(member.port, b"srvr", b"Mode:")
 
 
+def port_is_open(member: Member) -> bool:
+    """All that can be asked of a server that wants certificates."""
+    try:
+        socket.create_connection(("127.0.0.1", member.port), 1.0).close()
+    except OSError:
+        return False
+    return True
+
+
 def _answers(port: int, question: bytes, sign: bytes) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), 1.0) as link:
@@ -168,14 +180,18 @@ def zookeeper_members(folder: Path, count: int) -> list[Member]:
             "clientPortAddress=127.0.0.1\nadmin.enableServer=false\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n"
             "minSessionTimeout=1000\nmaxSessionTimeout=60000\nforceSync=no\n" + (servers if count > 1 else "")
         )
-        environment = {
-            "ZOO_LOG_DIR": str(here),
-            "ZOO_LOG4J_PROP": "WARN,CONSOLE",
-            "SERVER_JVMFLAGS": "-Xmx192m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dzookeeper.skipACL=no",
-            "JMXDISABLE": "true",
-        }
-        command = [ZOOKEEPER, "start-foreground", str(here / "zoo.cfg")]
-        made.append(Member(command, ports[3 * index], here, environment))
+        command = ["java", "-Xmx192m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+        command += [
+            "-Dzookeeper.root.logger=WARN,CONSOLE",
+            f"-Dzookeeper.log.dir={here}",
+            "-Dzookeeper.jmx.log4j.disable=true",
+        ]
+        command += [
+            "-cp",
+            ":".join(["/etc/zookeeper/conf", *(f"/usr/share/java/{jar}.jar" for jar in _JARS)]),
+        ]
+        command += ["org.apache.zookeeper.server.quorum.QuorumPeerMain", str(here / "zoo.cfg")]
+        made.append(Member(command, ports[3 * index], here))
     return made
 
 

@@ -89,7 +89,8 @@ class Runtime:
             prepare.prepare, launch, self._config, self._facts, layout, self._cgroups.version
         )
         try:
-            await asyncio.to_thread(self._lay_out, layout, launch, prepared)
+            # A thread cannot be called back: what it lays out after a cancellation nobody would clear away.
+            await _to_the_end(asyncio.to_thread(self._lay_out, layout, launch, prepared))
             runtime = crun.command(
                 self._crun,
                 layout,

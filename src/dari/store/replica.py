@@ -169,5 +169,5 @@ class _Copy:
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._save()
+            self._save()
         self._db.close()

@@ -1,0 +1,151 @@
+"""TLS with client certificates, users and passwords, for both servers."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+from tests.store import certificates, servers
+from tests.store.test_remote import until
+
+from dari.store.address import StoreAddress, parse
+from dari.store.base import StoreRefused, StoreUnavailable, Txn
+from dari.store.door import RemoteStore, open_store
+
+
+@asynccontextmanager
+async def opened(address: StoreAddress) -> AsyncIterator[RemoteStore]:
+    store = open_store(address)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def works(address: StoreAddress) -> None:
+    async with opened(address) as store, asyncio.timeout(30):
+        await store.whole()
+        session = await store.session(5)
+        await store.commit(Txn(puts={"n/1": b"x"}, session_id=session.id))
+        assert store.get("n/1") is not None
+        await session.close()
+
+
+async def is_refused(address: StoreAddress, reason: str) -> None:
+    async with opened(address) as store:
+        await until(lambda: reason in store.status().reason.lower())
+        with pytest.raises(StoreUnavailable):
+            await store.commit(Txn(puts={"n/1": b"x"}))
+
+
+@contextmanager
+def etcd_with_tls(folder: Path, made: certificates.Certificates) -> Iterator[servers.Member]:
+    flags = ["--client-cert-auth", "--trusted-ca-file", str(made.ca)]
+    flags += ["--cert-file", str(made.server), "--key-file", str(made.server_key)]
+    (member,) = servers.etcd_members(folder, 1, *flags, scheme="https")
+    member.start()
+    try:
+        servers.wait_until(lambda: servers.port_is_open(member), member)
+        yield member
+    finally:
+        member.kill()
+
+
+@contextmanager
+def zookeeper_with_tls(folder: Path, made: certificates.Certificates) -> Iterator[servers.Member]:
+    (member,) = servers.zookeeper_members(folder, 1)
+    config = member.folder / "zoo.cfg"
+    config.write_text(
+        config.read_text()
+        .replace("clientPort=", "secureClientPort=")
+        .replace("clientPortAddress", "secureClientPortAddress")
+        + "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory\n"
+        f"ssl.keyStore.location={made.server_pem}\nssl.keyStore.type=PEM\n"
+        f"ssl.trustStore.location={made.ca}\nssl.trustStore.type=PEM\nssl.clientAuth=need\nssl.hostnameVerification=false\n"
+    )
+    member.start()
+    try:
+        servers.wait_until(lambda: servers.port_is_open(member), member)
+        yield member
+    finally:
+        member.kill()
+
+
+async def test_etcd_with_tls(tmp_path: Path) -> None:
+    if not servers.has_etcd():
+        pytest.skip("needs etcd")
+    made = certificates.make(tmp_path)
+    with etcd_with_tls(tmp_path / "etcd", made) as member:
+        plain = parse(f"etcd://127.0.0.1:{member.port}")
+        right = dataclasses.replace(plain, ca=str(made.ca), cert=str(made.client), key=str(made.client_key))
+        await works(right)
+        await is_refused(dataclasses.replace(right, ca=str(made.strangers_ca)), "certificate")
+        await is_refused(dataclasses.replace(right, cert="", key=""), "certificate")
+    with pytest.raises(StoreRefused, match="cannot be used"):
+        open_store(dataclasses.replace(right, cert=str(tmp_path / "missing.pem")))
+
+
+async def test_zookeeper_with_tls(tmp_path: Path) -> None:
+    if not servers.has_zookeeper():
+        pytest.skip("needs ZooKeeper")
+    made = certificates.make(tmp_path)
+    with zookeeper_with_tls(tmp_path / "zk", made) as member:
+        plain = parse(f"zk://127.0.0.1:{member.port}")
+        right = dataclasses.replace(plain, ca=str(made.ca), cert=str(made.client), key=str(made.client_key))
+        await works(right)
+        async with opened(dataclasses.replace(right, ca=str(made.strangers_ca))) as store:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(3):
+                    await store.whole()
+            assert not store.status().is_connected
+
+
+def etcd_call(port: int, path: str, body: dict[str, object], token: str = "") -> dict[str, object]:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v3/{path}",
+        json.dumps(body).encode(),
+        {"Authorization": token} if token else {},
+    )
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        found: dict[str, object] = json.load(answer)
+        return found
+
+
+async def test_etcd_with_users(tmp_path: Path) -> None:
+    if not servers.has_etcd():
+        pytest.skip("needs etcd")
+    with servers.running("etcd", tmp_path, 1, "--auth-token-ttl", "1") as cluster:
+        port = cluster.members[0].port
+        for name in ("root", "dari"):
+            etcd_call(port, "auth/user/add", {"name": name, "password": f"{name}-pw"})
+            etcd_call(port, "auth/role/add", {"name": name})
+            etcd_call(port, "auth/user/grant", {"user": name, "role": name})
+        permission = {"permType": "READWRITE", "key": "L2Rhcmkv", "range_end": "L2RhcmkwAA=="}
+        etcd_call(port, "auth/role/grant", {"name": "dari", "perm": permission})
+        etcd_call(port, "auth/enable", {})
+        plain = parse(cluster.url)
+        right = dataclasses.replace(plain, user="dari", password="dari-pw")
+        await works(right)
+        async with opened(right) as store, asyncio.timeout(30):
+            await store.whole()
+            # The token runs out; nobody should notice.
+            await asyncio.sleep(2.5)
+            await store.commit(Txn(puts={"n/2": b"x"}))
+        await is_refused(dataclasses.replace(right, password="wrong"), "refuses user dari")
+        await is_refused(plain, "user name is empty")
+
+
+async def test_zookeeper_with_users(tmp_path: Path) -> None:
+    if not servers.has_zookeeper():
+        pytest.skip("needs ZooKeeper")
+    with servers.running("zk", tmp_path, 1) as cluster:
+        right = dataclasses.replace(parse(cluster.url), user="dari", password="secret")
+        await works(right)
+        await is_refused(dataclasses.replace(right, password="wrong"), "no right")
+        await is_refused(parse(cluster.url), "no right")
