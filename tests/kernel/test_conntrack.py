@@ -15,7 +15,8 @@ from tests.kernel.world import endpoint, inside, network, rendered, run, sandbox
 from dari.kernel.conntrack import Entry, Publish, is_contradicted, is_orphaned
 from dari.kernel.netlink import Message
 from dari.net.desired import Desired, PublishWant
-from dari.net.state import KernelState
+from dari.net.publish import Published
+from dari.net.state import Address, KernelState
 
 pytestmark = pytest.mark.kernel_ns
 
@@ -202,22 +203,30 @@ HERE = ip_address("192.0.2.1")
 ANY = ip_address("0.0.0.0")
 
 
+def says(host: Address, target: str, is_gone: bool = False, last: int = 53) -> Publish:
+    return Publish(Published("udp", host, 53, last, ip_address(target), 53), is_gone)
+
+
 @pytest.mark.parametrize(
     ("publish", "found", "is_stale"),
     [
         # Appears: what went elsewhere, or to the host itself, must go; what already goes there stays.
-        (Publish(ANY, 53, (ip_address(A), 53)), entry(OUTSIDE, "192.0.2.1", 53, "192.0.2.1", 53), True),
-        (Publish(ANY, 53, (ip_address(A), 53)), entry(OUTSIDE, "192.0.2.1", 53, A, 53), False),
-        (Publish(ANY, 53, (ip_address(A), 53)), entry(OUTSIDE, "192.0.2.1", 53, B, 53), True),
-        (Publish(ANY, 53, (ip_address(A), 53)), entry("127.0.0.1", "127.0.0.1", 53, "127.0.0.1", 53), True),
+        (says(ANY, A), entry(OUTSIDE, "192.0.2.1", 53, "192.0.2.1", 53), True),
+        (says(ANY, A), entry(OUTSIDE, "192.0.2.1", 53, A, 53), False),
+        (says(ANY, A), entry(OUTSIDE, "192.0.2.1", 53, B, 53), True),
+        (says(ANY, A), entry("127.0.0.1", "127.0.0.1", 53, "127.0.0.1", 53), True),
         # A stranger's server on the same port is none of ours.
-        (Publish(ANY, 53, (ip_address(A), 53)), entry(A, "198.51.100.9", 53, "198.51.100.9", 53), False),
-        (Publish(HERE, 53, (ip_address(A), 53)), entry(OUTSIDE, "127.0.0.1", 53, "127.0.0.1", 53), False),
-        (Publish(ANY, 53, (ip_address(A), 53)), entry(OUTSIDE, "192.0.2.1", 54, "192.0.2.1", 54), False),
-        (Publish(ANY, 53, (ip_address(A), 53)), entry("fd00::2", "fd00::1", 53, "fd00::1", 53), False),
+        (says(ANY, A), entry(A, "198.51.100.9", 53, "198.51.100.9", 53), False),
+        (says(HERE, A), entry(OUTSIDE, "127.0.0.1", 53, "127.0.0.1", 53), False),
+        (says(ANY, A), entry(OUTSIDE, "192.0.2.1", 54, "192.0.2.1", 54), False),
+        (says(ANY, A), entry("fd00::2", "fd00::1", 53, "fd00::1", 53), False),
+        # A range: each port has its own counterpart.
+        (says(ANY, A, last=60), entry(OUTSIDE, "192.0.2.1", 60, A, 60), False),
+        (says(ANY, A, last=60), entry(OUTSIDE, "192.0.2.1", 60, A, 53), True),
+        (says(ANY, A, last=60), entry(OUTSIDE, "192.0.2.1", 61, "192.0.2.1", 61), False),
         # Goes: only what went where it pointed to.
-        (Publish(ANY, 53, None, (ip_address(A), 53)), entry(OUTSIDE, "192.0.2.1", 53, A, 53), True),
-        (Publish(ANY, 53, None, (ip_address(A), 53)), entry(OUTSIDE, "192.0.2.1", 53, B, 53), False),
+        (says(ANY, A, is_gone=True), entry(OUTSIDE, "192.0.2.1", 53, A, 53), True),
+        (says(ANY, A, is_gone=True), entry(OUTSIDE, "192.0.2.1", 53, B, 53), False),
     ],
 )
 def test_contradictions(publish: Publish, found: Entry, is_stale: bool) -> None:
@@ -228,7 +237,7 @@ def test_orphans() -> None:
     subnets = [network(1).subnets[0].prefix]
     translated = entry(OUTSIDE, "192.0.2.1", 53, A, 53)
     assert is_orphaned(translated, [], subnets)
-    assert not is_orphaned(translated, [Publish(ANY, 53, (ip_address(A), 53))], subnets)
-    assert is_orphaned(translated, [Publish(ANY, 53, (ip_address(B), 53))], subnets)
+    assert not is_orphaned(translated, [says(ANY, A)], subnets)
+    assert is_orphaned(translated, [says(ANY, B)], subnets)
     assert not is_orphaned(entry(OUTSIDE, A, 53, A, 53), [], subnets)
     assert not is_orphaned(entry(OUTSIDE, "192.0.2.1", 53, "172.17.0.2", 53), [], subnets)

@@ -318,24 +318,23 @@ class Applier:
     # nftables
 
     def _tables(self, ops: list[Op]) -> None:
-        host: list[Op] = []
+        rules: list[Op] = []
         for op in ops:
             each = op.object
             assert isinstance(each, NftTable | NftRule)
-            if each.netns == HOST:
-                host.append(op)
+            if isinstance(each, NftRule):
+                rules.append(op)
                 continue
-            assert isinstance(each, NftTable)
             visit = self._visits.get(each.netns)
             if visit is None:
                 if op.action != "delete":
                     self._fail_missing([op], each.netns)
                 continue
-            self._sandbox_table(op, each, visit)
-        if host:
-            self._host_text(host)
+            self._table(op, each, visit)
+        if rules:
+            self._foreign_rules(rules)
 
-    def _sandbox_table(self, op: Op, each: NftTable, visit: Visit) -> None:
+    def _table(self, op: Op, each: NftTable, visit: Visit) -> None:
         family = nfnetlink.FAMILIES[each.family]
         messages = [] if op.action == "add" else nfnetlink.delete_table(family, each.name)
         try:
@@ -347,7 +346,7 @@ class Applier:
         except NftError as error:
             self.failed.append(KernelError(op, error.errno, error.text))
 
-    def _host_text(self, ops: list[Op]) -> None:
+    def _foreign_rules(self, ops: list[Op]) -> None:
         """One transaction; where it fails, each op alone, to do what can be done and name the culprit."""
         try:
             self._nft.run("\n".join(self._command(op) for op in ops))
@@ -364,13 +363,6 @@ class Applier:
 
     def _command(self, op: Op) -> str:
         each = op.object
-        if isinstance(each, NftTable):
-            # Adding first makes deleting a missing table no error.
-            name = f"{each.family} {each.name}"
-            removal = f"add table {name}\ndelete table {name}\n"
-            return (
-                removal if op.action == "delete" else removal + each.text if op.action == "set" else each.text
-            )
         assert isinstance(each, NftRule)
         chain = f"{each.family} {each.table} {each.chain}"
         try:

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from dari.kernel import rtnetlink, sysctl
 from dari.kernel.errors import GONE, NetlinkError
@@ -32,7 +32,8 @@ from dari.kernel.netlink import (
     nested,
 )
 from dari.kernel.nfnetlink import header
-from dari.net.firewall import PUBLISH_MAPS, SUBNET_SETS
+from dari.net.firewall import SUBNET_SETS
+from dari.net.publish import Published, published
 from dari.net.state import HOST, Address, KernelObject, KernelState, NftElement, Prefix
 
 _log = logging.getLogger("dari.kernel")
@@ -55,16 +56,11 @@ _FEW_ENTRIES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """A published UDP port that appeared, changed or went. `host_ip` unspecified = any address of the host's.
+    """Published UDP ports that appeared or changed, or went (`is_gone`). Entries that say the same as ports that are
+    there are kept; of those that went, only what went with them goes."""
 
-    `target` is where its packets go now, None where nothing is published there any more; entries that already go
-    there are kept. `gone` is where they went before, so far as is known.
-    """
-
-    host_ip: Address
-    host_port: int
-    target: tuple[Address, int] | None
-    gone: tuple[Address, int] | None = None
+    says: Published
+    is_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +76,15 @@ class Entry:
 def is_contradicted(entry: Entry, publish: Publish, is_local: Callable[[Address], bool]) -> bool:
     """Whether a UDP entry says something else than the published port does. Pure."""
     address, port = entry.target
-    if port != publish.host_port or address.version != publish.host_ip.version:
+    says = publish.says
+    if not says.first <= port <= says.last or address.version != says.host_ip.version:
         return False
-    if publish.host_ip.is_unspecified:
+    if says.host_ip.is_unspecified:
         if not (address.is_loopback or is_local(address)):
             return False
-    elif address != publish.host_ip:
+    elif address != says.host_ip:
         return False
-    if publish.target is None:
-        return publish.gone is None or entry.answers == publish.gone
-    return entry.answers != publish.target
+    return (entry.answers == says.goes_to(port)) is publish.is_gone
 
 
 class Connections:
@@ -184,7 +179,11 @@ def is_orphaned(entry: Entry, publishes: Iterable[Publish], subnets: Iterable[Pr
     """Whether a UDP entry is translated into one of our subnets, and none of `publishes` says so. Pure."""
     if entry.target == entry.answers or not any(entry.answers[0] in subnet for subnet in subnets):
         return False
-    return not any(each.host_port == entry.target[1] and each.target == entry.answers for each in publishes)
+    port = entry.target[1]
+    return not any(
+        each.says.first <= port <= each.says.last and each.says.goes_to(port) == entry.answers
+        for each in publishes
+    )
 
 
 def _of_publishes(
@@ -192,12 +191,16 @@ def _of_publishes(
 ) -> Iterator[Entry]:
     local = _Local(route)
     by_port: dict[int, list[Publish]] = {}
+    ranges: list[Publish] = []
     for each in publishes:
-        by_port.setdefault(each.host_port, []).append(each)
-    versions = {each.host_ip.version for each in publishes} | {each.version for each in subnets}
+        if each.says.first == each.says.last:
+            by_port.setdefault(each.says.first, []).append(each)
+        else:
+            ranges.append(each)
+    versions = {each.says.host_ip.version for each in publishes} | {each.version for each in subnets}
     for version in sorted(versions):
         for entry in _dump(netfilter, _FAMILIES[version], _with_protocol(socket.IPPROTO_UDP)):
-            own = by_port.get(entry.target[1], ())
+            own = [*by_port.get(entry.target[1], ()), *ranges]
             if any(is_contradicted(entry, each, local.has) for each in own) or is_orphaned(
                 entry, own, subnets
             ):
@@ -291,25 +294,11 @@ def _deletion(entry: Message) -> Message:
 
 
 def publish_of(each: KernelObject, *, is_gone: bool = False) -> Publish | None:
-    """From a publish map's element (`udp . 8080`, `udp . 192.0.2.1 . 8080` → `10.1.0.2 . 53`); None for everything
-    else, TCP included.
-
-    An element of the maps for any address has no address of its own: the target's family tells which it is.
-    """
-    if not isinstance(each, NftElement) or each.netns != HOST or each.set not in PUBLISH_MAPS:
+    """The UDP ports a publish map's element is about; None for everything else, TCP included."""
+    if not isinstance(each, NftElement) or not each.element.startswith("udp . "):
         return None
-    words = each.element.split(" . ")
-    if words[0] != "udp":
-        return None
-    address, _, port = each.value.partition(" . ")
-    target = (ip_address(address), int(port))
-    if len(words) == 3:
-        host_ip: Address = ip_address(words[1])
-    else:
-        host_ip = IPv4Address(0) if target[0].version == 4 else IPv6Address(0)
-    if is_gone:
-        return Publish(host_ip, int(words[-1]), None, target)
-    return Publish(host_ip, int(words[-1]), target)
+    says = published(each)
+    return Publish(says, is_gone) if says is not None else None
 
 
 def subnets_of(state: KernelState) -> list[Prefix]:

@@ -7,7 +7,7 @@ Types: nft(8), "data types"; numbers as nft stores them with a set. Must not kno
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address, IPv6Address, ip_network, summarize_address_range
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network, summarize_address_range
 from typing import NamedTuple
 
 from dari.kernel.netlink import (
@@ -23,7 +23,7 @@ from dari.kernel.nfnetlink import DELSETELEM, GETSETELEM, NEWSETELEM, SetShape, 
 
 _INTERVAL, _TIMEOUT, _CONCAT = 0x4, 0x10, 0x80
 _TABLE, _SET, _ELEMENTS = 1, 2, 3
-_KEY, _DATA, _FLAGS = 1, 2, 3
+_KEY, _DATA, _FLAGS, _KEY_END = 1, 2, 3, 10
 _VALUE = 1
 _INTERVAL_END = 1
 _NESTED = 0x8000
@@ -60,13 +60,21 @@ _TYPES: dict[int, _Type] = {
 }
 
 
-def _parts(kind: int) -> list[_Type]:
+# Types whose elements may be ranges in a set with intervals: addresses and ports.
+_RANGED = frozenset((7, 8, 13))
+
+
+def _numbers(kind: int) -> list[int]:
     numbers = []
     while kind:
         numbers.append(kind & 0x3F)
         kind >>= 6
+    return numbers[::-1]
+
+
+def _parts(kind: int) -> list[_Type]:
     try:
-        return [_TYPES[number] for number in reversed(numbers)]
+        return [_TYPES[number] for number in _numbers(kind)]
     except KeyError as error:
         raise ValueError(f"sets of nftables type {error} are not supported") from None
 
@@ -91,6 +99,79 @@ def decode(kind: int, data: bytes) -> str:
     return " . ".join(words)
 
 
+def encode_range(kind: int, text: str) -> tuple[bytes, bytes]:
+    """The lowest and the highest key of `tcp . 0.0.0.0/0 . 8000-9000`. Raises ValueError as `encode`."""
+    lows, highs = [], []
+    words, numbers = text.split(" . "), _numbers(kind)
+    if len(words) != len(numbers):
+        raise ValueError(f"{text!r} has {len(words)} parts, the set {len(numbers)}")
+    for number, word in zip(numbers, words, strict=True):
+        low, high = _bounds(word) if number in _RANGED else (word, word)
+        lows.append(low)
+        highs.append(high)
+    return encode(kind, " . ".join(lows)), encode(kind, " . ".join(highs))
+
+
+def _bounds(word: str) -> tuple[str, str]:
+    if "/" in word:
+        network = ip_network(word)
+        return str(network.network_address), str(network.broadcast_address)
+    low, _, high = word.partition("-")
+    return low, high or low
+
+
+def decode_range(kind: int, low: bytes, high: bytes) -> str:
+    """The same text again: a prefix where a range of addresses is one, a single value where both ends are one."""
+    words = []
+    pairs = zip(decode(kind, low).split(" . "), decode(kind, high).split(" . "), strict=True)
+    for number, (first, last) in zip(_numbers(kind), pairs, strict=True):
+        if first == last:
+            words.append(first)
+            continue
+        word = f"{first}-{last}"
+        if number in (7, 8):
+            prefixes = _prefixes(first, last)
+            word = prefixes[0] if len(prefixes) == 1 else word
+        words.append(word)
+    return " . ".join(words)
+
+
+def _prefixes(first: str, last: str) -> list[str]:
+    low, high = ip_address(first), ip_address(last)
+    if isinstance(low, IPv4Address) and isinstance(high, IPv4Address):
+        return [str(each) for each in summarize_address_range(low, high)]
+    assert isinstance(low, IPv6Address) and isinstance(high, IPv6Address)
+    return [str(each) for each in summarize_address_range(low, high)]
+
+
+def _length(kind: int) -> int:
+    """Bytes of a value of this type; the parts of a concatenation fill whole registers."""
+    parts = _parts(kind)
+    return parts[0].length if len(parts) == 1 else sum((part.length + 3) & ~3 for part in parts)
+
+
+def _has_ranges_as_data(shape: SetShape) -> bool:
+    """`type ... : interval ...`: the data is its lower and its upper bound."""
+    return bool(shape.data_type) and shape.data_length == 2 * _length(shape.data_type)
+
+
+def _encode_data(shape: SetShape, value: str) -> bytes:
+    if not value:
+        return b""
+    if _has_ranges_as_data(shape):
+        return b"".join(encode_range(shape.data_type, value))
+    return encode(shape.data_type, value)
+
+
+def _decode_data(shape: SetShape, data: bytes) -> str:
+    if not shape.data_type or not data:
+        return ""
+    if _has_ranges_as_data(shape):
+        half = len(data) // 2
+        return decode_range(shape.data_type, data[:half], data[half:])
+    return decode(shape.data_type, data)
+
+
 def add(family: int, table: str, shape: SetShape, element: str, value: str) -> Message:
     """An error where it is in with another value; nothing happens where it is in with the same."""
     body = _head(family, table, shape.name) + _list(shape, element, value)
@@ -102,12 +183,17 @@ def delete(family: int, table: str, shape: SetShape, element: str) -> Message:
 
 
 def get(family: int, table: str, shape: SetShape, element: str) -> Message:
-    """For sets without intervals: ENOENT where it is not in."""
+    """For sets whose elements are asked for one by one: ENOENT where it is not in."""
     return Message(GETSETELEM, 0, _head(family, table, shape.name) + _list(shape, element, ""))
 
 
 def is_interval(shape: SetShape) -> bool:
-    return bool(shape.flags & _INTERVAL)
+    """Whether an element is two entries, a start and an end, so that only a dump tells what is in."""
+    return bool(shape.flags & _INTERVAL) and not _is_concatenated(shape)
+
+
+def _is_concatenated(shape: SetShape) -> bool:
+    return shape.key_type > 0x3F
 
 
 def read(shape: SetShape, answers: list[Message]) -> Iterator[tuple[str, str]]:
@@ -115,8 +201,12 @@ def read(shape: SetShape, answers: list[Message]) -> Iterator[tuple[str, str]]:
     if is_interval(shape):
         yield from _intervals(shape, answers)
         return
-    for key, value, _ in _raw(answers):
-        yield decode(shape.key_type, key), decode(shape.data_type, value) if shape.data_type else ""
+    for each in _raw(answers):
+        if shape.flags & _INTERVAL:
+            element = decode_range(shape.key_type, each.key, each.key_end or each.key)
+        else:
+            element = decode(shape.key_type, each.key)
+        yield element, _decode_data(shape, each.data)
 
 
 def _head(family: int, table: str, name: str) -> bytes:
@@ -124,14 +214,19 @@ def _head(family: int, table: str, name: str) -> bytes:
 
 
 def _list(shape: SetShape, element: str, value: str) -> bytes:
+    data = _encode_data(shape, value)
     if is_interval(shape):
-        return attr(_ELEMENTS | _NESTED, b"".join(_interval(shape, element)))
-    data = encode(shape.data_type, value) if value else b""
+        return attr(_ELEMENTS | _NESTED, b"".join(_interval(shape, element, data)))
+    if shape.flags & _INTERVAL:
+        low, high = encode_range(shape.key_type, element)
+        return attr(_ELEMENTS | _NESTED, _element(low, data, key_end=high))
     return attr(_ELEMENTS | _NESTED, _element(encode(shape.key_type, element), data))
 
 
-def _element(key: bytes, data: bytes = b"", flags: int = 0) -> bytes:
+def _element(key: bytes, data: bytes = b"", flags: int = 0, key_end: bytes = b"") -> bytes:
     body = attr(_KEY | _NESTED, attr(_VALUE, key))
+    if key_end:
+        body += attr(_KEY_END | _NESTED, attr(_VALUE, key_end))
     if data:
         body += attr(_DATA | _NESTED, attr(_VALUE, data))
     if flags:
@@ -139,12 +234,12 @@ def _element(key: bytes, data: bytes = b"", flags: int = 0) -> bytes:
     return attr(1 | _NESTED, body)
 
 
-def _interval(shape: SetShape, element: str) -> Iterator[bytes]:
+def _interval(shape: SetShape, element: str, data: bytes) -> Iterator[bytes]:
     """A prefix is its first address, and the one behind its last as the end."""
     if shape.key_type not in (7, 8):
         raise ValueError(f"intervals of nftables type {shape.key_type} are not supported")
     network = ip_network(element)
-    yield _element(network.network_address.packed)
+    yield _element(network.network_address.packed, data)
     last = int(network.broadcast_address)
     if last + 1 < 1 << network.max_prefixlen:
         yield _element((last + 1).to_bytes(network.max_prefixlen // 8, "big"), flags=_INTERVAL_END)
@@ -155,28 +250,34 @@ def _intervals(shape: SetShape, answers: list[Message]) -> Iterator[tuple[str, s
     make = IPv4Address if size == 4 else IPv6Address
     entries = sorted(
         # At one address an end comes before a start.
-        (int.from_bytes(key, "big"), not flags & _INTERVAL_END)
-        for key, _, flags in _raw(answers)
+        (int.from_bytes(each.key, "big"), not each.flags & _INTERVAL_END, each.data)
+        for each in _raw(answers)
     )
     start: int | None = None
-    for at, is_start in [*entries, (1 << (8 * size), False)]:
-        if is_start:
-            start = at
-        elif start is not None:
-            first, last = make(start), make(at - 1)
-            for prefix in summarize_address_range(first, last):
-                alone = prefix.prefixlen == prefix.max_prefixlen
-                yield str(prefix.network_address) if alone else str(prefix), ""
-            start = None
+    value = ""
+    for at, is_start, data in [*entries, (1 << (8 * size), False, b"")]:
+        if start is not None:
+            for prefix in _prefixes(str(make(start)), str(make(at - 1))):
+                address, _, length = prefix.partition("/")
+                yield address if int(length) == 8 * size else prefix, value
+        start, value = (at, _decode_data(shape, data)) if is_start else (None, "")
 
 
-def _raw(answers: list[Message]) -> Iterator[tuple[bytes, bytes, int]]:
+class _Raw(NamedTuple):
+    key: bytes
+    key_end: bytes
+    data: bytes
+    flags: int
+
+
+def _raw(answers: list[Message]) -> Iterator[_Raw]:
     for answer in answers:
         for kind, payload in iter_attributes(answer.body, 4):
             if kind != _ELEMENTS:
                 continue
             for _, each in iter_attributes(payload):
                 values = attributes(each)
-                key = attributes(values.get(_KEY, b"")).get(_VALUE, b"")
-                data = attributes(values.get(_DATA, b"")).get(_VALUE, b"")
-                yield key, data, int.from_bytes(values.get(_FLAGS, b""), "big")
+                key, key_end, data = (
+                    attributes(values.get(name, b"")).get(_VALUE, b"") for name in (_KEY, _KEY_END, _DATA)
+                )
+                yield _Raw(key, key_end, data, int.from_bytes(values.get(_FLAGS, b""), "big"))

@@ -15,7 +15,8 @@ from dari.kernel.netlink import attributes, text_of
 from dari.kernel.nfnetlink import BaseChain
 from dari.kernel.visit import Visit
 from dari.net.facts import HostFacts
-from dari.net.firewall import MARK, TABLE
+from dari.net.firewall import MARK
+from dari.net.publish import TABLE
 from dari.net.state import Interface, Prefix
 
 _DOCKER_USER = "DOCKER-USER"

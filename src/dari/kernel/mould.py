@@ -11,6 +11,7 @@ import re
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from dari.kernel import offset
 from dari.kernel.netlink import NETLINK_NETFILTER, Message, Netlink
 from dari.kernel.netns import Namespaces
 from dari.kernel.nfnetlink import FAMILIES, delete_table, fingerprint, make, snapshot
@@ -80,6 +81,8 @@ class Mould:
             number = FAMILIES[family]
             make(self._socket, [*delete_table(number, table), *messages])
             known = self._nft.list_table(family, table) or ""
+            if offset.lacks_offset(messages):
+                known += offset.UNFLAGGED
             make(self._socket, delete_table(number, table))
             self.remember(print_, known)
         return known
@@ -87,7 +90,10 @@ class Mould:
     def _make(self, family: str, table: str, text: str) -> tuple[Message, ...]:
         number = FAMILIES[family]
         make(self._socket, delete_table(number, table))
-        self._nft.run(text)
+        plain, ranges = offset.split(text)
+        self._nft.run(plain)
+        if ranges:
+            make(self._socket, offset.messages(number, table, ranges))
         made = snapshot(self._socket, number, table)
         make(self._socket, delete_table(number, table))
         return made or ()

@@ -41,7 +41,7 @@ _CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY = 1, 3, 4, 5
 _HOOK_NUMBER = 1
 _RULE_TABLE, _RULE_HANDLE, _RULE_EXPRESSIONS = 1, 3, 4
 _SET_TABLE, _SET_NAME, _SET_FLAGS, _SET_KEY_TYPE, _SET_KEY_LENGTH = 1, 2, 3, 4, 5
-_SET_DATA_TYPE, _SET_ID = 6, 10
+_SET_DATA_TYPE, _SET_DATA_LENGTH, _SET_ID = 6, 7, 10
 _ELEMENTS_TABLE, _ELEMENTS_SET = 1, 2
 _SET_ANONYMOUS = 0x1
 
@@ -73,13 +73,14 @@ def header(family: int, resource: int = 0) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class SetShape:
-    """A named set or map: flags, and the type numbers and length of key and data (0: a set)."""
+    """A named set or map: flags, and the type numbers and lengths of key and data (0: a set)."""
 
     name: str
     flags: int
     key_type: int
     key_length: int
     data_type: int
+    data_length: int = 0
 
     @property
     def is_anonymous(self) -> bool:
@@ -152,6 +153,7 @@ def sets(sock: Netlink, family: int, table: str) -> dict[str, SetShape]:
             key_type=int.from_bytes(values.get(_SET_KEY_TYPE, b""), "big"),
             key_length=int.from_bytes(values.get(_SET_KEY_LENGTH, b""), "big"),
             data_type=int.from_bytes(values.get(_SET_DATA_TYPE, b""), "big"),
+            data_length=int.from_bytes(values.get(_SET_DATA_LENGTH, b""), "big"),
         )
         found[shape.name] = shape
     return found

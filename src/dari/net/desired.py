@@ -13,6 +13,7 @@ from typing import Literal
 from dari.net.state import Address, Interface, Prefix
 
 Protocol = Literal["tcp", "udp", "sctp"]
+GatewayMode = Literal["nat", "nat-unprotected", "routed", "isolated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,12 @@ class NetworkWant:
     """A network. `name` is the user's (for messages and causes); `altname` marks the bridge as dari's.
 
     `is_internal`: nothing enters or leaves but by the host itself. `is_icc`: its containers may speak with each
-    other. `is_masquerading`: traffic that leaves dari's bridges gets the host's address. `options`: Docker's
-    driver options as given.
+    other. `is_masquerading`: traffic that leaves dari's bridges gets the host's address, or the one of `snat` (by IP
+    version). `gateway_modes` by IP version, nat where nothing is said: with `routed` nothing is translated and
+    published ports answer at the container's address, with `nat-unprotected` all ports do, `isolated` concerns
+    internal networks only. `trusted_interfaces` of the host reach published ports at the container's address,
+    `is_direct_routing`: so do all. `accept_mark`: forwarded packets with this mark and mask pass (the daemon's, so
+    the same for all). `options`: Docker's driver options as given.
     """
 
     id: str
@@ -44,6 +49,14 @@ class NetworkWant:
     is_icc: bool = True
     is_default: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
+    gateway_modes: Mapping[int, GatewayMode] = field(default_factory=dict)
+    snat: Mapping[int, Address] = field(default_factory=dict)
+    trusted_interfaces: tuple[str, ...] = ()
+    is_direct_routing: bool = False
+    accept_mark: tuple[int, int] | None = None
+
+    def gateway_mode(self, version: int) -> GatewayMode:
+        return self.gateway_modes.get(version, "nat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +94,8 @@ class EndpointWant:
 class PublishWant:
     """`host_ip` unspecified (0.0.0.0 or ::) = any address of the host of that family.
 
-    `target` is the container's address, of the same family as `host_ip`. The kernel cannot translate `::1`, so
-    nothing is rendered for it.
+    `target` is the container's address. `count` ports, host_port → container_port and so on. The kernel cannot
+    translate `::1`, nor one family to the other: nothing is rendered for those (see the relay).
     """
 
     protocol: Protocol
@@ -90,6 +103,13 @@ class PublishWant:
     host_port: int
     target: Address
     container_port: int
+    count: int = 1
+
+    @property
+    def is_translatable(self) -> bool:
+        return self.host_ip.version == self.target.version and not (
+            self.host_ip.version == 6 and self.host_ip.is_loopback
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,19 +10,17 @@ Must not know: who asked for a network or a port. Sources: nft(8); Docker "Packe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from dari.net.desired import NetworkWant, PublishWant, SandboxWant
 from dari.net.facts import HostFacts
-from dari.net.state import HOST, NftElement, NftRule, NftTable, Prefix
+from dari.net.publish import FAMILY, TABLE, element, open_elements, publish_elements
+from dari.net.state import HOST, Address, NftElement, NftRule, NftTable, Prefix
 
 MARK = 0x08000000
 """The bit dari sets in a forwarded packet's mark when it has accepted it."""
 
-FAMILY = "inet"
-TABLE = "dari"
 DNS_ADDRESS = "127.0.0.11"
-PUBLISH_MAPS = frozenset(("publish4", "publish_any4", "publish6", "publish_any6"))
 SUBNET_SETS = frozenset(("subnets4", "subnets6"))
 
 # postrouting: a packet for one of dari's bridges keeps its source, unless the answer would then go astray: 127/8
@@ -31,7 +29,11 @@ SUBNET_SETS = frozenset(("subnets4", "subnets6"))
 # to come before destinations change, and for every interface, since a published 127.0.0.1 is local everywhere.
 # from_bridge: what leaves for one of dockerd's own bridges passes without MARK: whether its containers may be
 # reached is for dockerd's rules to say, which MARK would step over.
-HOST_TABLE_TEXT = """\
+# publish: the rules of ranges carry a flag nft has no word for (kernel/offset.py); the ports of the maps' values are
+# a remainder's, see publish.py. to_bridge: nobody from outside reaches a container at its own address, but where
+# its network says so (direct). A drop here, not before connection tracking: answers to a container that leaves
+# with its own address (enable_ip_masquerade=false) have to find back.
+_HOST_TABLE_TEXT = """\
 table inet dari {
 	set bridges {
 		type ifname
@@ -42,6 +44,14 @@ table inet dari {
 	}
 
 	set pairs {
+		type ifname . ifname
+	}
+
+	set apart {
+		type ifname . ifname
+	}
+
+	set trusted {
 		type ifname . ifname
 	}
 
@@ -65,6 +75,56 @@ table inet dari {
 		flags interval
 	}
 
+	map snat4 {
+		type ipv4_addr : ipv4_addr
+		flags interval
+	}
+
+	map snat6 {
+		type ipv6_addr : ipv6_addr
+		flags interval
+	}
+
+	set unprotected4 {
+		type ipv4_addr
+		flags interval
+	}
+
+	set unprotected6 {
+		type ipv6_addr
+		flags interval
+	}
+
+	set routed4 {
+		type ipv4_addr
+		flags interval
+	}
+
+	set routed6 {
+		type ipv6_addr
+		flags interval
+	}
+
+	set direct4 {
+		type ipv4_addr
+		flags interval
+	}
+
+	set direct6 {
+		type ipv6_addr
+		flags interval
+	}
+
+	set open4 {
+		type ipv4_addr . inet_proto . inet_service
+		flags interval
+	}
+
+	set open6 {
+		type ipv6_addr . inet_proto . inet_service
+		flags interval
+	}
+
 	map publish4 {
 		type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service
 	}
@@ -79,6 +139,16 @@ table inet dari {
 
 	map publish_any6 {
 		type inet_proto . inet_service : ipv6_addr . inet_service
+	}
+
+	map publish_range4 {
+		type inet_proto . ipv4_addr . inet_service : interval ipv4_addr . inet_service
+		flags interval
+	}
+
+	map publish_range6 {
+		type inet_proto . ipv6_addr . inet_service : interval ipv6_addr . inet_service
+		flags interval
 	}
 
 	chain raw {
@@ -97,15 +167,20 @@ table inet dari {
 	}
 
 	chain publish {
+		ip6 daddr ::1 return
 		dnat ip to meta l4proto . ip daddr . th dport map @publish4
 		meta nfproto ipv4 dnat ip to meta l4proto . th dport map @publish_any4
 		dnat ip6 to meta l4proto . ip6 daddr . th dport map @publish6
-		ip6 daddr != ::1 dnat ip6 to meta l4proto . th dport map @publish_any6
+		meta nfproto ipv6 dnat ip6 to meta l4proto . th dport map @publish_any6
+		dnat ip to meta l4proto . ip daddr . th dport map @publish_range4
+		dnat ip6 to meta l4proto . ip6 daddr . th dport map @publish_range6
 	}
 
 	chain postrouting {
 		type nat hook postrouting priority srcnat; policy accept;
 		oifname @bridges goto enter
+		snat ip to ip saddr map @snat4
+		snat ip6 to ip6 saddr map @snat6
 		ip saddr @masquerade4 masquerade
 		ip6 saddr @masquerade6 masquerade
 	}
@@ -128,6 +203,20 @@ table inet dari {
 		iifname @internal drop
 		oifname @internal drop
 		ct status dnat goto allow
+		iifname . oifname @apart drop
+		iifname . oifname @trusted goto direct
+		ip daddr @direct4 goto direct
+		ip6 daddr @direct6 goto direct
+		drop
+	}
+
+	chain direct {
+		ip daddr @unprotected4 goto allow
+		ip6 daddr @unprotected6 goto allow
+		ip daddr @routed4 meta l4proto icmp goto allow
+		ip6 daddr @routed6 meta l4proto ipv6-icmp goto allow
+		ip daddr . meta l4proto . th dport @open4 goto allow
+		ip6 daddr . meta l4proto . th dport @open6 goto allow
 		drop
 	}
 
@@ -145,7 +234,21 @@ table inet dari {
 }
 """
 
-HOST_TABLE = NftTable(HOST, FAMILY, TABLE, HOST_TABLE_TEXT)
+_MARK_RULE = "\t\tmeta mark & {mask:#010x} == {mark:#010x} goto allow\n"
+_BEFORE_MARK = "\t\tiifname @internal drop\n\t\toifname @internal drop\n"
+
+
+def host_table(accept_mark: tuple[int, int] | None = None) -> NftTable:
+    """The host's table; with `accept_mark` (mark, mask) forwarded packets that carry it pass."""
+    text = _HOST_TABLE_TEXT
+    if accept_mark is not None:
+        mark, mask = accept_mark
+        text = text.replace(_BEFORE_MARK, _BEFORE_MARK + _MARK_RULE.format(mark=mark, mask=mask))
+    return NftTable(HOST, FAMILY, TABLE, text)
+
+
+HOST_TABLE = host_table()
+HOST_TABLE_TEXT = HOST_TABLE.text
 
 _SANDBOX_TABLE_TEXT = """\
 table ip dari {
@@ -180,28 +283,54 @@ def warnings(facts: HostFacts) -> Iterator[str]:
 def network_elements(network: NetworkWant) -> Iterator[NftElement]:
     """What the host's table must know of a network with a bridge."""
     bridge = interface(network.bridge_name)
-    yield _element("bridges", bridge)
+    yield element("bridges", bridge)
     if network.is_internal:
-        yield _element("internal", bridge)
-    if network.is_icc:
-        yield _element("pairs", f"{bridge} . {bridge}")
+        yield element("internal", bridge)
+    yield element("pairs" if network.is_icc else "apart", f"{bridge} . {bridge}")
+    if not network.is_internal:
+        for name in network.trusted_interfaces:
+            yield element("trusted", f"{interface(name)} . {bridge}")
     for subnet in network.subnets:
-        version = subnet.prefix.version
-        yield _element(f"subnets{version}", prefix(subnet.prefix))
-        if network.is_masquerading and not network.is_internal:
-            yield _element(f"masquerade{version}", prefix(subnet.prefix))
+        yield element(f"subnets{subnet.prefix.version}", prefix(subnet.prefix))
+        if not network.is_internal:
+            yield from _subnet_elements(network, subnet.prefix)
 
 
-def publish_element(publish: PublishWant) -> NftElement:
-    """The map element of a published port. Raises ValueError where the families differ."""
-    host, target = publish.host_ip, publish.target
-    if host.version != target.version:
-        raise ValueError(f"cannot publish {host} to {target}: different address families")
-    value = f"{target} . {publish.container_port}"
-    if host.is_unspecified:
-        return _element(f"publish_any{host.version}", f"{publish.protocol} . {publish.host_port}", value)
-    key = f"{publish.protocol} . {host} . {publish.host_port}"
-    return _element(f"publish{host.version}", key, value)
+def _subnet_elements(network: NetworkWant, subnet: Prefix) -> Iterator[NftElement]:
+    """How a subnet meets the world."""
+    version, text = subnet.version, prefix(subnet)
+    mode = network.gateway_mode(version)
+    if network.is_masquerading and mode != "routed":
+        if version in network.snat:
+            yield element(f"snat{version}", text, str(network.snat[version]))
+        else:
+            yield element(f"masquerade{version}", text)
+    if mode == "nat-unprotected":
+        yield element(f"unprotected{version}", text)
+    if mode == "routed":
+        yield element(f"routed{version}", text)
+    if mode in ("nat-unprotected", "routed") or network.is_direct_routing:
+        yield element(f"direct{version}", text)
+
+
+def sandbox_elements(
+    publishes: Iterable[PublishWant], homes: Mapping[Address, NetworkWant]
+) -> Iterator[NftElement]:
+    """What the host's table must know of a sandbox's published ports; `homes`: its addresses and their networks.
+
+    Ports whose target is not there are left out.
+    """
+    opened = []
+    for publish in publishes:
+        network = homes.get(publish.target)
+        if network is None:
+            continue
+        is_routed = network.gateway_mode(publish.target.version) == "routed"
+        if is_routed or network.is_direct_routing or network.trusted_interfaces:
+            opened.append(publish)
+        if publish.is_translatable and not is_routed:
+            yield from publish_elements(publish)
+    yield from open_elements(opened)
 
 
 def sandbox_table(sandbox: SandboxWant) -> NftTable | None:
@@ -222,7 +351,3 @@ def interface(name: str) -> str:
 def prefix(value: Prefix) -> str:
     """A prefix as nft lists it in an interval set: a single address has no length."""
     return str(value.network_address) if value.prefixlen == value.max_prefixlen else str(value)
-
-
-def _element(set_name: str, element: str, value: str = "") -> NftElement:
-    return NftElement(HOST, FAMILY, TABLE, set_name, element, value)

@@ -55,19 +55,17 @@ def _sandbox(
             yield Sysctl(sandbox.netns, path, value)
     if (table := firewall.sandbox_table(sandbox)) is not None:
         yield table
-    addresses: set[Address] = set()
+    homes: dict[Address, NetworkWant] = {}
     for endpoint in endpoints:
         network = networks[endpoint.network_id]
         for each in driver(network.driver).render_endpoint(network, endpoint, sandbox.netns, facts):
             if isinstance(each, Addr):
-                addresses.add(each.address.ip)
+                homes[each.address.ip] = network
             # What was asked of the sandbox by name wins over what a driver would set.
             if not (isinstance(each, Sysctl) and each.path in asked):
                 yield each
-    for publish in sandbox.publishes:
-        # A port is published as long as its target is there: it goes with the endpoint.
-        if publish.target in addresses and not (publish.host_ip.version == 6 and publish.host_ip.is_loopback):
-            yield firewall.publish_element(publish)
+    # A port is published as long as its target is there: it goes with the endpoint.
+    yield from firewall.sandbox_elements(sandbox.publishes, homes)
 
 
 def sysctl_path(name: str) -> str:

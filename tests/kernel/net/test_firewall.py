@@ -105,10 +105,10 @@ CHECKS = [
 
 
 @contextmanager
-def scene(folder: Path) -> Iterator[tuple[Kernel, dict[str, str]]]:
+def scene(folder: Path, wanted: Desired | None = None) -> Iterator[tuple[Kernel, dict[str, str]]]:
     """The desired world in the kernel, an outside behind a link, and everybody answering on port 80."""
     with opened(folder) as kernel:
-        settle_all(kernel, rendered(kernel, desired()))
+        settle_all(kernel, rendered(kernel, wanted or desired()))
         paths = {name: kernel.netns_path(f"box{number}") for number, name in enumerate("abcdef")}
         paths["outside"] = kernel.netns_path("outside")
         run("ip", "link", "add", "world", "type", "veth", "peer", "name", "eth0")

@@ -51,7 +51,7 @@ class BridgeDriver:
         """The bridge, its addresses and sysctls, its elements; the host's constant table."""
         bridge = network.bridge_name
         has_ipv6 = any(subnet.prefix.version == 6 for subnet in network.subnets)
-        yield firewall.HOST_TABLE
+        yield firewall.host_table(network.accept_mark)
         yield from firewall.docker_user_rules(facts)
         yield Bridge(bridge, network.altname, network.mtu)
         for subnet in network.subnets:
