@@ -16,6 +16,7 @@ from dari.kernel.burial import Gravedigger
 from dari.kernel.conntrack import Connections, publish_of, subnets_of
 from dari.kernel.errors import KernelError, NetlinkError, NftError
 from dari.kernel.facts import facts
+from dari.kernel.look import listeners, look
 from dari.kernel.mould import Mould
 from dari.kernel.netns import Namespaces
 from dari.kernel.nft import Nft, rules_of
@@ -24,6 +25,8 @@ from dari.kernel.probe import Probing
 from dari.kernel.read import read
 from dari.kernel.visit import Visit, Visits
 from dari.net.facts import HostFacts
+from dari.net.foreign import Foreign
+from dari.net.packet import Listeners
 from dari.net.plan import Plan
 from dari.net.scope import Scope
 from dari.net.state import HOST, KernelState
@@ -65,6 +68,25 @@ class Kernel:
                 return facts(self._host)
             except NetlinkError as error:
                 raise KernelError(None, error.errno or 0, error.strerror or "") from error
+
+    def look(self, names: Iterable[str] | None = None) -> Foreign:
+        """What is not dari's and decides about packets, on the host and in these sandboxes (None: all).
+
+        Raises KernelError.
+        """
+        with self._lock:
+            try:
+                return look(self._namespaces, self._host, self._nft, names)
+            except OSError as error:
+                raise KernelError(None, error.errno or 0, error.strerror or str(error)) from error
+
+    def listeners(self, names: Iterable[str]) -> Listeners:
+        """The sockets that take packets in these namespaces ("" the host's). Raises KernelError."""
+        with self._lock:
+            try:
+                return listeners(self._namespaces, self._host, names)
+            except OSError as error:
+                raise KernelError(None, error.errno or 0, error.strerror or str(error)) from error
 
     def apply(self, plan: Plan) -> None:
         """Carry out the plan. What can be done is done even where a step fails; the first failure is raised.

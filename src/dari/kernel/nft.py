@@ -72,6 +72,10 @@ class Nft:
         """As `nft -s -t list table` prints it, without elements; None where there is no such table."""
         return self._list(f"list table {family} {name}", _STATELESS | _TERSE)
 
+    def list_whole(self, family: str, name: str) -> str | None:
+        """As `nft -s list table` prints it, the elements of its sets too."""
+        return self._list(f"list table {family} {name}", _STATELESS)
+
     def list_chain(self, family: str, table: str, chain: str) -> str | None:
         """With the handles of the rules."""
         return self._list(f"list chain {family} {table} {chain}", _STATELESS | _HANDLE)

@@ -1,0 +1,184 @@
+"""Segment: who answers on a bridge, and what keeps a frame from getting to him.
+
+Must not know: IP rules, routes. Source: net/bridge/br_forward.c (should_deliver), br_private.h (br_skb_isolated).
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from dari.net.packet import Stage
+from dari.net.scope import Key
+from dari.net.state import HOST, Address, Bridge, Veth
+from dari.net.walk.space import Space, called
+from dari.net.walk.trail import Trail
+from dari.net.walk.world import World
+
+_SWITCHES = {4: "net/bridge/bridge-nf-call-iptables", 6: "net/bridge/bridge-nf-call-ip6tables"}
+
+
+class Segment:
+    """The bridges of the host."""
+
+    def __init__(self, world: World, trail: Trail, size: int) -> None:
+        self._world = world
+        self._trail = trail
+        self._size = size
+
+    def is_filtered(self, version: int) -> bool:
+        """br_netfilter: the host's IP rules see frames inside a bridge."""
+        return self._world.spaces[HOST].setting(_SWITCHES[version]) > 0
+
+    def find(
+        self, bridge: Bridge, port: Veth | None, space: Space, link: str, towards: Address, asker: Address
+    ) -> Veth | None:
+        """The port whose sandbox answers for `towards`; None: the host itself (never for its own frames, `port`
+        None). `space` and `link` ask, with the address `asker`."""
+        host = self._world.spaces[HOST]
+        if not bridge.is_up:
+            self._stop("neighbour", f"bridge {bridge.name} is down", bridge.key)
+        found: list[Veth | None] = []
+        apart: list[Veth] = []
+        down: list[Veth] = []
+        if port is not None and host.answers(bridge.name, towards, asker):
+            found.append(None)
+        for each in self._world.ports[bridge.name]:
+            if each is port or not self._is_there(each, towards, asker):
+                continue
+            if not each.is_up:
+                down.append(each)
+            elif port is not None and port.is_isolated and each.is_isolated:
+                apart.append(each)
+            else:
+                found.append(each)
+        if not found:
+            self._nobody(bridge, port, space, towards, apart, down)
+        if len(found) > 1:
+            names = " and ".join(called(each.peer_netns if each is not None else HOST) for each in found)
+            self._trail.stop(
+                "unknown",
+                "neighbour",
+                HOST,
+                f"{towards} is claimed twice on bridge {bridge.name}: by {names}",
+                bridge.key,
+                tuple(each.key for each in found if each is not None),
+            )
+        answerer = found[0]
+        self._check_macs(bridge, answerer)
+        self._tell(bridge, port, space, link, towards, answerer)
+        return answerer
+
+    def check_turn(self, port: Veth, to: Veth) -> None:
+        """A frame turned round inside the bridge obeys the ports' flags."""
+        if to is port and not port.is_hairpin:
+            text = f"{port.name} may not get back its own frames (hairpin is off)"
+            self._trail.stop("dropped", "neighbour", HOST, text, port.key)
+        if to is not port and port.is_isolated and to.is_isolated:
+            text = (
+                f"{port.name} and {to.name} are isolated from each other (icc is off), and br_netfilter keeps"
+            )
+            text += " the packet inside the bridge"
+            self._trail.stop("dropped", "policy", HOST, text, to.key, (port.key,))
+
+    def _is_there(self, port: Veth, towards: Address, asker: Address) -> bool:
+        space = self._world.space(port.peer_netns) if port.peer_netns else None
+        if space is None:
+            return False
+        if port.is_up:
+            return space.answers(port.peer, towards, asker)
+        return space.is_local(towards)
+
+    def _nobody(
+        self,
+        bridge: Bridge,
+        port: Veth | None,
+        space: Space,
+        towards: Address,
+        apart: list[Veth],
+        down: list[Veth],
+    ) -> NoReturn:
+        uses: tuple[Key, ...] = (*((port.key,) if port is not None else ()), bridge.key)
+        if apart:
+            text = (
+                f"{called(apart[0].peer_netns)} has {towards}, but its port and the sender's are isolated from"
+                f" each other on bridge {bridge.name} (icc is off)"
+            )
+            self._stop("policy", text, apart[0].key, uses)
+        if down:
+            text = f"{called(down[0].peer_netns)} has {towards}, but its interface {down[0].peer} is down"
+            self._stop("neighbour", text, down[0].key, uses)
+        owner = next(
+            (
+                each
+                for each in self._world.spaces.values()
+                if each.name != space.name and towards in each.asleep
+            ),
+            None,
+        )
+        if owner is not None:
+            text = f"{called(owner.name)} should have {towards}, but it is switched off there"
+            self._stop("address", text, owner.asleep[towards], uses)
+        strays = [
+            each
+            for ports in self._world.ports.values()
+            for each in ports
+            if each.master != bridge.name and self._is_there(each, towards, towards)
+        ]
+        off = [
+            each
+            for each in self._world.state
+            if isinstance(each, Veth) and not each.master and self._is_there(each, towards, towards)
+        ]
+        for each in off:
+            text = f"{called(each.peer_netns)} has {towards}, but its {each.name} is on no bridge"
+            self._stop("neighbour", text, each.key, uses)
+        for each in strays:
+            text = f"{called(each.peer_netns)} has {towards}, but on bridge {each.master}, not {bridge.name}"
+            self._stop("neighbour", text, each.key, uses)
+        text = f"nobody on bridge {bridge.name} has the address {towards}"
+        self._stop("neighbour", text, ("addr", "", bridge.name, str(towards)), uses)
+
+    def _check_macs(self, bridge: Bridge, answerer: Veth | None) -> None:
+        if answerer is None or not answerer.mac:
+            return
+        for each in self._world.ports[bridge.name]:
+            if each is not answerer and each.is_up and each.mac == answerer.mac:
+                text = (
+                    f"{called(answerer.peer_netns)} and {called(each.peer_netns)} have the same MAC address"
+                    f" {each.mac} on bridge {bridge.name}: frames go to the one or the other"
+                )
+                self._trail.stop("unknown", "neighbour", HOST, text, answerer.key, (each.key,))
+
+    def _tell(
+        self,
+        bridge: Bridge,
+        port: Veth | None,
+        space: Space,
+        link: str,
+        towards: Address,
+        answerer: Veth | None,
+    ) -> None:
+        ends: tuple[Key, ...] = tuple(each.key for each in (port, answerer) if each is not None)
+        key = answerer.key if answerer is not None else bridge.key
+        who = called(answerer.peer_netns) if answerer is not None else "the host"
+        self._trail.add(
+            "neighbour",
+            space.name,
+            f"{who} answers for {towards} on bridge {bridge.name}",
+            key,
+            (*ends, bridge.key),
+        )
+        if port is None or answerer is None:
+            return
+        narrow = min(answerer.mtu, port.mtu)
+        if answerer.mtu < port.mtu:
+            text = (
+                f"packets of more than {narrow} bytes from {called(space.name)} ({link}, MTU {port.mtu}) are lost"
+                f" before {who} ({answerer.peer}, MTU {answerer.mtu})"
+            )
+            if self._size > narrow:
+                self._trail.stop("dropped", "deliver", HOST, text, answerer.key, (port.key,))
+            self._trail.remark("deliver", HOST, text, answerer.key)
+
+    def _stop(self, stage: Stage, text: str, key: Key, uses: tuple[Key, ...] = ()) -> NoReturn:
+        self._trail.stop("unreachable", stage, HOST, text, key, uses)
