@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -27,6 +28,9 @@ from dari.net.desired import (
 from dari.net.facts import HostFacts
 from dari.net.ipam import mac_of
 
+DRIVERS = ("bridge", "bridge", "bridge", "none", "host")
+ALL_DRIVERS = (*DRIVERS, "macvlan", "ipvlan")
+PARENT = "lan0"
 NETWORKS = 3
 SANDBOXES = 4
 
@@ -37,13 +41,32 @@ def ids(kind: str, number: int) -> str:
 
 def facts() -> SearchStrategy[HostFacts]:
     return st.builds(
-        HostFacts, has_ipv6=st.booleans(), has_docker_user_chain=st.booleans(), kernel_release=st.just("6.1")
+        HostFacts,
+        has_ipv6=st.booleans(),
+        has_docker_user_chain=st.booleans(),
+        kernel_release=st.just("6.1"),
+        links=st.just({"lo": 65536, PARENT: 1500}),
+    )
+
+
+def _sublink_options(driver: str, number: int) -> SearchStrategy[dict[str, str]]:
+    """Options of a macvlan or ipvlan network: no parent, the host's, or a sub-interface of its own."""
+    modes = {"macvlan": ("bridge", "private", "vepa"), "ipvlan": ("l2", "l3", "l3s")}
+    if driver not in modes:
+        return st.just({})
+    return st.fixed_dictionaries(
+        {f"{driver}_mode": st.sampled_from(modes[driver])},
+        optional={
+            "parent": st.sampled_from([PARENT, f"{PARENT}.{number + 10}"]),
+            "com.docker.network.driver.mtu": st.just("1400"),
+        },
     )
 
 
 @st.composite
-def networks(draw: DrawFn, number: int) -> NetworkWant:
+def networks(draw: DrawFn, number: int, drivers: Sequence[str]) -> NetworkWant:
     """The `number`th network: its names and subnets never meet another's, its attributes vary."""
+    driver = draw(st.sampled_from(drivers))
     subnets = [
         SubnetWant(
             IPv4Network(f"10.{number}.0.0/24"),
@@ -55,7 +78,7 @@ def networks(draw: DrawFn, number: int) -> NetworkWant:
     return NetworkWant(
         id=ids("n", number),
         name=f"net{number}",
-        driver=draw(st.sampled_from(["bridge", "bridge", "bridge", "none", "host"])),
+        driver=driver,
         bridge_name=f"br-{draw(st.sampled_from(['a', 'b']))}{number}",
         altname=f"dari-net-{number}",
         subnets=tuple(subnets),
@@ -63,6 +86,7 @@ def networks(draw: DrawFn, number: int) -> NetworkWant:
         mtu=draw(st.sampled_from([1500, 1400])),
         is_masquerading=draw(st.booleans()),
         is_icc=draw(st.booleans()),
+        options=draw(_sublink_options(driver, number)),
     )
 
 
@@ -118,9 +142,9 @@ def endpoints(
 
 
 @st.composite
-def desireds(draw: DrawFn) -> Desired:
+def desireds(draw: DrawFn, drivers: Sequence[str] = DRIVERS) -> Desired:
     """Up to three networks, four sandboxes, any of the sandboxes on any of the networks."""
-    some_networks = {n: draw(networks(n)) for n in range(NETWORKS) if draw(st.booleans())}
+    some_networks = {n: draw(networks(n, drivers)) for n in range(NETWORKS) if draw(st.booleans())}
     some_sandboxes = {n: draw(sandboxes(n)) for n in range(SANDBOXES) if draw(st.booleans())}
     some_endpoints = [
         draw(endpoints(network, n, sandbox, s))

@@ -16,6 +16,7 @@ from dari.net.facts import HostFacts
 from dari.net.plan import Op, Plan
 from dari.net.scope import Scope
 from dari.net.state import (
+    HOST,
     Bridge,
     KernelObject,
     KernelState,
@@ -38,6 +39,8 @@ class FakeKernel:
         self.host_facts = facts or HostFacts()
         self.applied: list[Op] = []
         self.fail_at: int | None = None
+        # Kinds of interface this kernel does not know; others' interfaces are in `host_facts.links`.
+        self.missing_kinds: set[str] = set()
 
     @property
     def state(self) -> KernelState:
@@ -45,6 +48,9 @@ class FakeKernel:
 
     def facts(self) -> HostFacts:
         return self.host_facts
+
+    def has_link_kind(self, kind: str) -> bool:
+        return kind not in self.missing_kinds
 
     def read(self, scope: Scope) -> KernelState:
         """What is there of the scope; a sysctl only where it is asked for by its key."""
@@ -117,7 +123,8 @@ class FakeKernel:
                 raise KernelError(op, errno.EEXIST, " ".join(key))
 
     def _names(self) -> set[Key]:
-        return {key for each in self.objects.values() for key in provides(each)}
+        own = {key for each in self.objects.values() for key in provides(each)}
+        return own | {("link", HOST, name) for name in self.host_facts.links}
 
     def _ports(self, bridge: str) -> Iterator[Veth]:
         for each in list(self.objects.values()):

@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 _STATUS: dict[type[errors.DariError], int] = {
     errors.InvalidArgument: 400,
+    errors.DriverRefused: 500,
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.PortInUse: 500,

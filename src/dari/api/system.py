@@ -98,7 +98,7 @@ def info_json(eng: Engine) -> dict[str, Any]:
         "SystemStatus": None,
         "Plugins": {
             "Volume": ["local"],
-            "Network": ["bridge", "host", "null"],
+            "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
             "Authorization": None,
             "Log": ["json-file", "k8s-file", "none"],
         },

@@ -9,10 +9,11 @@ from __future__ import annotations
 import ipaddress
 import logging
 import re
+from contextlib import nullcontext
 
 import msgspec
 
-from dari.engine import selection
+from dari.engine import selection, sublinks
 from dari.engine.addresses import check_endpoint
 from dari.engine.base import Engine
 from dari.engine.lookup import find_container, find_network
@@ -23,6 +24,7 @@ from dari.model.network import Endpoint, EndpointSpec, Network, NetworkSpec, San
 from dari.net import ipam
 from dari.net.drivers import DRIVERS, driver
 from dari.net.state import Prefix
+from dari.net.sublinks import is_sublink
 from dari.reconcile import endpoints, ports
 from dari.reconcile.journal import emit
 from dari.reconcile.networks import bridge_name, gateway_endpoint, network_want, of_sandbox
@@ -44,15 +46,23 @@ async def create(eng: Engine, spec: NetworkSpec) -> Network:
 
     Raises InvalidArgument, Forbidden (predefined, overlapping), NotFound (driver), Conflict (the name is taken).
     """
+    # Two requests must not both find a parent interface free.
+    async with eng.ctx.lock("parents") if is_sublink(spec.driver) else nullcontext():
+        return await _create(eng, spec)
+
+
+async def _create(eng: Engine, spec: NetworkSpec) -> Network:
     _check_spec(eng, spec)
     # Routes appear and go without us: a pool must not be cut over one.
-    facts = await look_at_host(eng.ctx) if not spec.subnets else await host_facts(eng.ctx)
+    is_fresh = not spec.subnets or is_sublink(spec.driver)
+    facts = await look_at_host(eng.ctx) if is_fresh else await host_facts(eng.ctx)
     for _ in range(_TRIES):
         _check_free_name(eng, spec.name)
-        subnets = _decide_subnets(eng, spec, facts.routes)
+        subnets = sublinks.adapt_subnets(spec, _decide_subnets(eng, spec, facts.routes))
         network = Network(id=new_id(), created=eng.ctx.now(), spec=spec, subnets=subnets)
         _check_bridge_name(eng, network)
         driver(spec.driver).check(network_want(eng.ctx, network), facts)
+        await sublinks.check_host(eng, network, facts)
         txn = Txn()
         eng.ctx.tables.networks.insert(txn, network, network.id)
         eng.ctx.tables.network_names.insert(txn, network.id, spec.name)

@@ -9,18 +9,17 @@ Must not know: why something is wanted.
 from __future__ import annotations
 
 import errno
-import os
 from collections import defaultdict
 from collections.abc import Iterable
 
-from dari.kernel import nfnetlink, rtnetlink, sysctl
+from dari.kernel import nfnetlink, rtnetlink, sublinks, sysctl
+from dari.kernel.batch import Batch, taken_names
 from dari.kernel.burial import addresses_of, bury_links, bury_sandbox, bury_veth
 from dari.kernel.conntrack import Connections, Publish, publish_of
 from dari.kernel.elements_apply import apply_elements
 from dari.kernel.errors import GONE, KernelError, NetlinkError, NftError
 from dari.kernel.marks import bridge_mac
 from dari.kernel.mould import Mould
-from dari.kernel.netlink import Message, Netlink
 from dari.kernel.netns import Namespaces
 from dari.kernel.nft import Nft, rules_of
 from dari.kernel.read import RULE_MARK
@@ -31,8 +30,11 @@ from dari.net.state import (
     Addr,
     Address,
     Bridge,
+    Dummy,
+    Ipvlan,
     KernelObject,
     Loopback,
+    Macvlan,
     Netns,
     NftElement,
     NftRule,
@@ -40,40 +42,8 @@ from dari.net.state import (
     Route,
     Sysctl,
     Veth,
+    Vlan,
 )
-
-
-class Batch:
-    """Requests and the ops they belong to. An error of a tolerated kind is none.
-
-    `unmade`, after `send`: the ids of the ops whose first request failed already.
-    """
-
-    def __init__(self) -> None:
-        self._messages: list[Message] = []
-        self._ops: list[Op] = []
-        self._tolerated: list[frozenset[int]] = []
-        self.unmade: set[int] = set()
-
-    def add(self, op: Op, *messages: Message, tolerated: frozenset[int] = frozenset()) -> None:
-        for each in messages:
-            self._messages.append(each)
-            self._ops.append(op)
-            self._tolerated.append(tolerated)
-
-    def send(self, sock: Netlink) -> list[KernelError]:
-        """The first error of each op."""
-        if not self._messages:
-            return []
-        _, errors = sock.request(self._messages)
-        found: dict[int, KernelError] = {}
-        for error in errors:
-            if error.errno not in self._tolerated[error.index]:
-                op = self._ops[error.index]
-                if error.index == 0 or self._ops[error.index - 1] is not op:
-                    self.unmade.add(id(op))
-                found.setdefault(id(op), KernelError(op, error.errno or 0, error.strerror or ""))
-        return list(found.values())
 
 
 class Applier:
@@ -123,6 +93,11 @@ class Applier:
                     self._gone += addresses_of(visit, op.object.peer)
                 self.failed += bury_veth(op, op.object, self._host, self._visits)
                 self.has_buried = True
+        children = [op for op in ops if isinstance(op.object, Macvlan | Ipvlan)]
+        for op in children:
+            if isinstance(op.object, Macvlan | Ipvlan) and (visit := self._visits.get(op.object.netns)):
+                self._gone += addresses_of(visit, op.object.name)
+        self.failed += sublinks.delete_children(children, self._visits)
         bridges = [op for op in ops if isinstance(op.object, Bridge)]
         if bridges:
             self.failed += bury_links(bridges, self._host)
@@ -130,6 +105,8 @@ class Applier:
         for op in ops:
             if isinstance(op.object, Netns):
                 self._delete_netns(op, op.object.name)
+        parents = [op for op in ops if isinstance(op.object, Dummy | Vlan)]
+        self.failed += sublinks.delete_parents(parents, self._host)
         stale = _publishes(ops)
         if self._gone or stale:
             self._connections.forget_later(stale, self._gone)
@@ -182,7 +159,10 @@ class Applier:
                 self._fail(op, error)
         self._tables([*by_kind[NftTable], *by_kind[NftRule]])
         self._bridges(by_kind[Bridge])
+        self.failed += sublinks.apply_parents([*by_kind[Dummy], *by_kind[Vlan]], self._host)
         self._veths(by_kind[Veth])
+        children = [*by_kind[Macvlan], *by_kind[Ipvlan]]
+        self.failed += sublinks.apply_children(children, self._host, self._visits)
         self._inside_links([*by_kind[Loopback], *by_kind[Veth]])
         self._sysctls(by_kind[Sysctl])
         finish_way()
@@ -193,17 +173,13 @@ class Applier:
             self._connections.forget(published)
 
     def _free(self, ops: list[Op]) -> list[Op]:
-        """Without those that would add a link whose name is taken: the mark that follows the making, by name,
-        would make a stranger's link ours."""
-        adding = [op for op in ops if op.action == "add"]
-        if not adding:
-            return ops
-        names = [op.object.name for op in adding if isinstance(op.object, Bridge | Veth)]
-        answers, _ = self._host.route.request([rtnetlink.get_link(name) for name in names])
-        taken = {id(op) for op, answer in zip(adding, answers, strict=True) if answer}
-        for op in adding:
-            if id(op) in taken:
-                self._fail(op, OSError(errno.EEXIST, os.strerror(errno.EEXIST)))
+        """Without those that would add a link whose name is taken."""
+        adding = [
+            (op, op.object.name) for op in ops if op.action == "add" and isinstance(op.object, Bridge | Veth)
+        ]
+        errors = taken_names(adding, self._host.route)
+        self.failed += errors
+        taken = {id(error.op) for error in errors}
         return [op for op in ops if id(op) not in taken]
 
     def _bridges(self, ops: list[Op]) -> None:
@@ -435,7 +411,7 @@ def _namespace(each: KernelObject) -> str:
             return each.name
         case Veth():
             return each.peer_netns
-        case Bridge():
+        case Bridge() | Dummy() | Vlan():
             return HOST
         case _:
             return each.netns

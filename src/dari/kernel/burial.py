@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from dari.kernel import rtnetlink
+from dari.kernel import rtnetlink, sublinks
 from dari.kernel.conntrack import Connections
 from dari.kernel.errors import GONE, KernelError, NetlinkError
 from dari.kernel.marks import GONE_GROUP, GONE_PREFIX, PREFIX, gone_name
@@ -64,8 +64,10 @@ def bury_veth(op: Op, veth: Veth, host: Visit, visits: Visits) -> list[KernelErr
 
 
 def bury_sandbox(visit: Visit, host: Visit) -> bool:
-    """Hide the near ends of the veth pairs that lead into a sandbox which is about to be dropped."""
-    links = map(rtnetlink.read_link, visit.route.dump(rtnetlink.dump_links()))
+    """Hide the near ends of the veth pairs that lead into a sandbox which is about to be dropped, and delete what
+    hangs on a parent outside."""
+    links = [rtnetlink.read_link(each) for each in visit.route.dump(rtnetlink.dump_links())]
+    sublinks.delete_inside(visit, links)
     indexes = [link.peer_index for link in links if link.kind == "veth" and link.peer_nsid is not None]
     if not indexes:
         return False

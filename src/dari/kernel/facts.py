@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 
 from dari.kernel import nfnetlink, rtnetlink, sysctl
+from dari.kernel.marks import PREFIX
 from dari.kernel.netlink import attributes, text_of
 from dari.kernel.nfnetlink import BaseChain
 from dari.kernel.visit import Visit
@@ -20,6 +21,8 @@ from dari.net.publish import TABLE
 from dari.net.state import Interface, Prefix
 
 _DOCKER_USER = "DOCKER-USER"
+# IFLA_ALT_IFNAME (53) and the beginning of a name of ours.
+_MARK = b"\x35\0" + PREFIX.encode()
 _FIREWALLD = "firewalld"
 # Attributes of nf_tables' expressions.
 _BITWISE_MASK, _DATA_VALUE, _MATCH_NAME, _MATCH_INFO = 4, 1, 1, 3
@@ -41,6 +44,7 @@ def facts(host: Visit) -> HostFacts:
         forward_droppers=tuple(_droppers(host, chains)),
         ephemeral_ports=_ephemeral_ports(),
         kernel_release=os.uname().release,
+        links=_links(host),
     )
 
 
@@ -95,6 +99,13 @@ def _routes(host: Visit) -> tuple[Prefix, ...]:
             if not each.to.is_link_local:
                 found.add(each.to)
     return tuple(sorted(found, key=lambda each: (each.version, int(each.network_address), each.prefixlen)))
+
+
+def _links(host: Visit) -> dict[str, int]:
+    """Those without dari's mark. There may be thousands with it, so they are told by their bytes."""
+    dump = host.route.dump(rtnetlink.dump_links())
+    links = [rtnetlink.read_link(each) for each in dump if _MARK not in each.body]
+    return {link.name: link.mtu for link in links}
 
 
 def _addresses(host: Visit) -> tuple[Interface, ...]:

@@ -7,10 +7,11 @@ Next: read.py, apply.py.
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterable
 
-from dari.kernel import nfnetlink
+from dari.kernel import nfnetlink, sublinks
 from dari.kernel.apply import Applier
 from dari.kernel.burial import Gravedigger
 from dari.kernel.conntrack import Connections, publish_of, subnets_of
@@ -87,6 +88,12 @@ class Kernel:
                 return listeners(self._namespaces, self._host, names)
             except OSError as error:
                 raise KernelError(None, error.errno or 0, error.strerror or str(error)) from error
+
+    def has_link_kind(self, kind: str) -> bool:
+        """Whether the kernel can make links of that kind (`macvlan`, `vlan`); asking loads its module."""
+        with self._lock:
+            _, errors = self._host.route.request([sublinks.probe_kind(kind)])
+            return not any(error.errno == errno.EOPNOTSUPP for error in errors)
 
     def apply(self, plan: Plan) -> None:
         """Carry out the plan. What can be done is done even where a step fails; the first failure is raised.

@@ -12,7 +12,7 @@ import socket
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from dari.kernel import elements, nfnetlink, rtnetlink, sysctl
+from dari.kernel import elements, nfnetlink, rtnetlink, sublinks, sysctl
 from dari.kernel.errors import NftError
 from dari.kernel.marks import mark_of
 from dari.kernel.mould import Mould
@@ -93,6 +93,7 @@ class _Reader:
         if has_host_links or any(kind in kinds for kind in ("link", "addr", "route")):
             links = self._dump_links(visit)
             found: list[KernelObject] = [*self._loopback(visit.name, links)]
+            found += self._children(visit.name, links)
             if "addr" in kinds:
                 found += self._addresses(visit, links, is_marked=False)
             if "route" in kinds:
@@ -164,6 +165,7 @@ class _Reader:
         present = self._visits.all_of(self._namespaces.names())
         self._learn_nsids(present)
         self._is_every_nsid_known = True
+        self._dump_links(self._host)
         unmarked: dict[str, list[str]] = defaultdict(list)
         for key in self._scope.unmarked:
             unmarked[key[1]].append(key[2])
@@ -175,6 +177,7 @@ class _Reader:
             yield from (Sysctl(visit.name, path, value) for path, value in values if value is not None)
             links = self._dump_links(visit)
             yield from self._loopback(visit.name, links)
+            yield from self._children(visit.name, links)
             yield from self._addresses(visit, links, is_marked=True)
             yield from self._routes(visit, links)
             yield from self._all_nft(visit)
@@ -186,7 +189,9 @@ class _Reader:
         ours = {index: link for index, link in links.items() if mark_of(link)}
         for link in ours.values():
             yield from self._host_link(link)
-        yield from self._addresses(visit, ours, is_marked=False)
+        # An administrator may have given a sub-interface an address of his own.
+        bare = {index: link for index, link in ours.items() if link.kind != "vlan"}
+        yield from self._addresses(visit, bare, is_marked=False)
         yield from self._routes(visit, links)
         for path in paths:
             if (value := sysctl.read(path)) is not None:
@@ -270,6 +275,16 @@ class _Reader:
             yield Bridge(link.name, mark, link.mtu, link.is_up)
         elif link.kind == "veth":
             yield self._veth(link, mark)
+        elif link.kind in sublinks.PARENT_KINDS:
+            yield sublinks.read_parent(link, mark, self._host_name(link.peer_index))
+        elif link.kind in sublinks.CHILD_KINDS:
+            yield sublinks.read_child(link, mark, HOST, self._host_name(link.peer_index))
+
+    def _children(self, namespace: str, links: dict[int, Link]) -> Iterator[KernelObject]:
+        """Links of ours in a sandbox whose parents are the host's."""
+        for link in links.values():
+            if link.kind in sublinks.CHILD_KINDS and link.peer_nsid is not None and (mark := mark_of(link)):
+                yield sublinks.read_child(link, mark, namespace, self._host_name(link.peer_index))
 
     def _veth(self, link: Link, mark: str) -> Veth:
         name = self._name_of(link.peer_nsid) if link.peer_nsid is not None else None

@@ -71,7 +71,8 @@ _NDMSG = struct.Struct("=BBHiHBB")
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An interface. `peer_index` and `peer_nsid` tell a veth's far end; nsid None = the same namespace."""
+    """An interface. `peer_index` and `peer_nsid` tell a veth's far end, or the parent of a link on another one; nsid
+    None = the same namespace."""
 
     index: int
     name: str
@@ -85,6 +86,8 @@ class Link:
     altnames: tuple[str, ...]
     is_hairpin: bool
     is_isolated: bool
+    # IFLA_INFO_DATA as it came: what only links of this kind have.
+    data: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,36 @@ def add_veth(
         + (attr_u32(_IFLA_MASTER, master) if master else b"")
         + nested(_IFLA_LINKINFO, attr(_INFO_KIND, b"veth"), data)
     )
+    return Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
+
+
+def add_link(
+    name: str,
+    kind: str,
+    data: bytes = b"",
+    *,
+    parent: int = 0,
+    mac: str = "",
+    mtu: int = 0,
+    netns: int = -1,
+    is_up: bool = False,
+) -> Message:
+    """A link of a kind, on the interface of index `parent` (in the socket's namespace), born in the namespace of
+    descriptor `netns`, where given, under its final name. `data`: the kind's own attributes."""
+    flags, change = _up(is_up)
+    body = _ifinfo(0, flags, change) + attr_text(_IFLA_IFNAME, name)
+    if mac:
+        body += attr(_IFLA_ADDRESS, _mac(mac))
+    if mtu:
+        body += attr_u32(_IFLA_MTU, mtu)
+    if parent:
+        body += attr_u32(_IFLA_LINK, parent)
+    if netns >= 0:
+        body += attr_u32(_IFLA_NET_NS_FD, netns)
+    about = (
+        (attr_text(_INFO_KIND, kind), nested(_INFO_DATA, data)) if data else (attr_text(_INFO_KIND, kind),)
+    )
+    body += nested(_IFLA_LINKINFO, *about)
     return Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
 
 
@@ -255,6 +288,7 @@ def read_link(answer: Message) -> Link:
         ),
         is_hairpin=port.get(_BRPORT_MODE, b"\0")[0] != 0,
         is_isolated=port.get(_BRPORT_ISOLATED, b"\0")[0] != 0,
+        data=info.get(_INFO_DATA, b""),
     )
 
 

@@ -19,6 +19,10 @@ class InvalidArgument(DariError):
     """The request itself is wrong; nothing was changed."""
 
 
+class DriverRefused(InvalidArgument):
+    """A network driver refuses its options. A kind of its own: Docker answers with status 500."""
+
+
 class NotFound(DariError):
     """The named object does not exist."""
 

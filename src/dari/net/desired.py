@@ -18,10 +18,13 @@ GatewayMode = Literal["nat", "nat-unprotected", "routed", "isolated"]
 
 @dataclass(frozen=True, slots=True)
 class SubnetWant:
-    """A subnet and the gateway's address in it (None: the host has no address there)."""
+    """A subnet and the gateway's address in it (None: the host has no address there).
+
+    `ip_range`: the part of it containers' addresses come from, if not all of it."""
 
     prefix: Prefix
     gateway: Interface | None
+    ip_range: Prefix | None = None
 
 
 @dataclass(frozen=True, slots=True)

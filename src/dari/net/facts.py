@@ -5,7 +5,8 @@ Filled by the kernel room, never changed by dari. Must not know: how a fact is f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from dari.net.state import Interface, Prefix
 
@@ -20,6 +21,7 @@ class HostFacts:
     `is_forward_dropped`: some other IPv4 base chain at the forward hook has policy drop.
     `forward_droppers`: firewalls that will not let through what dari accepts, as `family table chain`.
     `ephemeral_ports`: /proc/sys/net/ipv4/ip_local_port_range, inclusive.
+    `links`: the host's interfaces that dari did not make, loopback included, with their MTUs.
     """
 
     routes: tuple[Prefix, ...] = ()
@@ -31,3 +33,4 @@ class HostFacts:
     forward_droppers: tuple[str, ...] = ()
     ephemeral_ports: tuple[int, int] = (32768, 60999)
     kernel_release: str = ""
+    links: Mapping[str, int] = field(default_factory=dict)

@@ -15,10 +15,13 @@ from dari.net.state import (
     HOST,
     Addr,
     Bridge,
+    Dummy,
+    Ipvlan,
     KernelObject,
     KernelState,
     Key,
     Loopback,
+    Macvlan,
     Netns,
     NftElement,
     NftRule,
@@ -26,6 +29,7 @@ from dari.net.state import (
     Route,
     Sysctl,
     Veth,
+    Vlan,
     holders,
     provides,
 )
@@ -44,7 +48,11 @@ _RANKS: dict[type, int] = {
     NftRule: 2,
     NftElement: 3,
     Bridge: 4,
+    Dummy: 4,
+    Vlan: 4,
     Veth: 5,
+    Macvlan: 5,
+    Ipvlan: 5,
     Loopback: 5,
     Sysctl: 6,
     Addr: 7,
@@ -55,6 +63,10 @@ _RANKS: dict[type, int] = {
 _FIXED: dict[type, tuple[str, ...]] = {
     Bridge: ("altname",),
     Veth: ("altname", "peer", "peer_netns"),
+    Dummy: ("altname",),
+    Vlan: ("altname", "parent", "vlan_id"),
+    Macvlan: ("altname", "parent", "mode"),
+    Ipvlan: ("altname", "parent", "mode", "flag"),
 }
 
 

@@ -14,6 +14,7 @@ from dari.net.desired import Desired, EndpointWant, NetworkWant, SandboxWant
 from dari.net.drivers import driver
 from dari.net.facts import HostFacts
 from dari.net.state import Addr, Address, KernelObject, KernelState, Loopback, Netns, Sysctl
+from dari.net.sublinks import is_sublink
 
 
 def render(desired: Desired, facts: HostFacts, only: frozenset[str] | None = None) -> KernelState:
@@ -59,7 +60,8 @@ def _sandbox(
     for endpoint in endpoints:
         network = networks[endpoint.network_id]
         for each in driver(network.driver).render_endpoint(network, endpoint, sandbox.netns, facts):
-            if isinstance(each, Addr):
+            # A port is published by translation, which a network on a parent interface has none of.
+            if isinstance(each, Addr) and not is_sublink(network.driver):
                 homes[each.address.ip] = network
             # What was asked of the sandbox by name wins over what a driver would set.
             if not (isinstance(each, Sysctl) and each.path in asked):

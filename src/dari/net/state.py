@@ -75,6 +75,78 @@ class Veth:
 
 
 @dataclass(frozen=True, slots=True)
+class Dummy:
+    """An interface that leads nowhere, in the host's namespace: the parent of a network without one."""
+
+    name: str
+    altname: str
+    mtu: int = 1500
+    is_up: bool = True
+
+    @property
+    def key(self) -> Key:
+        return ("link", HOST, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Vlan:
+    """An 802.1q sub-interface of `parent`, both in the host's namespace."""
+
+    name: str
+    altname: str
+    parent: str
+    vlan_id: int
+    mtu: int = 1500
+    is_up: bool = True
+
+    @property
+    def key(self) -> Key:
+        return ("link", HOST, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Macvlan:
+    """An interface with a hardware address of its own on the host's interface `parent`.
+
+    It lives in `netns`, where `altname` marks it. `mode`: bridge, private, vepa or passthru.
+    """
+
+    netns: str
+    name: str
+    altname: str
+    parent: str
+    mode: str
+    mac: str
+    mtu: int = 1500
+    is_up: bool = True
+
+    @property
+    def key(self) -> Key:
+        return ("link", self.netns, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Ipvlan:
+    """An interface with the hardware address of the host's interface `parent`, told apart by its IP addresses.
+
+    `mode`: l2, l3 or l3s, the same for all on one parent; `flag`: bridge, private or vepa.
+    """
+
+    netns: str
+    name: str
+    altname: str
+    parent: str
+    mode: str
+    flag: str
+    mtu: int = 1500
+    is_up: bool = True
+
+    @property
+    def key(self) -> Key:
+        return ("link", self.netns, self.name)
+
+
+@dataclass(frozen=True, slots=True)
 class Loopback:
     """The loopback interface of a sandbox, up."""
 
@@ -185,7 +257,20 @@ class NftRule:
 
 
 KernelObject: TypeAlias = (
-    Netns | Bridge | Veth | Loopback | Addr | Route | Sysctl | NftTable | NftElement | NftRule
+    Netns
+    | Bridge
+    | Veth
+    | Dummy
+    | Vlan
+    | Macvlan
+    | Ipvlan
+    | Loopback
+    | Addr
+    | Route
+    | Sysctl
+    | NftTable
+    | NftElement
+    | NftRule
 )
 
 
@@ -242,6 +327,10 @@ def needs(each: KernelObject) -> tuple[Key, ...]:
     match each:
         case Veth():
             return (("netns", each.peer_netns), ("link", HOST, each.master))
+        case Vlan():
+            return (("link", HOST, each.parent),)
+        case Macvlan() | Ipvlan():
+            return (("link", HOST, each.parent), *_netns(each.netns))
         case Loopback():
             return (("netns", each.netns),)
         case Addr():

@@ -9,9 +9,12 @@ from dari.net.state import (
     HOST,
     Addr,
     Bridge,
+    Dummy,
+    Ipvlan,
     KernelObject,
     KernelState,
     Loopback,
+    Macvlan,
     Netns,
     NftElement,
     NftRule,
@@ -19,6 +22,7 @@ from dari.net.state import (
     Route,
     Sysctl,
     Veth,
+    Vlan,
 )
 
 
@@ -42,6 +46,23 @@ def describe(each: KernelObject) -> str:
             return (
                 f"veth {each.name} master {each.master or '-'} peer {each.peer} {each.mac} in {each.peer_netns}"
                 f" mtu {each.mtu}{flags} altname {each.altname}"
+            )
+        case Dummy():
+            return f"dummy {each.name} mtu {each.mtu}{_down(each.is_up)} altname {each.altname}"
+        case Vlan():
+            return (
+                f"vlan {each.name} parent {each.parent} id {each.vlan_id} mtu {each.mtu}{_down(each.is_up)}"
+                f" altname {each.altname}"
+            )
+        case Macvlan():
+            return (
+                f"macvlan {each.name} parent {each.parent} mode {each.mode} {each.mac} mtu {each.mtu}"
+                f"{_down(each.is_up)} altname {each.altname}{_in(each.netns)}"
+            )
+        case Ipvlan():
+            return (
+                f"ipvlan {each.name} parent {each.parent} mode {each.mode} flag {each.flag} mtu {each.mtu}"
+                f"{_down(each.is_up)} altname {each.altname}{_in(each.netns)}"
             )
         case Loopback():
             return f"loopback lo{_in(each.netns)}"
@@ -71,6 +92,10 @@ def describe_state(state: KernelState, *, has_tables: bool = True) -> str:
         if has_tables and isinstance(each, NftTable):
             lines.extend("    " + line for line in each.text.rstrip("\n").split("\n"))
     return "".join(line.rstrip() + "\n" for line in lines)
+
+
+def _down(is_up: bool) -> str:
+    return "" if is_up else " down"
 
 
 def _in(netns: str) -> str:

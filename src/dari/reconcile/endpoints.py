@@ -14,10 +14,10 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from dari.model.container import Container
-from dari.model.errors import Conflict, Internal, NotFound
+from dari.model.errors import Conflict, DriverRefused, Internal, NotFound
 from dari.model.event import Event
 from dari.model.network import Endpoint, Network, Sandbox, Subnet
-from dari.net import ipam
+from dari.net import ipam, sublinks
 from dari.net.state import Address
 from dari.reconcile import ports
 from dari.reconcile.context import Context
@@ -115,8 +115,15 @@ def _decide(
 ) -> Endpoint:
     """The endpoint with its addresses, interface names and DNS names."""
     names = _dns_names(container, endpoint) if not network.is_predefined else []
-    if network.spec.driver != "bridge":
+    if network.spec.driver in ("host", "none", "null"):
         return msgspec.structs.replace(endpoint, is_active=True, dns_names=names)
+    mac = (endpoint.spec.mac_address or container.config.mac_address).lower()
+    if mac and network.spec.driver == "ipvlan":
+        raise DriverRefused(
+            f"failed to set up container networking: failed to create endpoint {container.name} on network "
+            f"{network.name}: ipvlan interfaces do not support custom mac address assignment"
+        )
+    is_sublink = sublinks.is_sublink(network.spec.driver)
     addresses = {4: ("", 0, ""), 6: ("", 0, "")}
     for version, want in ((4, endpoint.spec.ipv4_address), (6, endpoint.spec.ipv6_address)):
         subnets = [each for each in network.subnets if ipaddress.ip_network(each.subnet).version == version]
@@ -134,11 +141,10 @@ def _decide(
         ipv6=addresses[6][0],
         ipv6_prefix=addresses[6][1],
         gateway6=addresses[6][2],
-        mac=endpoint.spec.mac_address.lower()
-        or container.config.mac_address.lower()
-        or _mac(addresses[4][0]),
+        # An ipvlan interface has its parent's.
+        mac="" if network.spec.driver == "ipvlan" else mac or _mac(addresses[4][0]),
         interface=endpoint.spec.driver_opts.get(_IFNAME) or free,
-        host_interface=f"veth{secrets.token_hex(4)[:7]}",
+        host_interface="" if is_sublink else f"veth{secrets.token_hex(4)[:7]}",
         dns_names=names,
     )
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from dari.model.network import Endpoint, Network, Sandbox
+from dari.net import sublinks
 from dari.net.desired import Desired, EndpointWant, NetworkWant, PublishWant, SandboxWant, SubnetWant
 from dari.reconcile import names
 from dari.reconcile.context import Context
@@ -32,7 +33,12 @@ def gateway_endpoint(ctx: Context, active: Iterable[Endpoint]) -> Endpoint | Non
     best: tuple[tuple[int, str], Endpoint] | None = None
     for endpoint in active:
         network = ctx.tables.networks.get(ctx.shared, endpoint.network_id)
-        if network is None or network.spec.is_internal or not (endpoint.gateway or endpoint.gateway6):
+        if network is None or not sublinks.leads_out(
+            network.spec.driver,
+            network.spec.options,
+            is_internal=network.spec.is_internal,
+            has_gateway=bool(endpoint.gateway or endpoint.gateway6),
+        ):
             continue
         rank = (-endpoint.spec.gw_priority, network.name)
         if best is None or rank < best[0]:
@@ -54,7 +60,7 @@ def desired(ctx: Context, network_ids: Iterable[str], sandbox_ids: Iterable[str]
         gateway = gateway_endpoint(ctx, active)
         sandboxes.append(_sandbox_want(ctx, sandbox, gateway))
         endpoints.extend(
-            _endpoint_want(each, is_gateway=each is gateway) for each in active if each.host_interface
+            _endpoint_want(each, is_gateway=each is gateway) for each in active if each.interface
         )
     networks = [
         network_want(ctx, network)
@@ -79,7 +85,9 @@ def network_want(ctx: Context, network: Network) -> NetworkWant:
         altname=f"dari-net-{network.id[:12]}",
         subnets=tuple(
             SubnetWant(
-                prefix, ipaddress.ip_interface(f"{each.gateway}/{prefix.prefixlen}") if each.gateway else None
+                prefix,
+                ipaddress.ip_interface(f"{each.gateway}/{prefix.prefixlen}") if each.gateway else None,
+                ipaddress.ip_network(each.ip_range) if each.ip_range else None,
             )
             for each, prefix in ((each, ipaddress.ip_network(each.subnet)) for each in network.subnets)
         ),

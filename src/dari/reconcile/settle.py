@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from dari.kernel.errors import KernelError
@@ -187,8 +187,13 @@ async def settle_kernel(ctx: Context, ids: Ids) -> None:
     wanted = KernelState.of(one for state_of_id in wants.values() for one in state_of_id)
     host_wide = frozenset(key for key in wanted.objects if is_host_wide(key))
     keys = {key for each in each_id for key in state.rendered.get(each, ()) if not is_host_wide(key)}
+    keys -= _kept_by_others(state.rendered, keys - wanted.objects.keys(), each_id)
     keys.update(wanted.objects)
     scope = Scope(frozenset(keys - state.standing))
+    for each, rendered in wants.items():
+        # What fails half-way has made something: who takes it back must know where to look.
+        if len(rendered):
+            state.rendered[each] = state.rendered.get(each, frozenset()) | frozenset(rendered.objects)
     rebuilt = await in_kernel(ctx, lambda: converge(ctx.kernel, wanted.within(scope), scope))
     state.standing |= host_wide
     for each, rendered in wants.items():
@@ -198,6 +203,15 @@ async def settle_kernel(ctx: Context, ids: Ids) -> None:
             state.rendered.pop(each, None)
     if rebuilt:
         await settle_everything(ctx)
+
+
+def _kept_by_others(rendered: Mapping[str, frozenset[Key]], lost: set[Key], ids: Container[str]) -> set[Key]:
+    """Of the keys nobody of `ids` wants any more, those that others still do: several networks share a sub-interface
+    (`eth0.10`)."""
+    shared = {key for key in lost if key[0] == "link" and key[1] == HOST and "." in key[2]}
+    if not shared:
+        return shared
+    return {key for each, keys in rendered.items() if each not in ids for key in shared & keys}
 
 
 async def settle_everything(ctx: Context) -> Plan:

@@ -55,10 +55,19 @@ def _network(name: str, body: dict[str, Any]) -> NetworkWant:
         bridge_name=body.pop("bridge", f"br-{name}"),
         altname=f"dari-net-{name}",
         subnets=tuple(
-            SubnetWant(ip_network(prefix), ip_interface(gateway) if gateway else None)
-            for prefix, gateway in subnets.items()
+            _subnet(prefix, more if isinstance(more, dict) else {"gateway": more})
+            for prefix, more in subnets.items()
         ),
         **body,
+    )
+
+
+def _subnet(prefix: str, more: dict[str, str | None]) -> SubnetWant:
+    gateway, ip_range = more.get("gateway"), more.get("ip_range")
+    return SubnetWant(
+        ip_network(prefix),
+        ip_interface(gateway) if gateway else None,
+        ip_network(ip_range) if ip_range else None,
     )
 
 

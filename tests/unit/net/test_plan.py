@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.fakes.kernel import FakeKernel
-from tests.strategies import desireds, facts
+from tests.strategies import ALL_DRIVERS, desireds, facts
 
 from dari.kernel.errors import KernelError
 from dari.net.plan import Op, Plan, plan
@@ -41,24 +41,24 @@ def settle(kernel: FakeKernel, wanted: KernelState) -> None:
 
 
 @SETTINGS
-@given(desireds(), desireds(), facts())
+@given(desireds(ALL_DRIVERS), desireds(ALL_DRIVERS), facts())
 def test_a_plan_arrives(before, after, host):
-    wanted, kernel = render(after, host), FakeKernel(render(before, host))
+    wanted, kernel = render(after, host), FakeKernel(render(before, host), host)
     settle(kernel, wanted)
     assert without_leftover_sysctls(kernel.state, wanted) == wanted
 
 
 @SETTINGS
-@given(desireds(), facts())
+@given(desireds(ALL_DRIVERS), facts())
 def test_nothing_to_do_is_no_op(desired, host):
     wanted = render(desired, host)
     assert plan(wanted, render(desired, host)).is_empty
 
 
 @SETTINGS
-@given(desireds(), desireds(), facts(), st.data())
+@given(desireds(ALL_DRIVERS), desireds(ALL_DRIVERS), facts(), st.data())
 def test_killed_anywhere_meddled_with_and_planned_again(before, after, host, data):
-    wanted, kernel = render(after, host), FakeKernel(render(before, host))
+    wanted, kernel = render(after, host), FakeKernel(render(before, host), host)
     first = plan(wanted, kernel.state)
     kernel.apply(first, stop_after=data.draw(st.integers(0, len(first.ops))))
     if kernel.objects and data.draw(st.booleans()):
@@ -68,24 +68,24 @@ def test_killed_anywhere_meddled_with_and_planned_again(before, after, host, dat
 
 
 @SETTINGS
-@given(desireds(), facts())
+@given(desireds(ALL_DRIVERS), facts())
 def test_wanting_nothing_removes_everything(desired, host):
-    kernel = FakeKernel(render(desired, host))
+    kernel = FakeKernel(render(desired, host), host)
     settle(kernel, KernelState())
     assert without_leftover_sysctls(kernel.state, KernelState()) == KernelState()
 
 
 @SETTINGS
-@given(desireds(), desireds(), facts())
+@given(desireds(ALL_DRIVERS), desireds(ALL_DRIVERS), facts())
 def test_change_and_revert(before, after, host):
-    kernel = FakeKernel(render(before, host))
+    kernel = FakeKernel(render(before, host), host)
     settle(kernel, render(after, host))
     settle(kernel, render(before, host))
     assert without_leftover_sysctls(kernel.state, render(before, host)) == render(before, host)
 
 
 @SETTINGS
-@given(desireds(), facts())
+@given(desireds(ALL_DRIVERS), facts())
 def test_scoped_renders_add_up(desired, host):
     everyone = [each.id for each in (*desired.networks, *desired.sandboxes)]
     union = KernelState.of(o for each in everyone for o in render(desired, host, frozenset({each})))
@@ -93,10 +93,10 @@ def test_scoped_renders_add_up(desired, host):
 
 
 @SETTINGS
-@given(desireds(), desireds(), facts())
+@given(desireds(ALL_DRIVERS), desireds(ALL_DRIVERS), facts())
 def test_settling_by_scope_one_id_after_the_other_arrives(before, after, host):
     """What each network and each sandbox was and is, read and planned alone: networks first, then sandboxes."""
-    kernel, wanted = FakeKernel(render(before, host)), render(after, host)
+    kernel, wanted = FakeKernel(render(before, host), host), render(after, host)
     nets = [one.id for d in (before, after) for one in d.networks]
     for each in (*nets, *(one.id for d in (before, after) for one in d.sandboxes)):
         last, now = (render(d, host, frozenset({each})) for d in (before, after))

@@ -9,11 +9,15 @@ from dari.model.errors import NotFound
 from dari.net.drivers.base import Driver
 from dari.net.drivers.bridge import BridgeDriver
 from dari.net.drivers.host import HostDriver
+from dari.net.drivers.ipvlan import IpvlanDriver
+from dari.net.drivers.macvlan import MacvlanDriver
 from dari.net.drivers.none import NoneDriver
 
 DRIVERS: dict[str, Driver] = {
     "bridge": BridgeDriver(),
     "host": HostDriver(),
+    "ipvlan": IpvlanDriver(),
+    "macvlan": MacvlanDriver(),
     "none": NoneDriver(),
     "null": NoneDriver(),
 }
