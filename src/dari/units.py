@@ -10,6 +10,8 @@ import re
 from datetime import UTC, datetime
 
 NANOSECOND = 1
+_BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
+_GLOBAL_LENGTH = 25
 SECOND = 1_000_000_000
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
@@ -41,6 +43,21 @@ def new_id() -> str:
         value = token_hex(32)
         if not value[:12].isdigit():
             return value
+
+
+def new_global_id() -> str:
+    """A fresh id of an object several hosts share: 25 characters of 0-9a-z, as Docker's cluster objects have."""
+    from secrets import choice
+
+    while True:
+        value = "".join(choice(_BASE36) for _ in range(_GLOBAL_LENGTH))
+        if not value[:12].isdigit():
+            return value
+
+
+def is_global_id(value: str) -> bool:
+    """Whether an id is one of `new_global_id`'s: ids of this host's own objects are longer."""
+    return len(value) == _GLOBAL_LENGTH and value.isalnum()
 
 
 def short_id(value: str) -> str:

@@ -1,1 +1,1 @@
-"""Nodes, services and tasks: a customer of the engine."""
+"""Nodes that share a store: a customer of the engine, which does not know it."""

@@ -25,7 +25,7 @@ from aiohttp import web
 
 from dari import __version__
 from dari.api.server import make_app, make_runner
-from dari.daemon import options, sockets
+from dari.daemon import cluster, options, sockets
 from dari.daemon.responder import Responder
 from dari.engine import events, predefined
 from dari.engine.base import Engine
@@ -37,6 +37,7 @@ from dari.reconcile.context import Context
 from dari.runtime.containers import Runtime
 from dari.runtime.images import Images
 from dari.store.base import StoreUnavailable
+from dari.store.federation import Federation
 from dari.store.sqlite import SqliteStore
 from dari.store.tables import Tables
 
@@ -80,7 +81,8 @@ async def run(config: Config) -> None:
         loop.add_signal_handler(number, stopped.set)
     loop.add_signal_handler(signal.SIGHUP, log.info, "settings are read at start only")
     _prepare(config)
-    store = SqliteStore(f"{config.data_root}/dari.db")
+    local = SqliteStore(f"{config.data_root}/dari.db")
+    store = cluster.open_shared(config, local) if config.store else local
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         # libnftables aborts on descriptors above 1023: the kernel's are opened before all others.
@@ -106,11 +108,16 @@ async def run(config: Config) -> None:
         stack.push_async_callback(_leave, ctx, responder, stopped)
         stack.push_async_callback(_cancel, ctx)
         _spawn(ctx, events.follow(ctx))
+        if isinstance(store, Federation):
+            await cluster.begin(eng, store)
         await responder.ensure()
         await predefined.ensure_predefined(eng)
         await boot.boot(ctx)
         _spawn(ctx, responder.supervise())
         _spawn(ctx, boot.watch_host(ctx))
+        if isinstance(store, Federation):
+            for work in cluster.works(eng, store):
+                _spawn(ctx, work)
         listeners = sockets.open_all(config)
         for each in listeners:
             stack.callback(each.remove)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dari import __version__
+from dari.daemon import cluster_options
 from dari.model.config import DEFAULT_POOLS, Config, Pool
 from dari.model.errors import InvalidArgument
 
@@ -52,9 +53,10 @@ _KEYS = {
     "shutdown-timeout": "shutdown_timeout",
     "bridge-name": "bridge_name",
     "resolv-conf": "resolv_conf",
+    **cluster_options.KEYS,
 }
 _LISTS = {"hosts", "registry_mirrors", "insecure_registries", "pools", "dns", "dns_search", "dns_options"}
-_LISTS |= {"exec_options", "labels"}
+_LISTS |= {"exec_options", "labels", "overlay_pools"}
 # What of dockerd's file has no meaning here: named in a warning, not an error, so that its file can be taken over.
 _IGNORED_TEXT = """
 live-restore storage-driver iptables ip6tables ip-forward ip-masq userland-proxy features experimental log-driver
@@ -114,6 +116,7 @@ def parser() -> argparse.ArgumentParser:
     add("--shutdown-timeout", type=int)
     add("--bridge-name", metavar="NAME", help="name of the default bridge (default dari0)")
     add("--resolv-conf", metavar="FILE", help="whose servers are asked for what is not ours")
+    cluster_options.add_flags(flags)
     add("-v", "--version", action="version", version=f"darid version {__version__}")
     return flags
 
@@ -184,6 +187,9 @@ def _config(values: dict[str, Any]) -> Config:
         fields["pools"] = [_pool(each) for each in values["pools"]] or DEFAULT_POOLS
     fields["default_ulimits"] = _ulimits(values)
     _exec_options(values.get("exec_options", []), fields)
+    if "overlay_pools" in values:
+        fields["overlay_pools"] = [_pool(each) for each in values["overlay_pools"]]
+    fields |= cluster_options.fields(values)
     _check_addresses(fields)
     _check_tls(values, fields)
     return Config(**fields)

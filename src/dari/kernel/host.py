@@ -24,6 +24,7 @@ from dari.kernel.nft import Nft, rules_of
 from dari.kernel.outside import Places
 from dari.kernel.probe import Probing
 from dari.kernel.read import read
+from dari.kernel.underlay import OwnAddress, own_address
 from dari.kernel.visit import Visit, Visits
 from dari.net.facts import HostFacts
 from dari.net.foreign import Foreign
@@ -94,6 +95,14 @@ class Kernel:
         with self._lock:
             _, errors = self._host.route.request([sublinks.probe_kind(kind)])
             return not any(error.errno == errno.EOPNOTSUPP for error in errors)
+
+    def own_address(self, asked: str) -> OwnAddress | None:
+        """The host's address that `asked` means (see underlay.own_address). Raises KernelError."""
+        with self._lock:
+            try:
+                return own_address(self._host, asked)
+            except NetlinkError as error:
+                raise KernelError(None, error.errno or 0, error.strerror or "") from error
 
     def apply(self, plan: Plan) -> None:
         """Carry out the plan. What can be done is done even where a step fails; the first failure is raised.

@@ -23,6 +23,9 @@ DEFAULT_POOLS = [
 ]
 
 
+DEFAULT_OVERLAY_POOLS = [Pool(base="10.0.0.0/8", size=24)]
+
+
 class Config(Noun, frozen=True, kw_only=True):
     """`mirrors`: registry host → list of mirror URLs tried first (docker.io, quay.io, …)."""
 
@@ -53,6 +56,18 @@ class Config(Noun, frozen=True, kw_only=True):
     default_shm_size: int = 64 * 1024 * 1024
     shutdown_timeout: int = 15
     is_debug: bool = False
+    # The store shared with other nodes: a URL ("" = none), its credentials, and who this node is among them.
+    store: str = ""
+    store_user: str = ""
+    store_password: str = ""
+    store_ca: str = ""
+    store_cert: str = ""
+    store_key: str = ""
+    store_ttl: int = 10
+    node_name: str = ""
+    advertise: str = ""
+    data_path_port: int = 4789
+    overlay_pools: list[Pool] = msgspec.field(default_factory=lambda: list(DEFAULT_OVERLAY_POOLS))
     # The resolv.conf whose servers are asked for what dari does not know; a test may name its own.
     resolv_conf: str = "/etc/resolv.conf"
 

@@ -93,6 +93,8 @@ class Endpoint(Noun, frozen=True, kw_only=True):
     # on its way out when the container starts again.
     host_interface: str = ""
     dns_names: list[str] = []
+    # The id of the node it is on; set on networks several hosts share.
+    node: str = ""
 
 
 class PublishedPort(Noun, frozen=True, kw_only=True):

@@ -54,7 +54,8 @@ class Settling:
 class Context:
     """`local` holds this host's objects, `shared` those of global scope (one and the same on a single host).
 
-    `locks[object id]` serialises operations on one object; `listeners` get every event after its commit.
+    `node_id` is this node's, empty where there is no cluster. `locks[object id]` serialises operations on one object;
+    `listeners` get every event after its commit.
     """
 
     config: Config
@@ -64,6 +65,7 @@ class Context:
     kernel: Kernel
     runtime: Runtime
     images: Images
+    node_id: str = ""
     now: Callable[[], int] = time.time_ns
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
     listeners: set[Callable[[Event], None]] = field(default_factory=set)

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from dari.model.errors import Unavailable
+
 
 class TxnConflict(Exception):
     """A check of a transaction failed; `key` names the first one. Nothing was written."""
@@ -20,7 +22,7 @@ class TxnConflict(Exception):
         self.key = key
 
 
-class StoreUnavailable(Exception):
+class StoreUnavailable(Unavailable):
     """The store does not answer; nothing is known about the commit's outcome unless it says so."""
 
 
@@ -81,6 +83,10 @@ class Session(Protocol):
 
     async def close(self) -> None:
         """End it: its keys vanish now. Where the store does not answer they vanish after its time to live."""
+        ...
+
+    async def abandon(self) -> None:
+        """Keep it alive no longer: its keys vanish after its time to live, unless somebody puts them again."""
         ...
 
 

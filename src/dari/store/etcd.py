@@ -59,6 +59,10 @@ class EtcdSession:
         except StoreUnavailable as error:
             log.info("a session could not be ended, it runs out in %.0f s: %s", self._ttl, error)
 
+    async def abandon(self) -> None:
+        self._task.cancel()
+        self._ended.set()
+
     async def _keep(self) -> None:
         while time.monotonic() < self._deadline:
             await asyncio.sleep(max(min(self._ttl / 3, self._deadline - time.monotonic()), 0))

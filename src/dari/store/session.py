@@ -25,3 +25,7 @@ class LocalSession:
         if self.is_alive():
             self._ended.set()
             await self._end(self.id)
+
+    async def abandon(self) -> None:
+        """This process is all there is to keep it: it ends here."""
+        await self.close()

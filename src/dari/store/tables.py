@@ -10,11 +10,13 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from dari.model.cluster import Member, Node
 from dari.model.container import Container
 from dari.model.event import Event
 from dari.model.network import Endpoint, Network, Sandbox
 from dari.model.volume import Volume
 from dari.store.base import ABSENT, Row, Store, Txn
+from dari.units import is_global_id
 
 T = TypeVar("T")
 
@@ -90,4 +92,23 @@ class Tables:
         self.leases = Table("leases", str)  # <network id>/<address> → endpoint id
         self.ports = Table("ports", str)  # <proto>/<host ip>/<port> → sandbox id
         self.volumes = Table("volumes", Volume)  # <name>
+        self.nodes = Table("nodes", Node)  # <node id>, while it is alive
+        self.node_names = Table("node-names", str)  # <node name> → node id, while it is alive
+        self.node_addresses = Table("node-addresses", str)  # <data-path address> → node id, while it is alive
+        self.members = Table("members", Member)  # <node id>, until it leaves
+        self.vnis = Table("vnis", str)  # <VNI> → network id
         self.events = Table("events", Event)  # <time ns, 20 digits>-<n>
+
+
+_SHARED = frozenset(("nodes", "node-names", "node-addresses", "members", "vnis", "registrations"))
+_OF_NETWORKS = frozenset(("networks", "endpoints", "leases"))
+
+
+def is_shared(key: str, value: bytes | None) -> bool:
+    """Whether a row is for all nodes: what is about nodes, and about networks with a global id."""
+    table, _, rest = key.partition("/")
+    if table in _SHARED:
+        return True
+    if table in _OF_NETWORKS:
+        return is_global_id(rest.partition("/")[0])
+    return table == "network-names" and value is not None and is_global_id(value.decode().strip('"'))

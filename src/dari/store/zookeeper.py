@@ -54,6 +54,7 @@ class ZkSession:
         self._ended = asyncio.Event()
         self._connected = asyncio.Event()
         self._countdown: asyncio.TimerHandle | None = None
+        self.is_abandoned = False
         self.client = ZkClient(address, ttl, self._heard)
         self.client.start()
 
@@ -74,6 +75,11 @@ class ZkSession:
     async def close(self) -> None:
         self._end()
         await self.client.close()
+
+    async def abandon(self) -> None:
+        """kazoo can only end a session; so nothing is said, and its threads go with this process."""
+        self._end()
+        self.is_abandoned = True
 
     def _heard(self, state: str) -> None:
         if self._countdown is not None:
@@ -150,7 +156,8 @@ class ZooKeeperStore:
         self._follower.cancel()
         await asyncio.gather(self._follower, return_exceptions=True)
         for each in self._sessions.values():
-            await each.close()
+            if not each.is_abandoned:
+                await each.close()
         await self._client.close()
         self._replica.close()
 

@@ -1,0 +1,106 @@
+"""Being a node: a row under a session as long as we live, joined again whenever the session was lost.
+
+A name and an address belong to one node at a time: the second one that claims them is told and tries again, since
+the first may be the same host's daemon of a moment ago. Must not know: HTTP, what the rows of others are used for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+
+import msgspec
+
+from dari.model.cluster import Member, Node
+from dari.reconcile.context import Context
+from dari.store.base import ABSENT, Session, StoreUnavailable, Txn, TxnConflict
+
+log = logging.getLogger(__name__)
+
+_AGAIN_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Membership:
+    """How this node stands. `is_joined` while its row is in the store; `problem` says why it is not."""
+
+    node: Node
+    ttl: float = 10.0
+    is_joined: bool = False
+    problem: str = "not joined yet"
+    joined: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+async def keep(ctx: Context, membership: Membership) -> None:
+    """Join, and join again, until cancelled; then leave."""
+    while True:
+        session: Session | None = None
+        try:
+            session = await ctx.shared.session(membership.ttl)
+            await _join(ctx, membership, session)
+            await session.ended()
+            log.warning("the session of node %s has ended: joining again", membership.node.name)
+            _is_out(membership, "its session has ended")
+        except StoreUnavailable as error:
+            _is_out(membership, str(error))
+        except TxnConflict as error:
+            _is_out(membership, _taken(ctx, membership.node, error.key))
+        except asyncio.CancelledError:
+            if session is not None:
+                # What runs goes on: the daemon that comes next should find its name still there.
+                await (session.abandon() if _has_endpoints(ctx) else session.close())
+            raise
+        if session is not None:
+            await session.close()
+        await asyncio.sleep(_AGAIN_SECONDS)
+
+
+async def _join(ctx: Context, membership: Membership, session: Session) -> None:
+    tables = ctx.tables
+    node = msgspec.structs.replace(membership.node, joined=ctx.now())
+    claims = Txn(session_id=session.id)
+    tables.nodes.put(claims, node, node.id)
+    for table, name in ((tables.node_names, node.name), (tables.node_addresses, node.address)):
+        holder = table.get(ctx.shared, name)
+        if holder is None:
+            table.insert(claims, node.id, name)
+        elif holder == node.id:
+            table.replace(claims, ctx.shared, node.id, name)
+        else:
+            claims.checks[table.key(name)] = ABSENT
+            table.put(claims, node.id, name)
+    await ctx.shared.commit(claims)
+    member = Txn()
+    tables.members.put(
+        member, Member(id=node.id, name=node.name, address=node.address, seen=node.joined), node.id
+    )
+    await ctx.shared.commit(member)
+    membership.node, membership.is_joined, membership.problem = node, True, ""
+    membership.joined.set()
+    log.info("node %s (%s) has joined at %s", node.name, node.id, node.address)
+
+
+def _has_endpoints(ctx: Context) -> bool:
+    return any(
+        each.is_active and each.node == ctx.node_id
+        for each in ctx.tables.endpoints.all(ctx.shared)
+        if each.node
+    )
+
+
+def _is_out(membership: Membership, problem: str) -> None:
+    if membership.is_joined or membership.problem != problem:
+        log.warning("node %s is not joined: %s", membership.node.name, problem)
+    membership.is_joined, membership.problem = False, problem
+    membership.joined.clear()
+
+
+def _taken(ctx: Context, node: Node, key: str) -> str:
+    holder_id = ctx.tables.node_names.get(ctx.shared, node.name)
+    if holder_id is not None and holder_id != node.id:
+        return f"another node ({holder_id}) is named {node.name}: start one of them with --node-name"
+    holder_id = ctx.tables.node_addresses.get(ctx.shared, node.address)
+    if holder_id is not None and holder_id != node.id:
+        return f"another node ({holder_id}) has address {node.address}: start one of them with --advertise"
+    return f"{key} is claimed by another request"

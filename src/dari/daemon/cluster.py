@@ -1,0 +1,84 @@
+"""A node among others: the shared store opened, membership and following begun. Called by main alone."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import platform
+from collections.abc import Coroutine, Iterable
+from typing import Any
+
+from dari import __version__
+from dari.cluster import membership
+from dari.cluster.membership import Membership
+from dari.engine.base import Engine
+from dari.model.cluster import Node
+from dari.model.config import Config
+from dari.model.errors import InvalidArgument
+from dari.reconcile import follow
+from dari.reconcile.kernel import in_kernel
+from dari.store import address
+from dari.store.base import Store
+from dari.store.door import open_store
+from dari.store.federation import Federation
+from dari.store.tables import is_shared
+
+log = logging.getLogger("dari.daemon")
+
+_FIRST_SECONDS = 5.0
+ROOM = "cluster"
+"""Where an engine's membership is found among its rooms."""
+
+
+def open_shared(config: Config, local: Store) -> Federation:
+    """Raises InvalidArgument (the URL), StoreRefused (certificate files)."""
+    try:
+        place = address.parse(config.store)
+    except ValueError as error:
+        raise InvalidArgument(f"--store: {error}") from error
+    place = dataclasses.replace(
+        place,
+        user=config.store_user or place.user,
+        password=config.store_password or place.password,
+        ca=config.store_ca,
+        cert=config.store_cert,
+        key=config.store_key,
+        copy_path=f"{config.data_root}/shared.db",
+    )
+    return Federation(local, open_store(place), is_shared)
+
+
+async def begin(eng: Engine, store: Federation) -> None:
+    """Say who this node is, and give the store a moment to tell what there is. Raises InvalidArgument."""
+    config = eng.ctx.config
+    own = await in_kernel(eng.ctx, lambda: eng.ctx.kernel.own_address(config.advertise))
+    if own is None:
+        where = config.advertise or "the default route's interface"
+        raise InvalidArgument(f"--advertise: this host has no address {where}")
+    node = Node(
+        id=eng.id,
+        name=config.node_name or platform.node(),
+        address=str(own.address),
+        mtu=own.mtu,
+        version=__version__,
+        started=eng.started,
+        labels=config.labels,
+    )
+    eng.ctx.node_id = node.id
+    eng.rooms[ROOM] = Membership(node, float(config.store_ttl))
+    try:
+        async with asyncio.timeout(_FIRST_SECONDS):
+            await store.remote.whole()
+    except TimeoutError:
+        status = store.status()
+        known = "as it was when last seen" if status.is_known else "not known"
+        log.warning(
+            "%s: %s; starting with what is local, the cluster is %s", status.url, status.reason, known
+        )
+
+
+def works(eng: Engine, store: Federation) -> Iterable[Coroutine[Any, Any, None]]:
+    """What goes on as long as the daemon does."""
+    yield membership.keep(eng.ctx, eng.rooms[ROOM])
+    yield follow.follow(eng.ctx, store.watch_remote(""))

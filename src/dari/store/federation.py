@@ -1,0 +1,172 @@
+"""Two stores as one: this host's, and the one it shares with others.
+
+Which of the two a key belongs to is in the key: shared tables, and rows of networks whose id is a global one
+(`units.is_global_id`). A transaction over both is committed in the shared store first (claims), then here; if the
+second is refused the first is taken back, and what a crash leaves between them boot frees. What only gives back
+(addresses, endpoints that end) does not wait for a store that is away: it is remembered, shown as done, and written
+when the store answers again. Must not know: what is in a row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+
+from dari.store.base import ABSENT, Row, Session, Status, Store, StoreUnavailable, Txn, TxnConflict
+from dari.store.door import RemoteStore
+
+log = logging.getLogger(__name__)
+
+# Rows that end with what they belong to: giving them back needs nobody's consent.
+_RETURNABLE = ("endpoints/", "leases/")
+_FLUSH_SECONDS = 0.5
+
+
+class Federation:
+    """See `base.Store`. `is_remote(key, value)` decides; `value` is the row's, as far as there is one."""
+
+    def __init__(
+        self, local: Store, remote: RemoteStore, is_remote: Callable[[str, bytes | None], bool]
+    ) -> None:
+        self.local, self.remote = local, remote
+        self._is_remote_key = is_remote
+        self._outbox: dict[str, bytes | None] = {}
+        self._flusher = asyncio.create_task(self._flush())
+        self._has_post = asyncio.Event()
+
+    def read(self, prefix: str) -> Mapping[str, Row]:
+        ours, theirs = self.local.read(prefix), self.remote.read(prefix)
+        pending = {key: value for key, value in self._outbox.items() if key.startswith(prefix)}
+        if not theirs and not pending:
+            return ours
+        found = {**theirs, **ours}
+        for key, value in pending.items():
+            before = found.pop(key, None)
+            if value is not None:
+                found[key] = Row(value, before.revision if before is not None else ABSENT)
+        return dict(sorted(found.items()))
+
+    def get(self, key: str) -> Row | None:
+        row = self.local.get(key)
+        if row is not None:
+            return row
+        row = self.remote.get(key)
+        if key in self._outbox:
+            value = self._outbox[key]
+            return None if value is None else Row(value, row.revision if row is not None else ABSENT)
+        return row
+
+    def status(self) -> Status:
+        return self.remote.status()
+
+    async def commit(self, txn: Txn) -> int:
+        ours, theirs = self._split(txn)
+        if theirs.is_empty():
+            return await self.local.commit(ours)
+        for key, revision in theirs.checks.items():
+            # A name may be free there and taken here.
+            if revision == ABSENT and self.local.get(key) is not None:
+                raise TxnConflict(key)
+        before = {key: self.remote.get(key) for key in (*theirs.puts, *theirs.deletes)}
+        try:
+            revision = await self.remote.commit(theirs)
+        except StoreUnavailable:
+            if not self._can_wait(theirs):
+                raise
+            self._outbox |= {key: None for key in theirs.deletes if key not in theirs.puts}
+            self._outbox |= theirs.puts
+            self._has_post.set()
+            return await self.local.commit(ours) if not ours.is_empty() else ABSENT
+        for key in before:
+            self._outbox.pop(key, None)
+        if ours.is_empty():
+            return revision
+        try:
+            return await self.local.commit(ours)
+        except BaseException:
+            await asyncio.shield(self._take_back(theirs, before))
+            raise
+
+    def watch(self, prefix: str) -> AsyncIterator[frozenset[str]]:
+        """The local store's rows and the shared ones'; see `watch_remote` for those of others alone."""
+        return self.local.watch(prefix)
+
+    def watch_remote(self, prefix: str) -> AsyncIterator[frozenset[str]]:
+        return self.remote.watch(prefix)
+
+    async def session(self, ttl: float) -> Session:
+        return await self.remote.session(ttl)
+
+    async def close(self) -> None:
+        self._flusher.cancel()
+        await asyncio.gather(self._flusher, return_exceptions=True)
+        await self.remote.close()
+        await self.local.close()
+
+    def _split(self, txn: Txn) -> tuple[Txn, Txn]:
+        ours, theirs = Txn(), Txn(session_id=txn.session_id)
+        for key, value in txn.puts.items():
+            (theirs if self._is_remote_key(key, value) else ours).puts[key] = value
+        for key in txn.deletes:
+            (theirs if self._lives_there(key) else ours).deletes.add(key)
+        for key, revision in txn.checks.items():
+            put = txn.puts.get(key)
+            is_theirs = self._is_remote_key(key, put) if put is not None else self._lives_there(key)
+            if not is_theirs and revision == ABSENT and self.remote.get(key) is not None:
+                raise TxnConflict(key)
+            (theirs if is_theirs else ours).checks[key] = revision
+        return ours, theirs
+
+    def _lives_there(self, key: str) -> bool:
+        row = self.local.get(key)
+        if row is not None:
+            return False
+        row = self.remote.get(key)
+        return self._is_remote_key(key, row.value if row is not None else None)
+
+    def _can_wait(self, txn: Txn) -> bool:
+        return (
+            not txn.checks
+            and not txn.session_id
+            and all(key.startswith(_RETURNABLE) for key in (*txn.puts, *txn.deletes))
+        )
+
+    async def _take_back(self, txn: Txn, before: Mapping[str, Row | None]) -> None:
+        undo = Txn(session_id="")
+        for key, row in before.items():
+            if row is None:
+                undo.deletes.add(key)
+            else:
+                undo.puts[key] = row.value
+        try:
+            await self.remote.commit(undo)
+        except StoreUnavailable as error:
+            log.error("claims of a refused transaction stay until the next start: %s", error)
+
+    async def _flush(self) -> None:
+        """Write what waits, as soon as the store answers."""
+        while True:
+            await self._has_post.wait()
+            await asyncio.sleep(_FLUSH_SECONDS)
+            if not self.remote.status().is_connected:
+                continue
+            post = dict(self._outbox)
+            txn = Txn(
+                puts={key: value for key, value in post.items() if value is not None},
+                deletes={key for key, value in post.items() if value is None},
+            )
+            try:
+                await self.remote.commit(txn)
+            except (StoreUnavailable, TxnConflict) as error:
+                log.debug("what was given back still waits: %s", error)
+                continue
+            self._forget(post)
+            if not self._outbox:
+                self._has_post.clear()
+            log.info("%d rows that waited for the store are written", len(post))
+
+    def _forget(self, post: Mapping[str, bytes | None]) -> None:
+        for key, value in post.items():
+            if key in self._outbox and self._outbox[key] == value:
+                del self._outbox[key]
