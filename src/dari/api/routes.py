@@ -19,6 +19,7 @@ from dari.api import (
     images,
     logs,
     networks,
+    nodes,
     system,
     volumes,
 )
@@ -38,6 +39,7 @@ ROUTES: list[Route] = [
     *build.ROUTES,
     *volumes.ROUTES,
     *doctor.ROUTES,
+    *nodes.ROUTES,
 ]
 
 _PARAMETER = re.compile(r"\{(\w+)(:[^}]*)?\}")

@@ -16,6 +16,8 @@ _PATHS = {
     "image": "/images/{}/json",
     "network": "/networks/{}",
     "volume": "/volumes/{}",
+    # Of the hosts that share a store; only asked for by type.
+    "node": "/dari/v1/nodes/{}",
 }
 
 
@@ -33,7 +35,7 @@ def inspect(context: Context, options: Options) -> int:
     if kind and kind not in _PATHS:
         context.complain(f'"{kind}" is not a valid value for --type')
         return 1
-    return _inspect(context, options, [kind] if kind else list(_PATHS))
+    return _inspect(context, options, [kind] if kind else [each for each in _PATHS if each != "node"])
 
 
 def _of(kind: str) -> Verb:
@@ -53,6 +55,7 @@ container_inspect = _of("container")
 image_inspect = _of("image")
 network_inspect = _of("network")
 volume_inspect = _of("volume")
+node_inspect = _of("node")
 
 
 def _inspect(context: Context, options: Options, kinds: Sequence[str]) -> int:

@@ -63,6 +63,10 @@ VERBS: dict[str, str] = {
     "network ls": "network:ls",
     "network prune": "network:prune",
     "network rm": "network:rm",
+    "node inspect": "inspect:node_inspect",
+    "node leave": "node:leave",
+    "node ls": "node:ls",
+    "node rm": "node:rm",
     "system df": "system:df",
     "system prune": "system:prune",
     "volume create": "volume:create",
@@ -92,13 +96,14 @@ _SAME = {
     "image rm": "rmi",
     "image remove": "rmi",
     "network list": "network ls",
+    "node list": "node ls",
     "network remove": "network rm",
     "volume list": "volume ls",
     "volume remove": "volume rm",
     "container remove": "rm",
 }
 _HIDDEN = {"__complete": "completion:complete"}  # asked by the completion scripts
-GROUPS = ("container", "image", "network", "system", "volume")
+GROUPS = ("container", "image", "network", "node", "system", "volume")
 _RUNNING_A_CONTAINER = ("run", "create", "container run", "container create")
 
 

@@ -30,6 +30,13 @@ class Membership:
     is_joined: bool = False
     problem: str = "not joined yet"
     joined: asyncio.Event = field(default_factory=asyncio.Event)
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def leave(self) -> None:
+        """End the session, for good; returns when it is done."""
+        self.leaving.set()
+        await self.left.wait()
 
 
 async def keep(ctx: Context, membership: Membership) -> None:
@@ -39,7 +46,12 @@ async def keep(ctx: Context, membership: Membership) -> None:
         try:
             session = await ctx.shared.session(membership.ttl)
             await _join(ctx, membership, session)
-            await session.ended()
+            await _ended_or_left(session, membership)
+            if membership.leaving.is_set():
+                await session.close()
+                _is_out(membership, "it has left")
+                membership.left.set()
+                return
             log.warning("the session of node %s has ended: joining again", membership.node.name)
             _is_out(membership, "its session has ended")
         except StoreUnavailable as error:
@@ -54,6 +66,15 @@ async def keep(ctx: Context, membership: Membership) -> None:
         if session is not None:
             await session.close()
         await asyncio.sleep(_AGAIN_SECONDS)
+
+
+async def _ended_or_left(session: Session, membership: Membership) -> None:
+    waiting = [asyncio.ensure_future(each) for each in (session.ended(), membership.leaving.wait())]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in waiting:
+            each.cancel()
 
 
 async def _join(ctx: Context, membership: Membership, session: Session) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from dari import __version__
 from dari.cluster import membership
 from dari.cluster.membership import Membership
+from dari.cluster.nodes import ROOM
 from dari.engine.base import Engine
 from dari.model.cluster import Node
 from dari.model.config import Config
@@ -27,8 +28,6 @@ from dari.store.tables import is_shared
 log = logging.getLogger("dari.daemon")
 
 _FIRST_SECONDS = 5.0
-ROOM = "cluster"
-"""Where an engine's membership is found among its rooms."""
 
 
 def open_shared(config: Config, local: Store) -> Federation:

@@ -14,6 +14,10 @@ class RemoteStore(Store, Protocol):
     @property
     def cluster_id(self) -> str: ...
 
+    def forget(self) -> None:
+        """Belong to no cluster any more: the next start may find another one's store."""
+        ...
+
     async def whole(self) -> None:
         """Returns once everything has been read from it by this process."""
         ...

@@ -105,6 +105,9 @@ class EtcdStore:
     def status(self) -> Status:
         return self._replica.status()
 
+    def forget(self) -> None:
+        self._replica.forget()
+
     async def whole(self) -> None:
         await self._replica.whole()
 

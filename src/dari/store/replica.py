@@ -95,6 +95,11 @@ class Replica:
         if self._copy is not None:
             self._copy.remember_cluster(cluster_id)
 
+    def forget(self) -> None:
+        """Drop the copy, and whose it was."""
+        if self._copy is not None:
+            self._copy.forget()
+
     def watch(self, prefix: str) -> AsyncIterator[frozenset[str]]:
         return self.mirror.watch(prefix)
 
@@ -141,6 +146,10 @@ class _Copy:
 
     def remember_cluster(self, cluster_id: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('cluster', ?)", (cluster_id,))
+
+    def forget(self) -> None:
+        self._pending.clear()
+        self._db.executescript("DELETE FROM rows; DELETE FROM meta;")
 
     def change(self, puts: Mapping[str, Row], deletes: Iterable[str]) -> None:
         self._pending.update(puts)

@@ -136,6 +136,9 @@ class ZooKeeperStore:
     def status(self) -> Status:
         return self._replica.status()
 
+    def forget(self) -> None:
+        self._replica.forget()
+
     async def whole(self) -> None:
         await self._replica.whole()
 

@@ -1,0 +1,145 @@
+"""The nodes of the cluster, as far as this one knows: list, find, remove what is gone for good, leave.
+
+Must not know: JSON, HTTP.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from dari.cluster.membership import Membership
+from dari.engine.base import Engine
+from dari.model.cluster import Member, Node
+from dari.model.errors import Conflict, InvalidArgument, NotFound, Unsupported
+from dari.model.network import Endpoint
+from dari.reconcile import endpoints
+from dari.store.base import Status, Txn
+from dari.store.federation import Federation
+
+log = logging.getLogger(__name__)
+
+ROOM = "cluster"
+"""Where an engine's membership is found among its rooms."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A member; `living` is None where nothing was heard of it for its time to live."""
+
+    member: Member
+    living: Node | None
+    is_self: bool
+    endpoints: tuple[Endpoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterView:
+    """Where the shared store is and how it is; how this node stands in it."""
+
+    status: Status
+    node: Node
+    is_joined: bool
+    problem: str
+
+
+def membership_of(eng: Engine) -> Membership | None:
+    found = eng.rooms.get(ROOM)
+    return found if isinstance(found, Membership) else None
+
+
+def cluster_view(eng: Engine) -> ClusterView | None:
+    """None where this engine shares no store."""
+    membership = membership_of(eng)
+    if membership is None:
+        return None
+    return ClusterView(eng.ctx.shared.status(), membership.node, membership.is_joined, membership.problem)
+
+
+def list_nodes(eng: Engine) -> list[NodeView]:
+    """All members by name. Raises Unsupported where this engine shares no store."""
+    _require(eng)
+    tables, store = eng.ctx.tables, eng.ctx.shared
+    living = {each.id: each for each in tables.nodes.all(store)}
+    members = {each.id: each for each in tables.members.all(store)}
+    for node in living.values():
+        members.setdefault(
+            node.id, Member(id=node.id, name=node.name, address=node.address, seen=node.joined)
+        )
+    placed: dict[str, list[Endpoint]] = {}
+    for endpoint in tables.endpoints.all(store):
+        if endpoint.node and endpoint.is_active:
+            placed.setdefault(endpoint.node, []).append(endpoint)
+    views = [
+        NodeView(each, living.get(each.id), each.id == eng.ctx.node_id, tuple(placed.get(each.id, ())))
+        for each in members.values()
+    ]
+    return sorted(views, key=lambda view: (view.member.name, view.member.id))
+
+
+def find_node(eng: Engine, ref: str) -> NodeView:
+    """By id, name, `self`, or the beginning of an id. Raises NotFound, InvalidArgument (several), Unsupported."""
+    views = list_nodes(eng)
+    for view in views:
+        if ref in (view.member.id, view.member.name) or (ref == "self" and view.is_self):
+            return view
+    found = [view for view in views if ref and view.member.id.startswith(ref)]
+    if len(found) > 1:
+        raise InvalidArgument(f"node {ref} is ambiguous ({len(found)} matches found based on ID prefix)")
+    if not found:
+        raise NotFound(f"node {ref} not found")
+    return found[0]
+
+
+async def remove(eng: Engine, ref: str) -> None:
+    """Forget a node that is gone for good: its endpoints end, their addresses are free.
+
+    Raises NotFound, Conflict (it lives), Unavailable (the store).
+    """
+    view = find_node(eng, ref)
+    if view.living is not None:
+        raise Conflict(f"node {view.member.name} is alive: stop its darid, or run `dari node leave` there")
+    await _forget(eng, view.member.id)
+
+
+async def leave(eng: Engine) -> None:
+    """Take this node out. Raises Conflict while its containers are on shared networks, Unavailable (the store)."""
+    membership = _require(eng)
+    placed = [each for each in _own_endpoints(eng, eng.ctx.node_id) if each.is_active]
+    if placed:
+        names = ", ".join(sorted({(each.dns_names or [each.container_id[:12]])[0] for each in placed}))
+        raise Conflict(
+            f"node {membership.node.name} has containers on shared networks: {names}; stop them first"
+        )
+    await _forget(eng, eng.ctx.node_id)
+    await membership.leave()
+    shared = eng.ctx.shared
+    if isinstance(shared, Federation):
+        shared.remote.forget()
+
+
+async def _forget(eng: Engine, node_id: str) -> None:
+    tables = eng.ctx.tables
+    for endpoint in _own_endpoints(eng, node_id):
+        txn = Txn()
+        endpoints.add_release(eng.ctx, txn, endpoint)
+        tables.endpoints.delete(txn, endpoint.network_id, endpoint.id)
+        await eng.ctx.shared.commit(txn)
+    txn = Txn()
+    tables.members.delete(txn, node_id)
+    await eng.ctx.shared.commit(txn)
+
+
+def _own_endpoints(eng: Engine, node_id: str) -> list[Endpoint]:
+    return [
+        each for each in eng.ctx.tables.endpoints.all(eng.ctx.shared) if each.node and each.node == node_id
+    ]
+
+
+def _require(eng: Engine) -> Membership:
+    membership = membership_of(eng)
+    if membership is None:
+        raise Unsupported(
+            "This node shares no store with others: start darid with --store etcd://… or zk://…"
+        )
+    return membership

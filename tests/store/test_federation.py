@@ -1,0 +1,132 @@
+"""Two stores as one: where rows go, what happens between the two, and while the shared one is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from dari.store.base import ABSENT, Status, StoreUnavailable, Txn, TxnConflict
+from dari.store.federation import Federation
+from dari.store.memory import MemoryStore
+from dari.store.tables import is_shared
+
+SHARED = "a" * 25
+OWN = "b" * 64
+
+
+class Away(MemoryStore):
+    """A shared store that can be away."""
+
+    cluster_id = "c"
+    is_away = False
+
+    def status(self) -> Status:
+        return Status("memory://", not self.is_away, True, "pulled out" if self.is_away else "")
+
+    async def commit(self, txn: Txn) -> int:
+        if self.is_away:
+            raise StoreUnavailable("the store is away: pulled out")
+        return await super().commit(txn)
+
+    def forget(self) -> None:
+        self.cluster_id = ""
+
+    async def whole(self) -> None:
+        return
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[tuple[MemoryStore, Away, Federation]]:
+    local, remote = MemoryStore(), Away()
+    made = Federation(local, remote, is_shared)
+    yield local, remote, made
+    await made.close()
+
+
+Pair = tuple[MemoryStore, Away, Federation]
+
+
+async def test_rows_go_where_their_network_is(pair: Pair) -> None:
+    local, remote, both = pair
+    await both.commit(
+        Txn(
+            puts={
+                f"networks/{SHARED}": b"{}",
+                f"networks/{OWN}": b"{}",
+                f"endpoints/{SHARED}/e1": b"{}",
+                f"leases/{OWN}/10.0.0.2": b'"e2"',
+                "network-names/wide": f'"{SHARED}"'.encode(),
+                "network-names/near": f'"{OWN}"'.encode(),
+                "containers/c1": b"{}",
+                "nodes/n1": b"{}",
+            }
+        )
+    )
+    assert set(remote.read("")) == {
+        f"networks/{SHARED}",
+        f"endpoints/{SHARED}/e1",
+        "network-names/wide",
+        "nodes/n1",
+    }
+    assert set(both.read("networks/")) == {f"networks/{SHARED}", f"networks/{OWN}"}
+    assert list(both.read("network-names/")) == ["network-names/near", "network-names/wide"]
+    await both.commit(Txn(deletes={"network-names/wide", "network-names/near"}))
+    assert both.read("network-names/") == {}
+
+
+async def test_a_name_is_taken_whichever_store_has_it(pair: Pair) -> None:
+    _, _, both = pair
+    key = "network-names/n"
+    for first, second in ((SHARED, OWN), (OWN, SHARED)):
+        await both.commit(Txn(checks={key: ABSENT}, puts={key: f'"{first}"'.encode()}))
+        with pytest.raises(TxnConflict):
+            await both.commit(Txn(checks={key: ABSENT}, puts={key: f'"{second}"'.encode()}))
+        await both.commit(Txn(deletes={key}))
+
+
+async def test_a_refused_local_half_takes_the_shared_half_back(pair: Pair) -> None:
+    _, remote, both = pair
+    await both.commit(Txn(puts={"containers/c": b"old", f"endpoints/{SHARED}/e": b"before"}))
+    before = dict(remote.read(""))
+    txn = Txn(
+        checks={"containers/c": 99, f"leases/{SHARED}/10.0.0.2": ABSENT},
+        puts={f"leases/{SHARED}/10.0.0.2": b'"e"', f"endpoints/{SHARED}/e": b"after", "containers/c": b"new"},
+    )
+    with pytest.raises(TxnConflict):
+        await both.commit(txn)
+    assert {key: row.value for key, row in remote.read("").items()} == {k: r.value for k, r in before.items()}
+
+
+async def test_while_the_store_is_away_local_things_go_on_and_shared_changes_say_why(pair: Pair) -> None:
+    local, remote, both = pair
+    await both.commit(Txn(puts={f"networks/{SHARED}": b"{}", f"leases/{SHARED}/10.0.0.2": b'"e"'}))
+    remote.is_away = True
+    await both.commit(Txn(puts={"containers/c": b"{}"}))
+    assert both.get(f"networks/{SHARED}") is not None
+    with pytest.raises(StoreUnavailable, match="pulled out"):
+        await both.commit(Txn(puts={f"networks/{'d' * 25}": b"{}", "events/1": b"{}"}))
+    assert local.get("events/1") is None
+    with pytest.raises(StoreUnavailable):
+        await both.commit(
+            Txn(checks={f"leases/{SHARED}/10.0.0.3": ABSENT}, puts={f"leases/{SHARED}/10.0.0.3": b"x"})
+        )
+
+
+async def test_what_is_given_back_while_the_store_is_away_is_written_when_it_returns(pair: Pair) -> None:
+    local, remote, both = pair
+    lease, endpoint = f"leases/{SHARED}/10.0.0.2", f"endpoints/{SHARED}/e"
+    await both.commit(Txn(puts={lease: b'"e"', endpoint: b"active", "containers/c": b"running"}))
+    remote.is_away = True
+    await both.commit(Txn(deletes={lease}, puts={endpoint: b"inactive", "containers/c": b"exited"}))
+    assert local.get("containers/c").value == b"exited"  # type: ignore[union-attr]
+    assert both.get(lease) is None
+    assert both.get(endpoint).value == b"inactive"  # type: ignore[union-attr]
+    assert list(both.read(f"endpoints/{SHARED}/")) == [endpoint]
+    assert remote.get(lease) is not None
+    remote.is_away = False
+    async with asyncio.timeout(10):
+        while remote.get(lease) is not None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert remote.get(endpoint).value == b"inactive"  # type: ignore[union-attr]
