@@ -49,7 +49,7 @@ Pair = tuple[MemoryStore, Away, Federation]
 
 
 async def test_rows_go_where_their_network_is(pair: Pair) -> None:
-    local, remote, both = pair
+    _, remote, both = pair
     await both.commit(
         Txn(
             puts={
