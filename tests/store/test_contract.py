@@ -166,3 +166,18 @@ async def test_every_store_takes_and_refuses_the_same_transactions(
     assert stores[0].read("") == stores[1].read("")
     for each in stores:
         await each.close()
+
+
+async def test_changes_names_what_changed_since(store: Store) -> None:
+    await store.commit(Txn(puts={"a": b"1", "b": b"1"}))
+    count, _ = store.changes(0)
+    assert store.changes(count) == (count, frozenset())
+    await store.commit(Txn(puts={"a": b"2"}))
+    await store.commit(Txn(deletes={"b", "never"}))
+    later, keys = store.changes(count)
+    assert keys == {"a", "b"}
+    assert store.changes(later) == (later, frozenset())
+    for number in range(40):
+        await store.commit(Txn(puts={f"many/{number}/{other}": b"" for other in range(300)}))
+    # Too many to remember: look at everything.
+    assert store.changes(later)[1] is None

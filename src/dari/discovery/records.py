@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dari.dns.zone import Addresses, View, Zone
+from dari.dns.zone import Addresses, Piece, View, Zone
+from dari.dns.zone import piece as zone_piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,14 @@ def zone(network: NamedNetwork, endpoints: Sequence[NamedEndpoint], *, ttl: int 
         ptr=ptr,
         ttl=ttl,
     )
+
+
+def piece(endpoint: NamedEndpoint, network: NamedNetwork) -> Piece:
+    """What one endpoint adds to the zone of its network; `zone` of all is `encode_pieces` of all pieces."""
+    addresses = Addresses(
+        (endpoint.ipv4,) if endpoint.ipv4 else (), (endpoint.ipv6,) if endpoint.ipv6 else ()
+    )
+    return zone_piece(names(endpoint, network.name), addresses, f"{endpoint.container_name}.{network.name}")
 
 
 def view(sandbox: NamedSandbox, networks: Mapping[str, NamedNetwork]) -> View:

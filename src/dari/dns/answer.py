@@ -8,7 +8,8 @@ costs one dictionary lookup. Must not know sockets, clocks or files.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import cycle
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import NamedTuple
@@ -62,14 +63,14 @@ def compile_zone(zone: Zone) -> ZoneTable:
     """A zone's table. Names and addresses that DNS cannot carry are left out."""
     names = {}
     for text, addresses in zone.names.items():
-        name = wire.wire_name(text)
+        name = _wire_name(text)
         if name is not None:
             names[name] = _pack(addresses.ipv4 + addresses.ipv6)
     ptr = {}
     for address, text in zone.ptr.items():
-        packed, target = _packed(address), wire.wire_name(text)
-        if packed is not None and target is not None:
-            ptr[wire.reverse_name(packed)] = target
+        question, target = _reverse(address), _wire_name(text)
+        if question is not None and target is not None:
+            ptr[question] = target
     subnets = [subnet for subnet in map(_subnet, zone.subnets) if subnet is not None]
     return ZoneTable(names, ptr, tuple(subnets), wire.wire_name(zone.network_name), zone.ttl)
 
@@ -244,7 +245,19 @@ def _compile_links(view: View) -> dict[bytes, Packed | bytes]:
     return links
 
 
-def _pack(addresses: Iterable[str]) -> Packed:
+# A zone is compiled whole whenever one of its names changes; the others were compiled before. What is cached comes
+# from zone files, never from askers.
+_wire_name = lru_cache(maxsize=32768)(wire.wire_name)
+
+
+@lru_cache(maxsize=16384)
+def _reverse(address: str) -> bytes | None:
+    packed = _packed(address)
+    return None if packed is None else wire.reverse_name(packed)
+
+
+@lru_cache(maxsize=16384)
+def _pack(addresses: tuple[str, ...]) -> Packed:
     packed = [data for data in map(_packed, addresses) if data is not None]
     return Packed(
         tuple(data for data in packed if len(data) == 4), tuple(data for data in packed if len(data) == 16)

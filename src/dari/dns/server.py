@@ -94,13 +94,12 @@ class Server:
                     named_views.add(key)
             except (ZoneError, OSError) as error:
                 troubles.append(f"{name}: {error}")
-        changed_views = set(named_views)
+        for sandbox_id in named_views | self._failed.keys():
+            self._settle(sandbox_id)
         if changed_zones:
             for sandbox_id, view in self._views.items():
-                if not changed_zones.isdisjoint(view.networks):
-                    changed_views.add(sandbox_id)
-        for sandbox_id in changed_views | self._failed.keys():
-            self._settle(sandbox_id)
+                if not changed_zones.isdisjoint(view.networks) and sandbox_id not in named_views:
+                    self._look_again(sandbox_id, view)
         # Another sandbox that cannot be served is no reason to call the zone it looks into not in force.
         troubles += [f"{view_path(key)}: {self._failed[key]}" for key in named_views if key in self._failed]
         for line in troubles:
@@ -155,6 +154,12 @@ class Server:
             self._failed.pop(sandbox_id, None)
         except OSError as error:
             self._failed[sandbox_id] = f"cannot listen in {view.netns_path if view else sandbox_id}: {error}"
+
+    def _look_again(self, sandbox_id: str, view: View) -> None:
+        """A zone changed and the view did not: its sockets stay. One without sockets is among the failed ones."""
+        listener = self._listeners.get(sandbox_id)
+        if listener is not None:
+            listener.table = compile_view(view, self._tables)
 
     def _listen(self, table: ViewTable) -> Listener:
         return Listener(table, self._loop, self._namespaces, self._forwarder, self._counter)

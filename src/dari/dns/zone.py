@@ -9,7 +9,8 @@ This module is pure: it knows no sockets, no folders, and not where the data com
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 VERSION = 1
@@ -79,14 +80,7 @@ def view_path(sandbox_id: str) -> str:
 
 def encode_zone(zone: Zone) -> str:
     """The text of a zone file."""
-    names: dict[str, dict[str, list[str]]] = {}
-    for name, addresses in zone.names.items():
-        entry: dict[str, list[str]] = {}
-        if addresses.ipv4:
-            entry["a"] = list(addresses.ipv4)
-        if addresses.ipv6:
-            entry["aaaa"] = list(addresses.ipv6)
-        names[name.lower()] = entry
+    names = {name.lower(): _shape(addresses) for name, addresses in zone.names.items()}
     return json.dumps(
         {
             "version": VERSION,
@@ -122,6 +116,78 @@ def encode_view(view: View) -> str:
         },
         separators=(",", ":"),
     )
+
+
+class Piece(NamedTuple):
+    """What one endpoint adds to a zone file: `entry` is its addresses as they stand there, `ptr` the names its
+    addresses point back to."""
+
+    names: tuple[str, ...]
+    addresses: Addresses
+    entry: str
+    ptr: tuple[tuple[str, str], ...]
+
+
+def piece(names: Iterable[str], addresses: Addresses, target: str) -> Piece:
+    """The part of an endpoint that is known by `names` and whose addresses lead back to `target`."""
+    back = tuple((address, target) for address in (*addresses.ipv4, *addresses.ipv6))
+    return Piece(tuple(name.lower() for name in names), addresses, _entry(addresses), back)
+
+
+def encode_pieces(zone: Zone, pieces: Iterable[Piece]) -> str:
+    """The text of the file of a zone whose names are those of the pieces, in their order.
+
+    A file of hundreds of names is written anew whenever one of them changes, so that whoever reads it reads a
+    whole; joining texts that are ready keeps the price of that below a millisecond.
+    """
+    names: dict[str, str] = {}
+    owners: dict[str, list[Addresses]] = {}
+    ptr: dict[str, str] = {}
+    for each in pieces:
+        for name in each.names:
+            known = owners.get(name)
+            if known is None:
+                owners[name] = [each.addresses]
+                names[name] = each.entry
+            else:
+                known.append(each.addresses)
+                names[name] = _entry(_together(known))
+        for address, target in each.ptr:
+            ptr.setdefault(address, target)
+    head = encode_zone(zone._replace(names={}, ptr={}))
+    texts = ",".join([f"{_quoted(name)}:{entry}" for name, entry in names.items()])
+    back = ",".join([f'"{address}":{_quoted(target)}' for address, target in ptr.items()])
+    return f'{head.removesuffix(_NO_NAMES)}"names":{{{texts}}},"ptr":{{{back}}}}}'
+
+
+_NO_NAMES = '"names":{},"ptr":{}}'
+
+
+@lru_cache(maxsize=16384)
+def _quoted(text: str) -> str:
+    return json.dumps(text)
+
+
+def _entry(addresses: Addresses) -> str:
+    return json.dumps(_shape(addresses), separators=(",", ":"))
+
+
+def _shape(addresses: Addresses) -> dict[str, list[str]]:
+    shape: dict[str, list[str]] = {}
+    if addresses.ipv4:
+        shape["a"] = list(addresses.ipv4)
+    if addresses.ipv6:
+        shape["aaaa"] = list(addresses.ipv6)
+    return shape
+
+
+def _together(all_of: Iterable[Addresses]) -> Addresses:
+    ipv4: dict[str, None] = {}
+    ipv6: dict[str, None] = {}
+    for each in all_of:
+        ipv4.update(dict.fromkeys(each.ipv4))
+        ipv6.update(dict.fromkeys(each.ipv6))
+    return Addresses(tuple(ipv4), tuple(ipv6))
 
 
 def decode_zone(text: str | bytes) -> Zone:

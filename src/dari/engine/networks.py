@@ -10,6 +10,7 @@ import ipaddress
 import logging
 import re
 from contextlib import nullcontext
+from functools import lru_cache
 
 import msgspec
 
@@ -154,10 +155,14 @@ def _decide_subnets(eng: Engine, spec: NetworkSpec, routes: tuple[Prefix, ...]) 
 def taken_subnets(eng: Engine) -> dict[Prefix, str]:
     """The subnets of all networks, and whose they are."""
     return {
-        ipaddress.ip_network(subnet.subnet): network.name
+        _prefix(subnet.subnet): network.name
         for network in eng.ctx.tables.networks.all(eng.ctx.shared)
         for subnet in network.subnets
     }
+
+
+# A prefix is parsed once, however many networks are made beside it.
+_prefix = lru_cache(maxsize=4096)(ipaddress.ip_network)
 
 
 def _cut(eng: Engine, spec: NetworkSpec, taken: dict[Prefix, str], routes: tuple[Prefix, ...]) -> Subnet:

@@ -25,8 +25,10 @@ from dari.net.state import Address, Bridge, Veth
 
 _log = logging.getLogger("dari.kernel")
 
-# Links that die with their namespace need no deleting; waiting for more also makes one wait of many.
+# Links that die with their namespace need no deleting; waiting for more also makes one wait of many. So it waits
+# until nothing came for a moment, but not for ever.
 _PATIENCE = 0.2
+_LONGEST_PATIENCE = 1.0
 
 
 def bury_links(ops: Sequence[Op], host: Visit) -> list[KernelError]:
@@ -182,13 +184,17 @@ class Gravedigger:
     def _run(self) -> None:
         while not self._is_closing:
             self._wake.wait()
-            if not self._is_closing:
-                time.sleep(_PATIENCE)
-            self._wake.clear()
+            self._gather()
             self._delete()
             self._connections.catch_up()
             if not self._wake.is_set():
                 self._idle.set()
+
+    def _gather(self) -> None:
+        deadline = time.monotonic() + _LONGEST_PATIENCE
+        self._wake.clear()
+        while not self._is_closing and time.monotonic() < deadline and self._wake.wait(_PATIENCE):
+            self._wake.clear()
 
     def _delete(self) -> None:
         try:

@@ -187,6 +187,33 @@ def get(family: int, table: str, shape: SetShape, element: str) -> Message:
     return Message(GETSETELEM, 0, _head(family, table, shape.name) + _list(shape, element, ""))
 
 
+def get_prefix(family: int, table: str, shape: SetShape, element: str) -> Message:
+    """For sets of prefixes: which interval holds the prefix's first address, its last, and the one behind.
+
+    To be read by `has_prefix`. A dump would cost more with every other element; asking for the ends of an interval
+    is not exact where one interval begins where another ends.
+    """
+    network = ip_network(element)
+    size, last = network.max_prefixlen // 8, int(network.broadcast_address)
+    asked = [int(network.network_address), last]
+    if last + 1 < 1 << network.max_prefixlen:
+        asked.append(last + 1)
+    items = b"".join(_element(each.to_bytes(size, "big")) for each in asked)
+    return Message(GETSETELEM, 0, _head(family, table, shape.name) + attr(_ELEMENTS | _NESTED, items))
+
+
+def has_prefix(element: str, answers: list[Message]) -> bool:
+    """Whether the answers to `get_prefix` say that exactly this prefix is in."""
+    first = ip_network(element).network_address.packed
+    starts = [key for key, _, _ in _raw(answers)]
+    return starts[:2] == [first, first] and first not in starts[2:]
+
+
+def is_prefixes(shape: SetShape) -> bool:
+    """Whether it is a set of prefixes, of either family."""
+    return is_interval(shape) and shape.key_type in (7, 8) and not shape.data_type
+
+
 def is_interval(shape: SetShape) -> bool:
     """Whether an element is two entries, a start and an end, so that only a dump tells what is in."""
     return bool(shape.flags & _INTERVAL) and not _is_concatenated(shape)

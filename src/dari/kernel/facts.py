@@ -93,8 +93,8 @@ def _routes(host: Visit) -> tuple[Prefix, ...]:
     found: set[Prefix] = set()
     for family in (socket.AF_INET, socket.AF_INET6):
         for answer in host.route.dump(rtnetlink.dump_routes(family)):
-            each = rtnetlink.read_route(answer)
-            if each is None or each.table != rtnetlink.MAIN_TABLE or each.to.prefixlen == 0:
+            each = rtnetlink.read_route(answer) if rtnetlink.is_of_main_table(answer) else None
+            if each is None or each.to.prefixlen == 0:
                 continue
             if not each.to.is_link_local:
                 found.add(each.to)

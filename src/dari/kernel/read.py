@@ -146,6 +146,9 @@ class _Reader:
         self, visit: Visit, family: str, table: str, shape: nfnetlink.SetShape, asked: list[str]
     ) -> Iterator[tuple[str, str]]:
         number = nfnetlink.FAMILIES[family]
+        if elements.is_prefixes(shape):
+            yield from self._get_prefixes(visit, number, table, shape, asked)
+            return
         if elements.is_interval(shape):
             dump = nfnetlink.dump_elements(visit.netfilter, number, table, shape.name)
             yield from elements.read(shape, dump)
@@ -158,6 +161,19 @@ class _Reader:
                 raise error
         for answer in answers:
             yield from elements.read(shape, answer)
+
+    def _get_prefixes(
+        self, visit: Visit, number: int, table: str, shape: nfnetlink.SetShape, asked: list[str]
+    ) -> Iterator[tuple[str, str]]:
+        answers, errors = visit.netfilter.request(
+            [elements.get_prefix(number, table, shape, element) for element in asked]
+        )
+        for error in errors:
+            if error.errno != errno.ENOENT:
+                raise error
+        for element, answer in zip(asked, answers, strict=True):
+            if elements.has_prefix(element, answer):
+                yield element, ""
 
     # Everything
 
@@ -328,8 +344,8 @@ class _Reader:
     def _routes(self, visit: Visit, links: dict[int, Link] | None) -> Iterator[Route]:
         for family in (socket.AF_INET, socket.AF_INET6):
             for answer in visit.route.dump(rtnetlink.dump_routes(family)):
-                each = rtnetlink.read_route(answer)
-                if each is None or each.protocol != ROUTE_PROTOCOL or each.table != rtnetlink.MAIN_TABLE:
+                each = rtnetlink.read_route(answer) if rtnetlink.is_of_main_table(answer) else None
+                if each is None or each.protocol != ROUTE_PROTOCOL:
                     continue
                 if links is None:
                     name = self._host_name(each.index)

@@ -10,6 +10,7 @@ import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
 
 from dari.kernel.netlink import (
@@ -333,7 +334,7 @@ def read_address(answer: Message) -> LinkAddress:
     packed = found.get(_IFA_LOCAL) or found[_IFA_ADDRESS]
     return LinkAddress(
         index=index,
-        address=ip_interface(f"{ip_address(packed)}/{length}"),
+        address=_interface(packed, length),
         protocol=found.get(_IFA_PROTO, b"\0")[0],
     )
 
@@ -366,6 +367,22 @@ def dump_routes(family: int) -> Message:
     return Message(RTM_GETROUTE, 0, _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
 
 
+# Dumps say the same again and again; parsing is what they cost.
+@lru_cache(maxsize=8192)
+def _prefix(packed: bytes, length: int) -> Prefix:
+    return ip_network((packed, length))
+
+
+@lru_cache(maxsize=8192)
+def _interface(packed: bytes, length: int) -> Interface:
+    return ip_interface((packed, length))
+
+
+def is_of_main_table(answer: Message) -> bool:
+    """Told from the header alone: of many routes most are the kernel's own, in the local table."""
+    return bool(answer.body[4] == MAIN_TABLE)
+
+
 def read_route(answer: Message) -> RouteEntry | None:
     """None for what is no unicast route (local, broadcast, unreachable, cached)."""
     family, length, _, _, table, protocol, _, kind, flags = _RTMSG.unpack_from(answer.body)
@@ -378,7 +395,7 @@ def read_route(answer: Message) -> RouteEntry | None:
     # The kernel's IPv6 default metric: absent means the same.
     metric = u32_of(found.get(_RTA_PRIORITY, b"\0\0\0\0"))
     return RouteEntry(
-        to=ip_network((packed, length)),
+        to=_prefix(packed, length),
         via=ip_address(gateway) if gateway else None,
         index=u32_of(found.get(_RTA_OIF, b"\0\0\0\0")),
         metric=0 if not is_four and metric == 1024 else metric,

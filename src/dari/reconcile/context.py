@@ -12,9 +12,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from dari.dns.zone import Piece
 from dari.kernel.host import Kernel
 from dari.model.config import Config
+from dari.model.container import Container
 from dari.model.event import Event
+from dari.model.network import Endpoint
 from dari.net.facts import HostFacts
 from dari.net.scope import Key
 from dari.reconcile.life import Life
@@ -35,7 +38,7 @@ class Settling:
     `pending` are the ids of the next batch, `waiting` those who wait for it. By id of a network or sandbox:
     `rendered`, the keys it was last rendered to, and `attached`, the networks it was last seen on. `standing` are keys
     of the host as a whole (the table of rules, forwarding) that are in force. `files` are the texts of the zone and
-    view files as last written.
+    view files as last written; `pieces`, by network and endpoint, what the zone texts were made of (zones.py).
     """
 
     pending: dict[str, None] = field(default_factory=dict)
@@ -45,6 +48,7 @@ class Settling:
     attached: dict[str, frozenset[str]] = field(default_factory=dict)
     standing: frozenset[Key] = frozenset()
     files: dict[str, str] = field(default_factory=dict)
+    pieces: dict[str, dict[str, tuple[Endpoint, Container | None, Piece]]] = field(default_factory=dict)
     facts: HostFacts | None = None
     # The kernel room is synchronous and owned by one thread (setns, netlink, libnftables).
     thread: ThreadPoolExecutor = field(default_factory=_one_thread)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import secrets
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -20,10 +21,11 @@ from dari.model.network import Endpoint, Network, Sandbox, Subnet
 from dari.net import ipam, sublinks
 from dari.net.state import Address
 from dari.reconcile import ports
+from dari.reconcile.attached import containers_in, of_sandbox
 from dari.reconcile.context import Context
 from dari.reconcile.journal import emit
 from dari.reconcile.kernel import in_kernel
-from dari.reconcile.networks import gateway_endpoint, of_sandbox
+from dari.reconcile.networks import gateway_endpoint
 from dari.store.base import Txn, TxnConflict
 
 _TRIES = 16
@@ -193,17 +195,21 @@ def _address(
 
 def _taken(ctx: Context, txn: Txn, network: Network, endpoint: Endpoint, *, is_static: bool) -> set[Address]:
     """Addresses that others have. Those asked for by name stay free for the one who asked, whether he runs or not."""
-    leased = {ipaddress.ip_address(parts[1]) for parts in ctx.tables.leases.keys(ctx.local, network.id)}
     prefix_key = ctx.tables.leases.key(network.id) + "/"
-    leased |= {
-        ipaddress.ip_address(key.removeprefix(prefix_key)) for key in txn.puts if key.startswith(prefix_key)
-    }
+    start = len(prefix_key)
+    leased = {_parsed(key[start:]) for key in ctx.local.read(prefix_key)}
+    leased |= {_parsed(key[start:]) for key in txn.puts if key.startswith(prefix_key)}
     if not is_static:
         for other in ctx.tables.endpoints.all(ctx.shared, network.id):
             for text in (other.spec.ipv4_address, other.spec.ipv6_address):
                 if text and other.id != endpoint.id:
                     leased.add(ipaddress.ip_address(text))
     return leased
+
+
+@lru_cache(maxsize=65536)
+def _parsed(text: str) -> Address:
+    return ipaddress.ip_address(text)
 
 
 def deactivate(ctx: Context, txn: Txn, container_id: str) -> None:
@@ -232,8 +238,7 @@ def _tell(ctx: Context, txn: Txn, action: str, endpoint: Endpoint, container_id:
 
 def _is_used_by_others(ctx: Context, sandbox: Sandbox, container_id: str) -> bool:
     return any(
-        each.sandbox_id == sandbox.id and each.id != container_id and each.status.state in _LIVING
-        for each in ctx.tables.containers.all(ctx.local)
+        each.id != container_id and each.status.state in _LIVING for each in containers_in(ctx, sandbox.id)
     )
 
 

@@ -21,7 +21,10 @@ from dari.dns import nudge, zone
 from dari.model.container import Container
 from dari.model.errors import Unavailable
 from dari.model.network import Endpoint, Network, Sandbox
+from dari.reconcile.attached import attachments, of_sandbox
 from dari.reconcile.context import Context
+from dari.reconcile.zones import has_names, named_network, zone_text
+from dari.store.tables import LINKING
 
 log = logging.getLogger(__name__)
 
@@ -76,11 +79,6 @@ async def prepare_files(ctx: Context, container: Container) -> Files:
     return files_of(ctx, sandbox.container_id)
 
 
-def has_names(network: Network) -> bool:
-    """Whether containers on it are known by name: user-defined networks only, as in Docker."""
-    return not network.is_predefined
-
-
 async def settle_names(ctx: Context, networks: Iterable[str], sandboxes: Iterable[str]) -> None:
     """Bring zones, views and the containers' files up to date and wait until the responder has them in force.
 
@@ -88,7 +86,7 @@ async def settle_names(ctx: Context, networks: Iterable[str], sandboxes: Iterabl
     """
     wanted: dict[str, str | None] = {}
     for network_id in networks:
-        wanted[zone.zone_path(network_id)] = _zone_text(ctx, network_id)
+        wanted[zone.zone_path(network_id)] = zone_text(ctx, network_id)
     for sandbox_id in sandboxes:
         wanted[zone.view_path(sandbox_id)] = _view_text(ctx, sandbox_id)
         _write_container_files(ctx, sandbox_id)
@@ -143,46 +141,12 @@ def _put(path: str, text: str | None) -> None:
     os.rename(temporary, path)
 
 
-def _zone_text(ctx: Context, network_id: str) -> str | None:
-    network = ctx.tables.networks.get(ctx.shared, network_id)
-    if network is None or not has_names(network):
-        return None
-    endpoints = [each for each in ctx.tables.endpoints.all(ctx.shared, network_id) if each.is_active]
-    endpoints.sort(key=lambda each: each.id)
-    found = records.zone(_named_network(network), [_named_endpoint(ctx, each) for each in endpoints])
-    return zone.encode_zone(found)
-
-
-def _named_network(network: Network) -> records.NamedNetwork:
-    return records.NamedNetwork(
-        id=network.id,
-        name=network.name,
-        subnets=tuple(each.subnet for each in network.subnets),
-        is_internal=network.spec.is_internal,
-        has_names=has_names(network),
-    )
-
-
-def _named_endpoint(ctx: Context, endpoint: Endpoint) -> records.NamedEndpoint:
-    container = ctx.tables.containers.get(ctx.local, endpoint.container_id)
-    return records.NamedEndpoint(
-        network_id=endpoint.network_id,
-        sandbox_id=endpoint.sandbox_id,
-        container_name=container.name if container else endpoint.container_id[:12],
-        short_id=endpoint.container_id[:12],
-        ipv4=endpoint.ipv4,
-        ipv6=endpoint.ipv6,
-        hostname=container.config.hostname if container else "",
-        aliases=tuple(endpoint.spec.aliases),
-    )
-
-
 def _view_text(ctx: Context, sandbox_id: str) -> str | None:
     sandbox = ctx.tables.sandboxes.get(ctx.local, sandbox_id)
     if sandbox is None or not is_answered(ctx, sandbox):
         return None
     attached = attachments(ctx, sandbox)
-    networks = {network.id: _named_network(network) for network, _ in attached}
+    networks = {network.id: named_network(network) for network, _ in attached}
     container = ctx.tables.containers.get(ctx.local, sandbox.container_id)
     asked = tuple(container.host.dns) if container else ()
     servers, scope = (asked, "sandbox") if asked else (resolver(ctx, None).servers, "host")
@@ -196,16 +160,6 @@ def _view_text(ctx: Context, sandbox_id: str) -> str | None:
         upstream_scope=scope,
     )
     return zone.encode_view(records.view(named, networks))
-
-
-def attachments(ctx: Context, sandbox: Sandbox) -> list[tuple[Network, Endpoint]]:
-    """The active endpoints of a sandbox with their networks, in the order of their interfaces."""
-    found = []
-    for network in ctx.tables.networks.all(ctx.shared):
-        for endpoint in ctx.tables.endpoints.all(ctx.shared, network.id):
-            if endpoint.sandbox_id == sandbox.id and endpoint.is_active:
-                found.append((network, endpoint))
-    return sorted(found, key=lambda pair: pair[1].index)
 
 
 def is_answered(ctx: Context, sandbox: Sandbox) -> bool:
@@ -410,11 +364,10 @@ def linkers(ctx: Context, container_id: str) -> list[str]:
     if network_id is None:
         return []
     found = []
-    for endpoint in ctx.tables.endpoints.all(ctx.shared, network_id):
-        other = ctx.tables.containers.get(ctx.local, endpoint.container_id)
-        if other is None or not endpoint.is_active or not other.host.links:
-            continue
+    for other in ctx.tables.linking_containers.get(ctx.local, LINKING):
         targets = (find_container(ctx, split_link(each)[0]) for each in other.host.links)
         if any(target is not None and target.id == container_id for target in targets):
-            found.append(endpoint.sandbox_id)
+            ends = of_sandbox(ctx, other.sandbox_id)
+            if any(each.network_id == network_id and each.is_active for each in ends):
+                found.append(other.sandbox_id)
     return found

@@ -13,18 +13,13 @@ from dari.model.network import Endpoint, Network, Sandbox
 from dari.net import sublinks
 from dari.net.desired import Desired, EndpointWant, NetworkWant, PublishWant, SandboxWant, SubnetWant
 from dari.reconcile import names
+from dari.reconcile.attached import of_sandbox as of_sandbox
 from dari.reconcile.context import Context
 
 _BRIDGE = "com.docker.network.bridge."
 _MTU = "com.docker.network.driver.mtu"
 _ENDPOINT_SYSCTLS = "com.docker.network.endpoint.sysctls"
 _FALSE = ("false", "0", "f", "no")
-
-
-def of_sandbox(ctx: Context, sandbox_id: str) -> list[Endpoint]:
-    """All endpoints of a sandbox, active or not, in the order of their interfaces."""
-    found = [each for each in ctx.tables.endpoints.all(ctx.shared) if each.sandbox_id == sandbox_id]
-    return sorted(found, key=lambda each: (each.index, each.id))
 
 
 def gateway_endpoint(ctx: Context, active: Iterable[Endpoint]) -> Endpoint | None:

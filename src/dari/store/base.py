@@ -99,6 +99,13 @@ class Store(Protocol):
 
     def get(self, key: str) -> Row | None: ...
 
+    def changes(self, since: int) -> tuple[int, frozenset[str] | None]:
+        """What changed in the mirror since it had changed `since` times: how often it has now, and the keys.
+
+        None instead of keys: too many to remember, look at everything. 0 asks for the first time.
+        """
+        ...
+
     async def commit(self, txn: Txn) -> int:
         """All or nothing; the new revision. Raises TxnConflict, StoreUnavailable."""
         ...

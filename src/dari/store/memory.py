@@ -24,6 +24,9 @@ class MemoryStore:
     def get(self, key: str) -> Row | None:
         return self._mirror.get(key)
 
+    def changes(self, since: int) -> tuple[int, frozenset[str] | None]:
+        return self._mirror.changes(since)
+
     async def commit(self, txn: Txn) -> int:
         for key, revision in txn.checks.items():
             row = self._mirror.get(key)

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
+from itertools import islice
 
 from dari.store.base import Row
+
+# So many changed keys are remembered; whoever asks about more looks at everything again.
+_REMEMBERED = 8192
 
 
 class Mirror:
@@ -19,6 +24,8 @@ class Mirror:
     def __init__(self) -> None:
         self._rows: dict[str, Row] = {}
         self._keys: list[str] = []
+        self._changed: deque[str] = deque(maxlen=_REMEMBERED)
+        self._count = 0
         self._watchers: set[_Watcher] = set()
 
     def __len__(self) -> int:
@@ -37,6 +44,13 @@ class Mirror:
             found[key] = self._rows[key]
         return found
 
+    def changes(self, since: int) -> tuple[int, frozenset[str] | None]:
+        """See `base.Store`."""
+        missed = self._count - since
+        if missed > len(self._changed) or missed < 0:
+            return self._count, None
+        return self._count, frozenset(islice(reversed(self._changed), missed))
+
     def change(self, puts: Mapping[str, Row], deletes: Iterable[str]) -> None:
         changed = set(puts)
         for key in deletes:
@@ -48,6 +62,8 @@ class Mirror:
                 insort(self._keys, key)
             self._rows[key] = row
         if changed:
+            self._changed.extend(changed)
+            self._count += len(changed)
             for watcher in self._watchers:
                 watcher.tell(changed)
 

@@ -6,6 +6,7 @@ Decoded rows are cached by revision, so listing 300 containers costs a lookup ea
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import msgspec
@@ -19,6 +20,9 @@ from dari.store.base import ABSENT, Row, Store, Txn
 from dari.units import is_global_id
 
 T = TypeVar("T")
+
+LINKING = "linking"
+"""The one word of `Tables.linking_containers`."""
 
 
 class Table(Generic[T]):
@@ -41,6 +45,11 @@ class Table(Generic[T]):
         """All rows below the given leading parts, in key order."""
         prefix = self.key(*parts) + "/" if parts else self.prefix
         return [self._decode(key, row) for key, row in store.read(prefix).items()]
+
+    def at(self, store: Store, key: str) -> T | None:
+        """The row of a whole key."""
+        row = store.get(key)
+        return None if row is None else self._decode(key, row)
 
     def keys(self, store: Store, *parts: str) -> list[tuple[str, ...]]:
         """The key parts of all rows below the given leading parts."""
@@ -79,6 +88,53 @@ class Table(Generic[T]):
         return value
 
 
+class Index(Generic[T]):
+    """The rows of a table by a word in them, kept up with the store: looking up costs what was found.
+
+    Nothing of it is stored. A row whose word is empty is left out.
+    """
+
+    def __init__(self, table: Table[T], word_of: Callable[[T], str]) -> None:
+        self._table = table
+        self._word_of = word_of
+        self._store: Store | None = None
+        self._seen = 0
+        self._words: dict[str, str] = {}
+        self._keys: dict[str, set[str]] = {}
+
+    def get(self, store: Store, word: str) -> list[T]:
+        """In key order."""
+        self._catch_up(store)
+        rows = (self._table.at(store, key) for key in sorted(self._keys.get(word, ())))
+        return [row for row in rows if row is not None]
+
+    def _catch_up(self, store: Store) -> None:
+        if store is not self._store:
+            self._store, self._seen = store, 0
+        # The first time everything is looked at: rows were there before anybody counted.
+        first = self._seen == 0
+        self._seen, changed = store.changes(self._seen)
+        if first or changed is None:
+            self._words.clear()
+            self._keys.clear()
+            changed = frozenset(store.read(self._table.prefix))
+        for key in changed:
+            if key.startswith(self._table.prefix):
+                row = self._table.at(store, key)
+                self._file(key, "" if row is None else self._word_of(row))
+
+    def _file(self, key: str, word: str) -> None:
+        known = self._words.pop(key, "")
+        if known and known != word:
+            others = self._keys[known]
+            others.discard(key)
+            if not others:
+                del self._keys[known]
+        if word:
+            self._words[key] = word
+            self._keys.setdefault(word, set()).add(key)
+
+
 class Tables:
     """All tables of a daemon. Leases and names hold the id of their owner."""
 
@@ -98,6 +154,9 @@ class Tables:
         self.members = Table("members", Member)  # <node id>, until it leaves
         self.vnis = Table("vnis", str)  # <VNI> → network id
         self.events = Table("events", Event)  # <time ns, 20 digits>-<n>
+        self.endpoints_of_sandbox = Index(self.endpoints, lambda row: row.sandbox_id)
+        self.containers_of_sandbox = Index(self.containers, lambda row: row.sandbox_id)
+        self.linking_containers = Index(self.containers, lambda row: LINKING if row.host.links else "")
 
 
 _SHARED = frozenset(("nodes", "node-names", "node-addresses", "members", "vnis", "registrations"))

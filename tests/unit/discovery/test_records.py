@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dari.discovery.records import Link, NamedEndpoint, NamedNetwork, NamedSandbox, records, zone
-from dari.dns.zone import Addresses
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dari.discovery.records import Link, NamedEndpoint, NamedNetwork, NamedSandbox, piece, records, zone
+from dari.dns.zone import Addresses, decode_zone, encode_pieces, encode_zone
 
 WEB = NamedNetwork("n1", "web", ("172.18.0.0/16",))
 BACK = NamedNetwork("n2", "back", ("172.19.0.0/16",), is_internal=True)
@@ -64,3 +67,26 @@ def test_internal_networks_alone_forward_nothing() -> None:
     assert made.views["s1"].is_internal_only
     assert not made.views["s2"].is_internal_only
     assert made.zones["n2"].is_internal
+
+
+_NAMES = st.sampled_from(["db", "DB", "web-1", "store.", 'quo"te', "käse", "", "a.b"])
+_ENDPOINTS = st.lists(
+    st.builds(
+        NamedEndpoint,
+        network_id=st.just("n1"),
+        sandbox_id=st.just("s1"),
+        container_name=_NAMES,
+        short_id=st.sampled_from(["abcdef012345", "b" * 12]),
+        ipv4=st.sampled_from(["", "172.18.0.2", "172.18.0.3"]),
+        ipv6=st.sampled_from(["", "fd00::2"]),
+        hostname=_NAMES,
+        aliases=st.lists(_NAMES, max_size=2).map(tuple),
+    ),
+    max_size=5,
+)
+
+
+@given(endpoints=_ENDPOINTS)
+def test_pieces_put_together_are_the_zone(endpoints: list[NamedEndpoint]) -> None:
+    joined = encode_pieces(zone(WEB, ()), [piece(each, WEB) for each in endpoints])
+    assert decode_zone(joined) == decode_zone(encode_zone(zone(WEB, endpoints)))

@@ -1,0 +1,32 @@
+"""Which endpoints a sandbox has, and which containers run in it: what the store's rows say of one sandbox.
+
+Each look-up costs what it finds, however many others there are (store/tables.py, `Index`). Must not know: addresses,
+the kernel.
+"""
+
+from __future__ import annotations
+
+from dari.model.container import Container
+from dari.model.network import Endpoint, Network, Sandbox
+from dari.reconcile.context import Context
+
+
+def of_sandbox(ctx: Context, sandbox_id: str) -> list[Endpoint]:
+    """All endpoints of a sandbox, active or not, in the order of their interfaces."""
+    found = ctx.tables.endpoints_of_sandbox.get(ctx.shared, sandbox_id)
+    return sorted(found, key=lambda each: (each.index, each.id))
+
+
+def attachments(ctx: Context, sandbox: Sandbox) -> list[tuple[Network, Endpoint]]:
+    """The active endpoints of a sandbox with their networks, in the order of their interfaces."""
+    found = []
+    for endpoint in of_sandbox(ctx, sandbox.id):
+        network = ctx.tables.networks.get(ctx.shared, endpoint.network_id)
+        if network is not None and endpoint.is_active:
+            found.append((network, endpoint))
+    return found
+
+
+def containers_in(ctx: Context, sandbox_id: str) -> list[Container]:
+    """The containers that live in a sandbox, its owner among them, whether they run or not."""
+    return ctx.tables.containers_of_sandbox.get(ctx.local, sandbox_id)

@@ -1,0 +1,64 @@
+"""Zone files' texts, from the store's nouns: who is known by which name on a network.
+
+What an endpoint adds is made once and kept until its row or its container's changes, so that one container more on a
+network of hundreds costs little more than on an empty one. Must not know: views, files, the responder.
+"""
+
+from __future__ import annotations
+
+from dari.discovery import records
+from dari.dns import zone
+from dari.model.container import Container
+from dari.model.network import Endpoint, Network
+from dari.reconcile.context import Context
+
+
+def has_names(network: Network) -> bool:
+    """Whether containers on it are known by name: user-defined networks only, as in Docker."""
+    return not network.is_predefined
+
+
+def zone_text(ctx: Context, network_id: str) -> str | None:
+    """None where the network is gone, or has no names."""
+    network = ctx.tables.networks.get(ctx.shared, network_id)
+    if network is None or not has_names(network):
+        ctx.settling.pieces.pop(network_id, None)
+        return None
+    named = named_network(network)
+    known = ctx.settling.pieces.get(network_id, {})
+    found: dict[str, tuple[Endpoint, Container | None, zone.Piece]] = {}
+    for endpoint in ctx.tables.endpoints.all(ctx.shared, network_id):
+        if not endpoint.is_active:
+            continue
+        container = ctx.tables.containers.get(ctx.local, endpoint.container_id)
+        before = known.get(endpoint.id)
+        if before is not None and before[0] is endpoint and before[1] is container:
+            found[endpoint.id] = before
+        else:
+            made = records.piece(named_endpoint(endpoint, container), named)
+            found[endpoint.id] = (endpoint, container, made)
+    ctx.settling.pieces[network_id] = found
+    return zone.encode_pieces(records.zone(named, ()), (each for _, _, each in found.values()))
+
+
+def named_network(network: Network) -> records.NamedNetwork:
+    return records.NamedNetwork(
+        id=network.id,
+        name=network.name,
+        subnets=tuple(each.subnet for each in network.subnets),
+        is_internal=network.spec.is_internal,
+        has_names=has_names(network),
+    )
+
+
+def named_endpoint(endpoint: Endpoint, container: Container | None) -> records.NamedEndpoint:
+    return records.NamedEndpoint(
+        network_id=endpoint.network_id,
+        sandbox_id=endpoint.sandbox_id,
+        container_name=container.name if container else endpoint.container_id[:12],
+        short_id=endpoint.container_id[:12],
+        ipv4=endpoint.ipv4,
+        ipv6=endpoint.ipv6,
+        hostname=container.config.hostname if container else "",
+        aliases=tuple(endpoint.spec.aliases),
+    )
