@@ -205,7 +205,7 @@ def get_prefix(family: int, table: str, shape: SetShape, element: str) -> Messag
 def has_prefix(element: str, answers: list[Message]) -> bool:
     """Whether the answers to `get_prefix` say that exactly this prefix is in."""
     first = ip_network(element).network_address.packed
-    starts = [key for key, _, _ in _raw(answers)]
+    starts = [key for key, *_ in _raw(answers)]
     return starts[:2] == [first, first] and first not in starts[2:]
 
 

@@ -102,6 +102,9 @@ class EtcdStore:
     def get(self, key: str) -> Row | None:
         return self._replica.mirror.get(key)
 
+    def changes(self, since: int) -> tuple[int, frozenset[str] | None]:
+        return self._replica.mirror.changes(since)
+
     def status(self) -> Status:
         return self._replica.status()
 
