@@ -67,6 +67,16 @@ async def test_it_starts_anew_where_too_much_changed() -> None:
     assert [each.id for each in index.get(store, "s2")] == ["e1", "e2"]
 
 
+async def test_more_than_is_remembered_is_said() -> None:
+    store = MemoryStore()
+    await store.commit(Txn(puts={"a": b""}))
+    count, _ = store.changes(0)
+    await store.commit(Txn(puts={f"many/{number}": b"" for number in range(20_000)}))
+    later, keys = store.changes(count)
+    assert keys is None
+    assert store.changes(later) == (later, frozenset())
+
+
 async def test_another_store_is_another_index() -> None:
     one, two, table = MemoryStore(), MemoryStore(), Table("endpoints", Endpoint)
     index = Index(table, lambda row: row.sandbox_id)
