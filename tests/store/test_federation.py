@@ -130,3 +130,20 @@ async def test_what_is_given_back_while_the_store_is_away_is_written_when_it_ret
         while remote.get(lease) is not None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert remote.get(endpoint).value == b"inactive"  # type: ignore[union-attr]
+
+
+async def test_changes_of_both_and_of_what_waits(pair: Pair) -> None:
+    local, remote, both = pair
+    ours, theirs = f"endpoints/{OWN}/e1", f"endpoints/{SHARED}/e2"
+    await both.commit(Txn(puts={ours: b"{}", theirs: b"{}"}))
+    count, _ = both.changes(0)
+    assert both.changes(count) == (count, frozenset())
+    # Another node writes there, an earlier daemon's work is undone here.
+    await remote.commit(Txn(puts={f"endpoints/{SHARED}/e3": b"{}"}))
+    await local.commit(Txn(deletes={ours}))
+    count, keys = both.changes(count)
+    assert keys == {f"endpoints/{SHARED}/e3", ours}
+    remote.is_away = True
+    await both.commit(Txn(deletes={theirs}))
+    count, keys = both.changes(count)
+    assert keys is not None and theirs in keys and both.get(theirs) is None

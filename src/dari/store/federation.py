@@ -14,6 +14,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 
 from dari.store.base import ABSENT, Row, Session, Status, Store, StoreUnavailable, Txn, TxnConflict
+from dari.store.changelog import ChangeLog
 from dari.store.door import RemoteStore
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ class Federation:
         self.local, self.remote = local, remote
         self._is_remote_key = is_remote
         self._outbox: dict[str, bytes | None] = {}
+        self._log = ChangeLog()
+        self._seen = [0, 0]
         self._flusher = asyncio.create_task(self._flush())
         self._has_post = asyncio.Event()
 
@@ -57,6 +60,15 @@ class Federation:
             return None if value is None else Row(value, row.revision if row is not None else ABSENT)
         return row
 
+    def changes(self, since: int) -> tuple[int, frozenset[str] | None]:
+        for number, store in enumerate((self.local, self.remote)):
+            self._seen[number], keys = store.changes(self._seen[number])
+            if keys is None:
+                self._log.forget()
+            else:
+                self._log.add(keys)
+        return self._log.since(since)
+
     def status(self) -> Status:
         return self.remote.status()
 
@@ -76,10 +88,12 @@ class Federation:
                 raise
             self._outbox |= {key: None for key in theirs.deletes if key not in theirs.puts}
             self._outbox |= theirs.puts
+            self._log.add((*theirs.deletes, *theirs.puts))
             self._has_post.set()
             return await self.local.commit(ours) if not ours.is_empty() else ABSENT
         for key in before:
             self._outbox.pop(key, None)
+        self._log.add(before)
         if ours.is_empty():
             return revision
         try:
@@ -170,3 +184,4 @@ class Federation:
         for key, value in post.items():
             if key in self._outbox and self._outbox[key] == value:
                 del self._outbox[key]
+        self._log.add(post)

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, insort
-from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
-from itertools import islice
 
 from dari.store.base import Row
-
-# So many changed keys are remembered; whoever asks about more looks at everything again.
-_REMEMBERED = 8192
+from dari.store.changelog import ChangeLog
 
 
 class Mirror:
@@ -24,8 +20,7 @@ class Mirror:
     def __init__(self) -> None:
         self._rows: dict[str, Row] = {}
         self._keys: list[str] = []
-        self._changed: deque[str] = deque(maxlen=_REMEMBERED)
-        self._count = 0
+        self._log = ChangeLog()
         self._watchers: set[_Watcher] = set()
 
     def __len__(self) -> int:
@@ -46,10 +41,7 @@ class Mirror:
 
     def changes(self, since: int) -> tuple[int, frozenset[str] | None]:
         """See `base.Store`."""
-        missed = self._count - since
-        if missed > len(self._changed) or missed < 0:
-            return self._count, None
-        return self._count, frozenset(islice(reversed(self._changed), missed))
+        return self._log.since(since)
 
     def change(self, puts: Mapping[str, Row], deletes: Iterable[str]) -> None:
         changed = set(puts)
@@ -62,8 +54,7 @@ class Mirror:
                 insort(self._keys, key)
             self._rows[key] = row
         if changed:
-            self._changed.extend(changed)
-            self._count += len(changed)
+            self._log.add(changed)
             for watcher in self._watchers:
                 watcher.tell(changed)
 
