@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -24,12 +25,28 @@ from dari.model.container import Container, ContainerConfig, ContainerStatus, Ho
 from dari.model.network import Endpoint, EndpointSpec, Sandbox
 from dari.net.facts import HostFacts
 from dari.reconcile.context import Context
+from dari.reconcile.holds import Claim, Holds
 from dari.reconcile.settle import settle
 from dari.runtime.images import Images
 from dari.store.base import Txn
 from dari.store.memory import MemoryStore
 from dari.store.tables import Tables
 from dari.units import new_id
+
+
+class FakeHolds(Holds):
+    """Holds nothing of this machine's. `foreign`: ports (protocol, port) some other program has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.foreign: set[tuple[str, int]] = set()
+
+    def take(self, claim: Claim) -> tuple[int, int]:
+        for port in range(claim.first, claim.last + 1):
+            if (claim.protocol, port) in self.foreign:
+                return errno.EADDRINUSE, port
+        self.held.setdefault(claim, [])
+        return 0, 0
 
 
 @dataclass(slots=True)
@@ -66,6 +83,7 @@ async def world(folder: Path, facts: HostFacts | None = None, **settings: Any) -
             kernel=kernel,  # type: ignore[arg-type]
             runtime=runtime,  # type: ignore[arg-type]
             images=Images(config),
+            holds=FakeHolds(),
         )
         eng = Engine(ctx=ctx, id="5b7ed342-fe90-4628-b174-35e98f559d58", name="node", started=ctx.now())
         follower = asyncio.create_task(events.follow(ctx))

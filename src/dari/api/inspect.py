@@ -7,6 +7,7 @@ older versions come from the same fields. Must not know: stores, where views com
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -225,9 +226,10 @@ def ports_json(view: ContainerView) -> Json:
         return {}
     ports: Json = dict.fromkeys(_exposed(view))
     for port in view.ports:
-        key = f"{port.container_port}/{port.protocol}"
-        binding = {"HostIp": port.host_ip, "HostPort": str(port.host_port)}
-        ports[key] = [*(ports.get(key) or []), binding]
+        for host_port, container_port in port.pairs():
+            key = f"{container_port}/{port.protocol}"
+            binding = {"HostIp": port.host_ip, "HostPort": str(host_port or "")}
+            ports[key] = [*(ports.get(key) or []), binding]
     return ports
 
 
@@ -279,8 +281,8 @@ def _quoted(word: str) -> str:
 def _port_list(view: ContainerView) -> list[Json]:
     if view.sandbox is None or not view.sandbox.is_active:
         return []
-    published = [_port_json(port) for port in view.ports]
-    bound = {(port.container_port, port.protocol) for port in view.ports}
+    published = [each for port in view.ports for each in _ports_of(port)]
+    bound = {(port["PrivatePort"], port["Type"]) for port in published}
     for name in _exposed(view):
         number, _, protocol = name.partition("/")
         if (int(number), protocol) not in bound:
@@ -288,10 +290,10 @@ def _port_list(view: ContainerView) -> list[Json]:
     return published
 
 
-def _port_json(port: PublishedPort) -> Json:
-    return {
-        "IP": port.host_ip,
-        "PrivatePort": port.container_port,
-        "PublicPort": port.host_port,
-        "Type": port.protocol,
-    }
+def _ports_of(port: PublishedPort) -> Iterator[Json]:
+    """One entry for each port, as Docker has it; its clients show neighbours as a range."""
+    for host_port, container_port in port.pairs():
+        body: Json = {"IP": port.host_ip, "PrivatePort": container_port}
+        if host_port:
+            body["PublicPort"] = host_port
+        yield body | {"Type": port.protocol}

@@ -20,6 +20,7 @@ from dari.api import (
     logs,
     networks,
     nodes,
+    ports,
     system,
     volumes,
 )
@@ -40,6 +41,7 @@ ROUTES: list[Route] = [
     *volumes.ROUTES,
     *doctor.ROUTES,
     *nodes.ROUTES,
+    *ports.ROUTES,
 ]
 
 _PARAMETER = re.compile(r"\{(\w+)(:[^}]*)?\}")

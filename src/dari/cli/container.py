@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from dari.cli.context import Context, Failed
+from dari.cli.context import Context
 from dari.cli.flags import Flag, Options, verb
 from dari.cli.table import table
 
@@ -123,30 +121,6 @@ def top(context: Context, options: Options) -> int:
     found = context.docker.get(f"/containers/{name}/top", ps_args=" ".join(arguments) or None)
     context.say(table(found["Titles"], found["Processes"] or []))
     return 0
-
-
-@verb("port", "CONTAINER [PRIVATE_PORT[/PROTO]]", "List port mappings or a specific mapping", least=1, most=2)
-def port(context: Context, options: Options) -> int:
-    name = options.arguments[0]
-    found: dict[str, Any] = context.docker.get(f"/containers/{name}/json")["NetworkSettings"]["Ports"] or {}
-    if len(options.arguments) == 1:
-        for private in sorted(found, key=lambda text: (text.partition("/")[2], int(text.partition("/")[0]))):
-            for binding in found[private] or ():
-                context.say(f"{private} -> {_address(binding)}")
-        return 0
-    wanted = options.arguments[1]
-    wanted = wanted if "/" in wanted else f"{wanted}/tcp"
-    bindings = found.get(wanted)
-    if not bindings:
-        raise Failed(f"No public port '{wanted}' published for {name}")
-    for binding in bindings:
-        context.say(_address(binding))
-    return 0
-
-
-def _address(binding: dict[str, str]) -> str:
-    host = binding.get("HostIp") or "0.0.0.0"
-    return f"[{host}]:{binding['HostPort']}" if ":" in host else f"{host}:{binding['HostPort']}"
 
 
 @verb(

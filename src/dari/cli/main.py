@@ -34,7 +34,7 @@ VERBS: dict[str, str] = {
     "logout": "login:logout",
     "logs": "logs:logs",
     "pause": "container:pause",
-    "port": "container:port",
+    "port": "port:port",
     "ps": "ps:ps",
     "pull": "image:pull",
     "push": "image:push",

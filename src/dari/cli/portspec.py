@@ -27,6 +27,19 @@ def parse_publish(texts: Iterable[str]) -> tuple[set[str], Bindings]:
     return exposed, bindings
 
 
+def parse_ranges(texts: Iterable[str]) -> Bindings:
+    """The same bindings with ranges kept whole: `8000-8010/tcp`. Raises ValueError."""
+    bindings: Bindings = {}
+    for text in texts:
+        address, host, container, proto = _publish_parts(text)
+        private = _range(container, text)
+        public = _range(host, text) if host else []
+        if public and len(private) > 1 and len(public) != len(private):
+            raise ValueError(f"invalid ranges specified for container and host Ports: {container} and {host}")
+        bindings.setdefault(f"{container}/{proto}", []).append({"HostIp": address, "HostPort": host})
+    return bindings
+
+
 def parse_expose(texts: Iterable[str]) -> set[str]:
     """Ports of `port[-port][/proto]`. Raises ValueError."""
     found = set()

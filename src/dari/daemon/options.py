@@ -48,6 +48,8 @@ _KEYS = {
     "tlskey": "tls_key",
     "labels": "labels",
     "ip": "default_bind_ip",
+    "allow-direct-routing": "is_direct_routing",
+    "bridge-accept-fwmark": "accept_mark",
     "default-ulimits": "default_ulimits",
     "default-shm-size": "default_shm_size",
     "shutdown-timeout": "shutdown_timeout",
@@ -111,6 +113,19 @@ def parser() -> argparse.ArgumentParser:
     add("--tlskey", dest="tls_key", metavar="FILE")
     add("--label", dest="labels", action="append", metavar="KEY=VALUE")
     add("--ip", dest="default_bind_ip", metavar="IP", help="address of published ports (default 0.0.0.0)")
+    add(
+        "--allow-direct-routing",
+        dest="is_direct_routing",
+        action="store_true",
+        default=None,
+        help="published ports answer at the containers' own addresses too",
+    )
+    add(
+        "--bridge-accept-fwmark",
+        dest="accept_mark",
+        metavar="MARK[/MASK]",
+        help="forwarded packets with this mark pass into the containers' networks",
+    )
     add("--default-ulimit", dest="ulimit_pairs", action="append", metavar="NAME=SOFT[:HARD]")
     add("--default-shm-size", metavar="BYTES")
     add("--shutdown-timeout", type=int)
@@ -177,6 +192,9 @@ def _config(values: dict[str, Any]) -> Config:
     fields["is_debug"] = bool(values.get("is_debug", False)) or values.get("log_level") == "debug"
     fields["log_level"] = "debug" if fields["is_debug"] else str(values.get("log_level", "info"))
     fields["mirrors"] = _mirrors(values)
+    fields["is_direct_routing"] = bool(values.get("is_direct_routing", False))
+    if values.get("accept_mark"):
+        fields["accept_mark"] = _mark(str(values["accept_mark"]))
     if "mtu" in values:
         fields["mtu"] = _whole("mtu", values["mtu"], 68, 65535)
     if "shutdown_timeout" in values:
@@ -207,6 +225,18 @@ def _whole(name: str, value: Any, least: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise InvalidArgument(f"{name}: expected a number from {least} to {most}, got {value!r}")
     return value
+
+
+def _mark(text: str) -> tuple[int, int]:
+    """`0x10` or `0x10/0xf0` as dockerd reads it: without a mask the mark is the whole one."""
+    mark, _, mask = text.partition("/")
+    try:
+        value, bits = int(mark, 0), int(mask, 0) if mask else 0xFFFFFFFF
+        if not (0 <= value <= 0xFFFFFFFF and 0 < bits <= 0xFFFFFFFF):
+            raise ValueError
+    except ValueError:
+        raise InvalidArgument(f"bridge-accept-fwmark: invalid mark: {text!r}") from None
+    return value, bits
 
 
 def _size(name: str, value: Any) -> int:

@@ -205,10 +205,16 @@ def _mounts(view: ContainerView, wanted: frozenset[str]) -> bool:
 
 def _publishes(view: ContainerView, spans: list[tuple[int, int, str]]) -> bool:
     # Docker compares the container's side of a binding, as `docker ps` documents it.
-    bound: list[tuple[int, str]] = [(port.container_port, port.protocol) for port in view.ports]
-    bound += [_plain_port(port) for port in view.container.host.port_bindings]
+    bound: list[tuple[int, int, str]] = [
+        (each.container_port, each.container_port + each.count - 1, each.protocol) for each in view.ports
+    ]
+    for name in view.container.host.port_bindings:
+        port, protocol = _plain_port(name)
+        bound.append((port, port, protocol))
     return any(
-        first <= port <= last and proto == kind for port, proto in bound for first, last, kind in spans
+        first <= high and low <= last and protocol == kind
+        for low, high, protocol in bound
+        for first, last, kind in spans
     )
 
 

@@ -22,7 +22,7 @@ from dari.model.container import Container
 from dari.model.errors import Conflict, DariError, Forbidden, InvalidArgument, NotFound
 from dari.model.event import Event
 from dari.model.network import Endpoint, EndpointSpec, Network, NetworkSpec, Sandbox, Subnet
-from dari.net import ipam
+from dari.net import gateway, ipam
 from dari.net.drivers import DRIVERS, driver
 from dari.net.state import Prefix
 from dari.net.sublinks import is_sublink
@@ -104,6 +104,7 @@ def _check_spec(eng: Engine, spec: NetworkSpec) -> None:
         raise NotFound(f'plugin "{spec.ipam_driver}" not found')
     if not spec.enable_ipv4:
         raise InvalidArgument(f"network {spec.name}: IPv4 cannot be disabled")
+    gateway.check(spec.options, is_internal=spec.is_internal)
     mtu = spec.options.get(_MTU, "")
     if mtu and not mtu.isdigit():
         raise InvalidArgument(f"invalid value for option {_MTU}: {mtu!r} is not a number")

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dari.engine.signals import parse_signal
-from dari.model.container import ContainerConfig, HealthConfig, HostConfig, RestartPolicy
+from dari.model.container import ContainerConfig, HealthConfig, HostConfig, PortBinding, RestartPolicy
 from dari.model.errors import InvalidArgument
 from dari.units import SECOND
 
@@ -68,7 +69,7 @@ def check_host(config: ContainerConfig, host: HostConfig, limits: HostLimits) ->
     if host.auto_remove and host.restart_policy.name not in ("", "no"):
         raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
     _check_network_mode(config, host)
-    _check_ports(host)
+    check_ports(host.port_bindings)
     for entry in host.extra_hosts:
         _check_extra_host(entry)
     for address in host.dns:
@@ -270,8 +271,9 @@ def _check_network_mode(config: ContainerConfig, host: HostConfig) -> None:
             raise InvalidArgument(f"conflicting options: {text}")
 
 
-def _check_ports(host: HostConfig) -> None:
-    for port, bindings in host.port_bindings.items():
+def check_ports(wanted: Mapping[str, Sequence[PortBinding]]) -> None:
+    """Raises InvalidArgument with Docker's texts."""
+    for port, bindings in wanted.items():
         parse_port(port)
         for binding in bindings:
             if binding.host_port and parse_range(binding.host_port.partition("/")[0]) is None:

@@ -43,6 +43,10 @@ class Config(Noun, frozen=True, kw_only=True):
     dns_search: list[str] = []
     dns_options: list[str] = []
     default_bind_ip: str = "0.0.0.0"
+    # Whether published ports answer at the containers' own addresses, whoever asks.
+    is_direct_routing: bool = False
+    # Mark and mask of forwarded packets that pass into bridges.
+    accept_mark: tuple[int, int] | None = None
     mirrors: dict[str, list[str]] = {}
     insecure_registries: list[str] = []
     cgroup_manager: str = "cgroupfs"

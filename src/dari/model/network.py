@@ -98,12 +98,24 @@ class Endpoint(Noun, frozen=True, kw_only=True):
 
 
 class PublishedPort(Noun, frozen=True, kw_only=True):
-    """A decided binding: `host_ip` is `0.0.0.0`, `::` or an address; ports are single numbers."""
+    """A decided binding: `host_ip` is `0.0.0.0`, `::` or an address.
+
+    `count` ports: `host_port` is `container_port`, the next the next. `host_port` 0: there is none, the container is
+    asked at its own address (gateway mode routed).
+    """
 
     protocol: Literal["tcp", "udp", "sctp"]
     host_ip: str
     host_port: int
     container_port: int
+    count: int = 1
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """Each host port with its container port."""
+        step = 1 if self.host_port else 0
+        return [
+            (self.host_port + number * step, self.container_port + number) for number in range(self.count)
+        ]
 
 
 class Sandbox(Noun, frozen=True, kw_only=True):

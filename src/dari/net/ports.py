@@ -8,8 +8,7 @@ Source: Docker Engine API v1.51, `HostConfig.PortBindings`; texts as dockerd's p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from ipaddress import ip_address
+from dataclasses import dataclass, replace
 
 from dari.model.errors import InvalidArgument, PortInUse
 from dari.net.desired import Protocol
@@ -19,54 +18,77 @@ UNSPECIFIED = ("0.0.0.0", "::")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One container port wanted on `host_ips` (the same port on each), from `first` to `last` on the host;
-    `first` 0 = any free one."""
+    """Container ports wanted on `host_ips` (the same ports on each).
+
+    `count` of them from `container_port` on, at as many host ports from `first` on; a single one (`count` 1) at any
+    host port of `first` to `last`, `first` 0 = any free one.
+    """
 
     protocol: Protocol
     container_port: int
     host_ips: tuple[str, ...]
     first: int = 0
     last: int = 0
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Picked:
-    """`host_port` on each of `asked.host_ips`."""
+    """`host_port`, and as many behind it as were asked, on each of `asked.host_ips`."""
 
     asked: Asked
     host_port: int
 
 
 class Taken:
-    """Who has which host port: addresses by protocol and port. An unspecified address covers its family."""
+    """Who has which host ports: addresses by protocol and port. An unspecified address covers its family."""
 
-    def __init__(self, holders: Iterable[tuple[str, str, int]] = ()) -> None:
-        """`holders`: protocol, address, port."""
-        self._addresses: dict[tuple[str, int], set[str]] = {}
-        for protocol, address, port in holders:
-            self.add(protocol, address, port)
+    def __init__(self, holders: Iterable[tuple[str, str, int, int]] = ()) -> None:
+        """`holders`: protocol, address, first and last port."""
+        self._single: dict[tuple[str, int], set[str]] = {}
+        self._ranges: list[tuple[str, str, int, int]] = []
+        for protocol, address, first, last in holders:
+            self.add(protocol, address, first, last)
 
-    def add(self, protocol: str, address: str, port: int) -> None:
-        self._addresses.setdefault((protocol, port), set()).add(address)
+    def add(self, protocol: str, address: str, first: int, last: int) -> None:
+        if first == last:
+            self._single.setdefault((protocol, first), set()).add(address)
+        else:
+            self._ranges.append((protocol, address, first, last))
 
-    def has(self, protocol: str, address: str, port: int) -> bool:
-        """Whether `address`, one that covers it, or one that it covers, has the port."""
-        others = self._addresses.get((protocol, port))
-        if not others:
-            return False
-        version = ip_address(address).version
-        same = {each for each in others if ip_address(each).version == version}
-        return bool(same) and (address in UNSPECIFIED or address in same or not same.isdisjoint(UNSPECIFIED))
+    def find(self, protocol: str, address: str, first: int, last: int) -> int | None:
+        """The lowest of these ports that `address`, one that covers it, or one that it covers, has."""
+        found = [
+            max(first, low)
+            for other_protocol, other, low, high in self._ranges
+            if other_protocol == protocol and low <= last and first <= high and _meet(address, other)
+        ]
+        if last - first < len(self._single):
+            numbers: Iterable[int] = range(first, last + 1)
+        else:
+            numbers = (port for kind, port in self._single if kind == protocol and first <= port <= last)
+        for port in numbers:
+            others = self._single.get((protocol, port))
+            if others and any(_meet(address, each) for each in others):
+                found.append(port)
+        return min(found, default=None)
+
+
+def _meet(one: str, other: str) -> bool:
+    """Whether two addresses of the host are the same, or one is every address of the other's family."""
+    if one == other:
+        return True
+    return (one in UNSPECIFIED or other in UNSPECIFIED) and (":" in one) == (":" in other)
 
 
 Refusal = Callable[[Asked, str, int], str]
-"""Why somebody outside of dari keeps the port (address, port) from us; empty where nobody does."""
+"""Why somebody outside of dari keeps the ports (address, first port) from us; empty where nobody does."""
 
 
 def pick_ports(
     asked: Iterable[Asked], taken: Taken, ephemeral: tuple[int, int], refusal: Refusal | None = None
 ) -> tuple[Picked, ...]:
-    """A host port for each, the lowest free one of its range, all of them or none; `taken` grows by them.
+    """Host ports for each, the lowest free one of its range, all of them or none; `taken` grows by them.
 
     Fixed ports are picked first: an ephemeral one must not take what another of the same container asks for.
     `ephemeral` is inclusive. Raises PortInUse with Docker's text.
@@ -75,13 +97,15 @@ def pick_ports(
     for each in sorted(asked, key=lambda one: (one.first == 0, one.last - one.first)):
         port = _pick(each, taken, ephemeral, refusal)
         for address in each.host_ips:
-            taken.add(each.protocol, address, port)
+            taken.add(each.protocol, address, port, port + each.count - 1)
         found.append(Picked(each, port))
     return tuple(found)
 
 
 def _pick(asked: Asked, taken: Taken, ephemeral: tuple[int, int], refusal: Refusal | None) -> int:
     first, last = (asked.first, asked.last) if asked.first else ephemeral
+    if asked.count > 1:
+        last = first
     problem = ""
     for port in range(first, last + 1):
         problem = _problem(asked, port, taken, refusal)
@@ -94,8 +118,10 @@ def _pick(asked: Asked, taken: Taken, ephemeral: tuple[int, int], refusal: Refus
 
 def _problem(asked: Asked, port: int, taken: Taken, refusal: Refusal | None) -> str:
     for address in asked.host_ips:
-        if taken.has(asked.protocol, address, port):
-            return f"Bind for {shown(address)}:{port} failed: port is already allocated"
+        held = taken.find(asked.protocol, address, port, port + asked.count - 1)
+        if held is not None:
+            return f"Bind for {shown(address)}:{held} failed: port is already allocated"
+    for address in asked.host_ips:
         if refusal is not None and (reason := refusal(asked, address, port)):
             return reason
     return ""
@@ -104,7 +130,7 @@ def _problem(asked: Asked, port: int, taken: Taken, refusal: Refusal | None) -> 
 def pair_ranges(
     protocol: Protocol, container: tuple[int, int], host: tuple[int, int], host_ips: tuple[str, ...]
 ) -> tuple[Asked, ...]:
-    """What `host` → `container` asks for: range to range port by port, a range to one port = one free of it.
+    """What `host` → `container` asks for: range to range as one, a range to one port = one free of it.
 
     `host` (0, 0) = any. Raises InvalidArgument where two ranges differ in length.
     """
@@ -117,10 +143,30 @@ def pair_ranges(
         raise InvalidArgument(
             f"invalid ranges specified for container and host Ports: {first}-{last} and {low}-{high}"
         )
-    return tuple(
-        Asked(protocol, port, host_ips, low + port - first, low + port - first)
-        for port in range(first, last + 1)
-    )
+    return (Asked(protocol, first, host_ips, low, low, last - first + 1),)
+
+
+def join(asked: Iterable[Asked]) -> tuple[Asked, ...]:
+    """The same with neighbours as one: Docker's clients send a range as a binding for each port."""
+    found: list[Asked] = []
+    for each in sorted(asked, key=lambda one: (one.protocol, one.host_ips, one.first, one.container_port)):
+        last = found[-1] if found else None
+        if (
+            last is not None
+            and _is_fixed(last)
+            and _is_fixed(each)
+            and (last.protocol, last.host_ips) == (each.protocol, each.host_ips)
+            and (last.first + last.count, last.container_port + last.count)
+            == (each.first, each.container_port)
+        ):
+            found[-1] = replace(last, count=last.count + each.count)
+        else:
+            found.append(each)
+    return tuple(found)
+
+
+def _is_fixed(asked: Asked) -> bool:
+    return asked.first > 0 and asked.first == asked.last
 
 
 def parse_range(text: str, name: str = "") -> tuple[int, int]:

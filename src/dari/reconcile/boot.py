@@ -42,6 +42,8 @@ async def boot(ctx: Context) -> None:
     await rootfs.tidy(ctx)
     await watch.adopt(ctx)
     await free_forgotten(ctx)
+    for line in ports.hold(ctx):
+        log.warning("a published port cannot be held: %s", line)
     async with ctx.lock("settle"):
         todo = await settle_everything(ctx)
         if not todo.is_empty:

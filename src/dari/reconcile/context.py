@@ -20,6 +20,7 @@ from dari.model.event import Event
 from dari.model.network import Endpoint
 from dari.net.facts import HostFacts
 from dari.net.scope import Key
+from dari.reconcile.holds import Holds
 from dari.reconcile.life import Life
 from dari.runtime.containers import Runtime
 from dari.runtime.images import Images
@@ -75,6 +76,7 @@ class Context:
     listeners: set[Callable[[Event], None]] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     settling: Settling = field(default_factory=Settling)
+    holds: Holds = field(default_factory=Holds)
     # Containers by id: who watches and waits while this daemon runs.
     lives: dict[str, Life] = field(default_factory=dict)
 

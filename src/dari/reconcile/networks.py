@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from dari.model.network import Endpoint, Network, Sandbox
+from dari.net import gateway as gateways
 from dari.net import sublinks
 from dari.net.desired import Desired, EndpointWant, NetworkWant, PublishWant, SandboxWant, SubnetWant
 from dari.reconcile import names
@@ -92,6 +93,11 @@ def network_want(ctx: Context, network: Network) -> NetworkWant:
         is_icc=options.get(_BRIDGE + "enable_icc", "true").lower() not in _FALSE,
         is_default=network.is_predefined and network.spec.driver == "bridge",
         options=options,
+        gateway_modes=gateways.gateway_modes(options, is_internal=network.spec.is_internal),
+        snat=gateways.source_addresses(options),
+        trusted_interfaces=gateways.trusted_interfaces(options),
+        is_direct_routing=ctx.config.is_direct_routing,
+        accept_mark=ctx.config.accept_mark,
     )
 
 
@@ -114,9 +120,8 @@ def _publishes(sandbox: Sandbox, gateway: Endpoint) -> Iterable[PublishWant]:
         host = ipaddress.ip_address(each.host_ip)
         target = gateway.ipv4 if host.version == 4 else gateway.ipv6
         if target:
-            yield PublishWant(
-                each.protocol, host, each.host_port, ipaddress.ip_address(target), each.container_port
-            )
+            address = ipaddress.ip_address(target)
+            yield PublishWant(each.protocol, host, each.host_port, address, each.container_port, each.count)
 
 
 def _endpoint_want(endpoint: Endpoint, *, is_gateway: bool) -> EndpointWant:

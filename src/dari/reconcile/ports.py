@@ -1,27 +1,25 @@
 """Host ports: which ones a container gets, and whether somebody else has them already.
 
-dari translates packets and listens nowhere, so a foreign process's socket would not collide by itself: it is looked
-for. Must not know: rules. Source: Docker Engine API v1.51, `HostConfig.PortBindings`.
+Claims are rows, one for a range however long; the ports are held open by holds.py. Must not know: rules.
+Source: Docker Engine API v1.51, `HostConfig.PortBindings`.
 """
 
 from __future__ import annotations
 
-import errno
 import ipaddress
-import os
-import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 from dari.model.container import Container, PortBinding
 from dari.model.errors import PortInUse
 from dari.model.network import Endpoint, Network, PublishedPort, Sandbox
-from dari.net.desired import Protocol
-from dari.net.ports import Asked, Taken, pair_ranges, parse_range, pick_ports, shown
+from dari.net import gateway
+from dari.net.desired import GatewayMode, Protocol
+from dari.net.ports import Asked, Taken, join, pair_ranges, parse_range, pick_ports, shown
+from dari.net.publish import parse_span, span
 from dari.reconcile.context import Context
+from dari.reconcile.holds import Claim, strerror
 from dari.store.base import Txn
-
-_BINDING_OPTION = "com.docker.network.bridge.host_binding_ipv4"
 
 
 def needs_ephemeral(container: Container) -> bool:
@@ -41,101 +39,158 @@ def claim(
     network: Network | None,
     endpoint: Endpoint,
     ephemeral: tuple[int, int],
+    bindings: Mapping[str, Sequence[PortBinding]] | None = None,
 ) -> list[PublishedPort]:
-    """The container's bindings decided, their claims added to `txn`. Raises PortInUse, InvalidArgument."""
+    """The container's bindings (or only `bindings`) decided, their claims added to `txn`, their ports held.
+
+    The next `hold` lets go of what is not committed. Raises PortInUse, InvalidArgument.
+    """
     if network is None or network.spec.driver != "bridge":
         return []
-    asked = list(_asked(ctx, container, network, endpoint))
-    if not asked:
-        return []
-    taken = Taken(
-        (protocol, address, int(port)) for protocol, address, port in ctx.tables.ports.keys(ctx.local)
-    )
+    if ctx.holds.is_stale:
+        hold(ctx)
+    wanted = _all_bindings(container) if bindings is None else bindings
+    asked = list(_asked(ctx, wanted, network, endpoint))
+    modes = gateway.gateway_modes(network.spec.options, is_internal=network.spec.is_internal)
+    found = [*_routed(asked, modes)]
+    asked = [*join(_translated(asked, modes))]
+    taken = Taken(_holders(ctx))
 
     def refusal(one: Asked, address: str, port: int) -> str:
-        return _refusal(one, address, port, endpoint)
+        code, taken_port = ctx.holds.take(_claim(one, address, port))
+        if not code:
+            return ""
+        number = one.container_port + taken_port - port
+        target = f"{endpoint.ipv4 or shown(endpoint.ipv6)}:{number}/{one.protocol}"
+        return f"failed to bind host port for {shown(address)}:{taken_port}:{target}: {strerror(code)}"
 
     try:
         picked = pick_ports(asked, taken, ephemeral, refusal)
     except PortInUse as error:
+        hold(ctx)
         raise PortInUse(
             "failed to set up container networking: driver failed programming external connectivity on endpoint "
             f"{container.name} ({endpoint.id}): {error.message}"
         ) from None
-    found: list[PublishedPort] = []
     for each in picked:
-        for address in each.asked.host_ips:
-            parts = (each.asked.protocol, address, str(each.host_port))
-            ctx.tables.ports.insert(txn, sandbox.id, *parts)
+        one = each.asked
+        for address in one.host_ips:
+            ctx.tables.ports.insert(
+                txn, sandbox.id, *_parts(one.protocol, address, each.host_port, one.count)
+            )
             found.append(
                 PublishedPort(
-                    protocol=each.asked.protocol,
+                    protocol=one.protocol,
                     host_ip=address,
                     host_port=each.host_port,
-                    container_port=each.asked.container_port,
+                    container_port=one.container_port,
+                    count=one.count,
                 )
             )
-    return sorted(found, key=lambda one: (one.container_port, one.protocol, one.host_port, one.host_ip))
+    return in_order(found)
 
 
-def release(ctx: Context, txn: Txn, sandbox: Sandbox) -> None:
-    """Add to `txn` the end of a sandbox's claims."""
-    for each in sandbox.ports:
-        parts = (each.protocol, each.host_ip, str(each.host_port))
+def in_order(published: Iterable[PublishedPort]) -> list[PublishedPort]:
+    return sorted(
+        published,
+        key=lambda one: (one.container_port, one.protocol, one.host_port, ":" in one.host_ip, one.host_ip),
+    )
+
+
+def release(ctx: Context, txn: Txn, sandbox: Sandbox, ports: Iterable[PublishedPort] | None = None) -> None:
+    """Add to `txn` the end of a sandbox's claims, or of these ports'; the next `hold` lets go of them."""
+    ctx.holds.is_stale = True
+    for each in sandbox.ports if ports is None else ports:
+        parts = _parts(each.protocol, each.host_ip, each.host_port, each.count)
         if ctx.tables.ports.get(ctx.local, *parts) == sandbox.id:
             ctx.tables.ports.delete(txn, *parts)
 
 
-def _refusal(asked: Asked, address: str, port: int, endpoint: Endpoint) -> str:
-    code = _bind_error(asked.protocol, address, port)
-    if not code:
-        return ""
-    target = f"{endpoint.ipv4}:{asked.container_port}"
-    reason = os.strerror(code).lower()
-    return f"failed to bind host port for {shown(address)}:{port}:{target}/{asked.protocol}: {reason}"
+def reclaim(ctx: Context, txn: Txn, sandbox: Sandbox, published: Iterable[PublishedPort]) -> None:
+    """Add to `txn` claims for what is left of ranges that were cut; those that stand already stay."""
+    for each in published:
+        parts = _parts(each.protocol, each.host_ip, each.host_port, each.count)
+        if each.host_port and ctx.tables.ports.get(ctx.local, *parts) is None:
+            ctx.tables.ports.insert(txn, sandbox.id, *parts)
 
 
-def _bind_error(protocol: Protocol, address: str, port: int) -> int:
-    """The errno another process's socket (or an address that is not ours) gives, 0 where the port is free."""
-    if protocol == "sctp":
-        return 0
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
-    with socket.socket(family, kind) as probe:
-        if family == socket.AF_INET6:
-            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if protocol == "tcp":
-            # Connections that linger in TIME_WAIT do not matter, a listener does.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError as error:
-            return error.errno or errno.EINVAL
-    return 0
+def hold(ctx: Context) -> list[str]:
+    """Make the held ports those of the store's claims. What somebody else has meanwhile, a line each."""
+    claims = {
+        Claim(cast(Protocol, protocol), address, first, last): None
+        for protocol, address, first, last in _holders(ctx)
+    }
+    ctx.holds.keep(claims)
+    ctx.holds.is_stale = False
+    lost = []
+    for each in claims:
+        code, port = ctx.holds.take(each)
+        if code:
+            lost.append(f"{shown(each.address)}:{port}/{each.protocol}: {strerror(code)}")
+    return lost
 
 
-def _asked(ctx: Context, container: Container, network: Network, endpoint: Endpoint) -> Iterator[Asked]:
-    default = network.spec.options.get(_BINDING_OPTION) or ctx.config.default_bind_ip
-    bindings = dict(container.host.port_bindings)
+def _holders(ctx: Context) -> Iterator[tuple[str, str, int, int]]:
+    for protocol, address, ports in ctx.tables.ports.keys(ctx.local):
+        yield protocol, address, *parse_span(ports)
+
+
+def _parts(protocol: str, address: str, first: int, count: int) -> tuple[str, str, str]:
+    return protocol, address, span(first, first + count - 1)
+
+
+def _claim(asked: Asked, address: str, port: int) -> Claim:
+    return Claim(asked.protocol, address, port, port + asked.count - 1)
+
+
+def _all_bindings(container: Container) -> Mapping[str, Sequence[PortBinding]]:
+    bindings: dict[str, Sequence[PortBinding]] = dict(container.host.port_bindings)
     if container.host.publish_all_ports:
         for exposed in container.config.exposed_ports:
-            bindings.setdefault(exposed, [PortBinding()])
-            bindings[exposed] = bindings[exposed] or [PortBinding()]
+            bindings[exposed] = bindings.get(exposed) or [PortBinding()]
+    return bindings
+
+
+def _asked(
+    ctx: Context, bindings: Mapping[str, Sequence[PortBinding]], network: Network, endpoint: Endpoint
+) -> Iterator[Asked]:
+    defaults = gateway.default_bindings(network.spec.options, ctx.config.default_bind_ip)
     for name, wants in bindings.items():
         text, _, protocol = name.partition("/")
+        kind = cast(Protocol, protocol or "tcp")
         container_range = parse_range(text, name)
         for want in wants or [PortBinding()]:
-            addresses = _addresses(want.host_ip, default, endpoint)
+            addresses = _addresses(want.host_ip, defaults, endpoint)
             host_range = parse_range(want.host_port, name) if want.host_port not in ("", "0") else (0, 0)
-            yield from pair_ranges(cast(Protocol, protocol or "tcp"), container_range, host_range, addresses)
+            yield from pair_ranges(kind, container_range, host_range, addresses)
 
 
-def _addresses(host_ip: str, default: str, endpoint: Endpoint) -> tuple[str, ...]:
-    """Without an address asked: the default one, and `::` too where the endpoint has an IPv6 address."""
-    if host_ip:
-        address = ipaddress.ip_address(host_ip)
-        return (str(address),) if (endpoint.ipv6 if address.version == 6 else endpoint.ipv4) else ()
-    found = [default] if endpoint.ipv4 else []
-    if endpoint.ipv6 and default == "0.0.0.0":
-        found.append("::")
-    return tuple(found)
+def _addresses(host_ip: str, defaults: tuple[str, ...], endpoint: Endpoint) -> tuple[str, ...]:
+    """Those of the asked address, or of the defaults, whose family the endpoint has."""
+    asked = (str(ipaddress.ip_address(host_ip.strip("[]"))),) if host_ip else defaults
+    return tuple(each for each in asked if (endpoint.ipv6 if ":" in each else endpoint.ipv4))
+
+
+def _routed(asked: Iterable[Asked], modes: Mapping[int, GatewayMode]) -> Iterator[PublishedPort]:
+    """Ports that need no port of the host's: they answer at the container's own address."""
+    for each in asked:
+        for address in each.host_ips:
+            if modes.get(_version(address)) == "routed":
+                yield PublishedPort(
+                    protocol=each.protocol,
+                    host_ip=address,
+                    host_port=0,
+                    container_port=each.container_port,
+                    count=each.count,
+                )
+
+
+def _translated(asked: Iterable[Asked], modes: Mapping[int, GatewayMode]) -> Iterator[Asked]:
+    for each in asked:
+        addresses = tuple(one for one in each.host_ips if modes.get(_version(one)) != "routed")
+        if addresses:
+            yield Asked(each.protocol, each.container_port, addresses, each.first, each.last, each.count)
+
+
+def _version(address: str) -> int:
+    return 6 if ":" in address else 4

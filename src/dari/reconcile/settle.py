@@ -21,7 +21,7 @@ from dari.net.plan import Plan, plan
 from dari.net.render import render
 from dari.net.scope import Key, Scope
 from dari.net.state import HOST, KernelState
-from dari.reconcile import names
+from dari.reconcile import names, ports
 from dari.reconcile.context import Context
 from dari.reconcile.kernel import in_kernel
 from dari.reconcile.networks import desired, of_sandbox
@@ -118,6 +118,8 @@ async def _alone(ctx: Context, ids: Iterable[str]) -> None:
 
 
 async def _settle_batch(ctx: Context, batch: Iterable[str]) -> None:
+    if ctx.holds.is_stale:
+        ports.hold(ctx)
     ids = _sort(ctx, batch)
     await settle_kernel(ctx, ids)
     networks, sandboxes = _named(ctx, ids)

@@ -252,19 +252,18 @@ async def test_published_ports_are_claimed_once(found: World) -> None:
 
 
 async def test_a_port_somebody_else_listens_on_is_refused(found: World) -> None:
-    import socket
-
     from dari.model.container import PortBinding
     from dari.model.errors import PortInUse
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        bindings = {"80/tcp": [PortBinding(host_port=str(port))]}
-        with pytest.raises(
-            PortInUse, match=rf"failed to bind host port for 0\.0\.0\.0:{port}:.*address already in use"
-        ):
-            await add_container(found, "c1", {"bridge": EndpointSpec()}, port_bindings=bindings)
+    found.ctx.holds.foreign.add(("tcp", 18083))  # type: ignore[attr-defined]
+    bindings = {"80/tcp": [PortBinding(host_port="18083")]}
+    with pytest.raises(
+        PortInUse,
+        match=r"failed to bind host port for 0\.0\.0\.0:18083:172\.17\.0\.2:80/tcp: address already in use",
+    ):
+        await add_container(found, "c1", {"bridge": EndpointSpec()}, port_bindings=bindings)
     assert found.ctx.tables.ports.keys(found.ctx.local) == []
+    assert not found.ctx.holds.held
 
 
 async def test_list_filters(found: World, api: Api) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dari.model.errors import InvalidArgument, PortInUse
-from dari.net.ports import Asked, Taken, pair_ranges, parse_range, pick_ports
+from dari.net.ports import Asked, Taken, join, pair_ranges, parse_range, pick_ports
 
 ANY = ("0.0.0.0",)
 EPHEMERAL = (32768, 32771)
@@ -19,7 +19,7 @@ def picked(asked, taken=None, refusal=None):
 
 
 def test_a_fixed_port_and_the_same_number_for_another_protocol():
-    taken = Taken([("tcp", "0.0.0.0", 8080)])
+    taken = Taken([("tcp", "0.0.0.0", 8080, 8080)])
     assert picked([Asked("udp", 80, ANY, 8080, 8080)], taken) == [(80, 8080)]
     with pytest.raises(PortInUse) as caught:
         picked([Asked("tcp", 80, ANY, 8080, 8080)], taken)
@@ -38,13 +38,14 @@ def test_a_fixed_port_and_the_same_number_for_another_protocol():
     ],
 )
 def test_an_unspecified_address_covers_its_family(holder, address, is_taken):
-    taken = Taken([("tcp", holder, 80)])
-    assert taken.has("tcp", address, 80) is is_taken
-    assert not taken.has("tcp", address, 81)
+    taken = Taken([("tcp", holder, 80, 80)])
+    assert taken.find("tcp", address, 80, 80) == (80 if is_taken else None)
+    assert taken.find("tcp", address, 81, 90) is None
+    assert taken.find("tcp", address, 1, 65535) == (80 if is_taken else None)
 
 
 def test_a_range_gives_its_first_free_port_and_then_says_so():
-    taken = Taken([("tcp", "0.0.0.0", 8000)])
+    taken = Taken([("tcp", "0.0.0.0", 8000, 8000)])
     asked = [Asked("tcp", 80, ANY, 8000, 8001)]
     assert picked(asked, taken) == [(80, 8001)]
     with pytest.raises(PortInUse, match=r"Bind for 0\.0\.0\.0:8000-8001 failed: all ports are allocated"):
@@ -57,7 +58,7 @@ def test_ephemeral_ports_count_up_and_leave_the_fixed_ones_alone():
 
 
 def test_one_port_on_both_families():
-    taken = Taken([("tcp", "::", 32768)])
+    taken = Taken([("tcp", "::", 32768, 32768)])
     assert picked([Asked("tcp", 80, ("0.0.0.0", "::"))], taken) == [(80, 32769)]
 
 
@@ -89,10 +90,34 @@ def test_no_port_is_given_twice(wanted):
     assert all(each.asked.first <= each.host_port <= (each.asked.last or 32771) for each in found)
 
 
+def test_a_range_is_taken_whole():
+    taken = Taken([("tcp", "0.0.0.0", 8050, 8050), ("tcp", "127.0.0.1", 9000, 9099)])
+    with pytest.raises(PortInUse, match=r"Bind for 0\.0\.0\.0:8050 failed: port is already allocated"):
+        picked([Asked("tcp", 1, ANY, 8000, 8000, 100)], taken)
+    with pytest.raises(PortInUse, match=r"Bind for 0\.0\.0\.0:9099 failed"):
+        picked([Asked("tcp", 1, ANY, 9099, 9099, 2)], taken)
+    assert picked([Asked("udp", 1, ANY, 8000, 8000, 100)], taken) == [(1, 8000)]
+    with pytest.raises(PortInUse, match=r"Bind for 0\.0\.0\.0:8099 failed"):
+        picked([Asked("udp", 1, ANY, 8099, 8099)], taken)
+    assert picked([Asked("udp", 1, ("127.0.0.2",), 8100, 8100)], taken) == [(1, 8100)]
+
+
+def test_neighbours_are_one_range():
+    single = [Asked("tcp", 80 + n, ANY, 8080 + n, 8080 + n) for n in range(500)]
+    assert join(reversed(single)) == (Asked("tcp", 80, ANY, 8080, 8080, 500),)
+    apart = [
+        Asked("tcp", 80, ANY, 8080, 8080),
+        Asked("tcp", 82, ANY, 8081, 8081),
+        Asked("udp", 81, ANY, 8081, 8081),
+        Asked("tcp", 81, ("127.0.0.1",), 8081, 8081),
+        Asked("tcp", 81, ANY),
+        Asked("tcp", 81, ANY, 8081, 8090),
+    ]
+    assert sorted(join(apart), key=str) == sorted(apart, key=str)
+
+
 def test_ranges_in_pairs():
-    assert pair_ranges("tcp", (80, 82), (8080, 8082), ANY) == tuple(
-        Asked("tcp", 80 + n, ANY, 8080 + n, 8080 + n) for n in range(3)
-    )
+    assert pair_ranges("tcp", (80, 82), (8080, 8082), ANY) == (Asked("tcp", 80, ANY, 8080, 8080, 3),)
     assert pair_ranges("tcp", (80, 80), (8080, 8089), ANY) == (Asked("tcp", 80, ANY, 8080, 8089),)
     assert pair_ranges("udp", (53, 54), (0, 0), ANY) == (Asked("udp", 53, ANY), Asked("udp", 54, ANY))
     assert pair_ranges("tcp", (80, 80), (0, 0), ()) == ()

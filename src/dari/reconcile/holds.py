@@ -1,0 +1,150 @@
+"""Host ports held open, so that nobody else on the host can take them.
+
+dari translates packets and listens nowhere: another program could bind a published port and wonder why nobody comes.
+So each published port is a bound socket here, which is also how it is found out whether another program has it
+already. A socket is bound without listening; where connections of an earlier server still linger (TIME_WAIT) only a
+listening one holds. Long ranges are checked and not held: ten thousand sockets would cost more than the range is
+worth. Must not know: rules, stores, whose port it is.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+
+from dari.net.desired import Protocol
+
+MOST_HELD = 64
+"""Ports of one range that are held; of longer ranges none is."""
+
+_LISTEN = "0A"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """`first` to `last` on an address of the host."""
+
+    protocol: Protocol
+    address: str
+    first: int
+    last: int
+
+    @property
+    def is_held(self) -> bool:
+        return self.protocol != "sctp" and self.last - self.first < MOST_HELD
+
+
+@dataclass(slots=True)
+class Holds:
+    """The sockets by claim; `is_stale`: some may be of claims that are given up. Not for several threads."""
+
+    is_stale: bool = False
+    held: dict[Claim, list[socket.socket]] = field(default_factory=dict)
+
+    def take(self, claim: Claim) -> tuple[int, int]:
+        """(errno, port) of the port somebody else has, or whose address is none of the host's; (0, 0) where all
+        are ours now."""
+        if claim in self.held or claim.protocol == "sctp":
+            return 0, 0
+        if not claim.is_held:
+            return _look(claim)
+        made: list[socket.socket] = []
+        for port in range(claim.first, claim.last + 1):
+            try:
+                made.append(_bound(claim.protocol, claim.address, port))
+            except OSError as error:
+                for each in made:
+                    each.close()
+                return error.errno or errno.EINVAL, port
+        self.held[claim] = made
+        return 0, 0
+
+    def keep(self, claims: Collection[Claim]) -> None:
+        """Let go of everything else."""
+        for claim in [each for each in self.held if each not in claims]:
+            for each in self.held.pop(claim):
+                each.close()
+
+    def close(self) -> None:
+        self.keep(())
+
+
+def _bound(protocol: Protocol, address: str, port: int) -> socket.socket:
+    """Raises OSError."""
+    try:
+        return _bind(protocol, address, port, is_listening=False)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE or protocol != "tcp":
+            raise
+    # A listener is in the way of both; what lingers, of the first only.
+    return _bind(protocol, address, port, is_listening=True)
+
+
+def _bind(protocol: Protocol, address: str, port: int, *, is_listening: bool) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM)
+    try:
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if is_listening:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((address, port))
+        if is_listening:
+            made.listen(1)
+        return made
+    except OSError:
+        made.close()
+        raise
+
+
+def _look(claim: Claim) -> tuple[int, int]:
+    """`take` for a long range: the first port is tried, of the others the kernel's list of sockets is read."""
+    try:
+        _bound(claim.protocol, claim.address, claim.first).close()
+    except OSError as error:
+        return error.errno or errno.EINVAL, claim.first
+    for path in (f"/proc/thread-self/net/{claim.protocol}", f"/proc/thread-self/net/{claim.protocol}6"):
+        for address, port in _sockets(path, is_tcp=claim.protocol == "tcp"):
+            if claim.first <= port <= claim.last and _collides(claim.address, address, path.endswith("6")):
+                return errno.EADDRINUSE, port
+    return 0, 0
+
+
+def _sockets(path: str, *, is_tcp: bool) -> Iterator[tuple[str, int]]:
+    """Address in hexadecimal and port of each listening TCP or bound UDP socket (proc(5))."""
+    try:
+        with open(path, encoding="ascii") as file:
+            next(file, None)
+            for line in file:
+                words = line.split()
+                if len(words) > 3 and (not is_tcp or words[3] == _LISTEN):
+                    address, _, port = words[1].partition(":")
+                    yield address, int(port, 16)
+    except FileNotFoundError:
+        return
+
+
+def _collides(wanted: str, found: str, is_ipv6: bool) -> bool:
+    """Whether a socket on `found` is in the way; one on `::` takes IPv4 too, unless told otherwise, which nothing
+    shows: it counts."""
+    is_any = not found.strip("0")
+    if is_ipv6 != (":" in wanted):
+        return is_ipv6 and is_any
+    if wanted in ("0.0.0.0", "::") or is_any:
+        return True
+    return found == _hexadecimal(wanted)
+
+
+def _hexadecimal(address: str) -> str:
+    """As proc(5) shows it: words of four bytes in the machine's order."""
+    packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+    words = (packed[start : start + 4] for start in range(0, len(packed), 4))
+    return "".join(f"{int.from_bytes(word, 'little'):08X}" for word in words)
+
+
+def strerror(code: int) -> str:
+    """As Docker's messages end: lower case."""
+    return os.strerror(code).lower()
