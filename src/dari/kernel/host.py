@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterable
 
 from dari.kernel import nfnetlink, sublinks
+from dari.kernel.alarm import Alarm
 from dari.kernel.apply import Applier
 from dari.kernel.burial import Gravedigger
 from dari.kernel.conntrack import Connections, publish_of, subnets_of
@@ -49,6 +50,7 @@ class Kernel:
         self._host = Visit(self._namespaces, HOST, None)
         self._host.open(has_netfilter=True)
         self._connections = Connections()
+        self.alarm = Alarm()
         self._gravedigger = Gravedigger(self._connections)
         # What an earlier daemon had no time to delete.
         self._gravedigger.wake()
@@ -175,6 +177,7 @@ class Kernel:
         with self._lock:
             self._gravedigger.close()
             self._connections.close()
+            self.alarm.close()
             self._host.close()
             self._mould.close()
             self._nft.close()

@@ -7,6 +7,7 @@ the store, the kernel and the responder's files say the same. Must not know: HTT
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 import msgspec
@@ -14,7 +15,7 @@ import msgspec
 from dari.dns import zone
 from dari.model.errors import DariError, Unavailable
 from dari.model.network import Sandbox
-from dari.net.plan import plan
+from dari.net.publish import TABLE
 from dari.net.scope import Scope
 from dari.net.state import KernelState
 from dari.reconcile import endpoints, names, ports, rootfs, watch
@@ -24,8 +25,7 @@ from dari.reconcile.networks import of_sandbox
 from dari.reconcile.settle import (
     converge,
     host_facts,
-    is_host_wide,
-    look_at_host,
+    mend_shared,
     render_everything,
     settle_everything,
 )
@@ -34,6 +34,7 @@ from dari.store.base import Txn
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 10.0
+_CALM_SECONDS = 0.02
 
 
 async def boot(ctx: Context) -> None:
@@ -127,25 +128,47 @@ async def leave(ctx: Context) -> bool:
 
 async def watch_host(ctx: Context) -> None:
     """Notice what others do to the host: a dockerd that starts beside us (its chain for others needs our rule), a
-    firewall that was flushed (our table with it). Until cancelled."""
-    while True:
-        await asyncio.sleep(_LOOK_SECONDS)
-        try:
-            await look_after_host(ctx)
-        except DariError as error:
-            log.error("looking after the host: %s", error.message)
+    firewall that was flushed (our tables with it, those in sandboxes too). Until cancelled.
+
+    The kernel tells of changes to nftables as they happen; what it does not tell (forwarding switched off) is
+    looked for now and then.
+    """
+    touched: set[str] = set()
+    alarm = asyncio.Event()
+
+    def hear() -> None:
+        touched.update(ctx.kernel.alarm.hear())
+        if touched:
+            alarm.set()
+
+    loop = asyncio.get_running_loop()
+    descriptor = ctx.kernel.alarm.fileno()
+    loop.add_reader(descriptor, hear)
+    try:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await alarm.wait()
+            if alarm.is_set():
+                # A reload is several transactions.
+                await asyncio.sleep(_CALM_SECONDS)
+            is_ours = TABLE in touched
+            touched.clear()
+            alarm.clear()
+            try:
+                await look_after_host(ctx, is_everything=is_ours)
+            except DariError as error:
+                log.error("looking after the host: %s", error.message)
+    finally:
+        loop.remove_reader(descriptor)
 
 
-async def look_after_host(ctx: Context) -> bool:
-    """Look once; whether something had to be mended. Raises Internal."""
+async def look_after_host(ctx: Context, *, is_everything: bool = False) -> bool:
+    """Look once, at what all networks share or at everything; whether something had to be mended. Raises Internal."""
     async with ctx.lock("settle"):
-        facts = await look_at_host(ctx)
-        _, wanted = render_everything(ctx, facts)
-        scope = Scope(frozenset(key for key in wanted.objects if is_host_wide(key)))
-        shared = wanted.within(scope)
-        todo = await in_kernel(ctx, lambda: plan(shared, ctx.kernel.read(scope)))
-        if todo.is_empty:
-            return False
-        log.warning("somebody changed what all networks share:\n%s", todo)
-        await settle_everything(ctx)
-        return True
+        if is_everything:
+            todo = await settle_everything(ctx)
+            if not todo.is_empty:
+                log.warning("somebody changed dari's rules; mended:\n%s", todo)
+            return not todo.is_empty
+        return await mend_shared(ctx)

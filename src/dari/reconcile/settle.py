@@ -191,12 +191,11 @@ async def settle_kernel(ctx: Context, ids: Ids) -> None:
     keys = {key for each in each_id for key in state.rendered.get(each, ()) if not is_host_wide(key)}
     keys -= _kept_by_others(state.rendered, keys - wanted.objects.keys(), each_id)
     keys.update(wanted.objects)
-    scope = Scope(frozenset(keys - state.standing))
     for each, rendered in wants.items():
         # What fails half-way has made something: who takes it back must know where to look.
         if len(rendered):
             state.rendered[each] = state.rendered.get(each, frozenset()) | frozenset(rendered.objects)
-    rebuilt = await in_kernel(ctx, lambda: converge(ctx.kernel, wanted.within(scope), scope))
+    rebuilt = await _converge_scope(ctx, wanted, keys)
     state.standing |= host_wide
     for each, rendered in wants.items():
         if len(rendered):
@@ -205,6 +204,35 @@ async def settle_kernel(ctx: Context, ids: Ids) -> None:
             state.rendered.pop(each, None)
     if rebuilt:
         await settle_everything(ctx)
+
+
+async def _converge_scope(ctx: Context, wanted: KernelState, keys: set[Key]) -> bool:
+    """Whether the host's table was made anew. Raises Internal.
+
+    What all share was taken for standing: where it does not (somebody flushed it meanwhile), all is made again first.
+    """
+    scope = Scope(frozenset(keys - ctx.settling.standing))
+    for _ in range(ROUNDS):
+        try:
+            return await in_kernel(ctx, lambda: converge(ctx.kernel, wanted.within(scope), scope))
+        except Internal:
+            if not await mend_shared(ctx):
+                raise
+    return await in_kernel(ctx, lambda: converge(ctx.kernel, wanted.within(scope), scope))
+
+
+async def mend_shared(ctx: Context) -> bool:
+    """Look at what all networks share; where it is not as it should be, everything is settled. Whether it was not.
+    Raises Internal."""
+    _, wanted = render_everything(ctx, await look_at_host(ctx))
+    scope = Scope(frozenset(key for key in wanted.objects if is_host_wide(key)))
+    shared = wanted.within(scope)
+    todo = await in_kernel(ctx, lambda: plan(shared, ctx.kernel.read(scope)))
+    if todo.is_empty:
+        return False
+    log.warning("somebody changed what all networks share:\n%s", todo)
+    await settle_everything(ctx)
+    return True
 
 
 def _kept_by_others(rendered: Mapping[str, frozenset[Key]], lost: set[Key], ids: Container[str]) -> set[Key]:
