@@ -216,8 +216,12 @@ def active_endpoints(eng: Engine, network: Network) -> list[Endpoint]:
 
 
 def container_name(eng: Engine, endpoint: Endpoint) -> str:
+    """Of its container; of one that was removed while others live in its sandbox, the name it had."""
     container = eng.ctx.tables.containers.get(eng.ctx.local, endpoint.container_id)
-    return container.name if container else endpoint.container_id[:12]
+    if container is not None:
+        return container.name
+    sandbox = eng.ctx.tables.sandboxes.get(eng.ctx.local, endpoint.sandbox_id)
+    return (sandbox.owner_name if sandbox is not None else "") or endpoint.container_id[:12]
 
 
 async def connect(eng: Engine, network_ref: str, container_ref: str, spec: EndpointSpec) -> Endpoint:

@@ -89,6 +89,11 @@ class Config(Noun, frozen=True, kw_only=True):
         return f"{self.data_root}/containers"
 
     @property
+    def left_dir(self) -> str:
+        """Per sandbox whose owner was removed: `<sandbox id>/` with hosts, hostname, resolv.conf."""
+        return f"{self.data_root}/sandboxes"
+
+    @property
     def run_dir(self) -> str:
         """Per container: `<id>/` with bundle, pid files, attach sockets (gone with a reboot)."""
         return f"{self.exec_root}/containers"

@@ -121,13 +121,16 @@ class PublishedPort(Noun, frozen=True, kw_only=True):
 class Sandbox(Noun, frozen=True, kw_only=True):
     """A network namespace and its files. `mode`: own (ours), host, none, container (another's, `owner_id`).
 
-    `netns` is a path below the exec root; it outlives restarts of the container and of the daemon.
+    `netns` is a path below the exec root; it outlives restarts of the container and of the daemon. `container_id` is
+    the owner; `owner_name` the name of an owner that was removed while others live here (then `container_id` is
+    nobody's): the next container of that name takes the sandbox over.
     """
 
     id: str
     container_id: str
     mode: Literal["own", "host", "none", "container"] = "own"
     owner_id: str = ""
+    owner_name: str = ""
     netns: str = ""
     is_active: bool = False
     ports: list[PublishedPort] = []

@@ -18,7 +18,7 @@ from dari.model.network import Sandbox
 from dari.net.publish import TABLE
 from dari.net.scope import Scope
 from dari.net.state import KernelState
-from dari.reconcile import endpoints, names, ports, rootfs, watch
+from dari.reconcile import endpoints, inheritance, names, ports, rootfs, watch
 from dari.reconcile.context import Context
 from dari.reconcile.kernel import in_kernel
 from dari.reconcile.networks import of_sandbox
@@ -97,6 +97,7 @@ async def free_forgotten(ctx: Context) -> None:
         if endpoint.sandbox_id not in sandboxes:
             endpoints.add_release(ctx, txn, endpoint)
             ctx.tables.endpoints.delete(txn, endpoint.network_id, endpoint.id)
+    inheritance.tidy(ctx, txn)
     if not txn.is_empty():
         await ctx.local.commit(txn)
 
@@ -106,7 +107,9 @@ def _is_in_use(state: str) -> bool:
 
 
 def _free(ctx: Context, txn: Txn, sandbox: Sandbox) -> None:
-    for endpoint in of_sandbox(ctx, sandbox.id):
+    if sandbox.owner_name:
+        endpoints.drop(ctx, txn, of_sandbox(ctx, sandbox.id))
+    for endpoint in of_sandbox(ctx, sandbox.id) if not sandbox.owner_name else ():
         if endpoint.is_active:
             endpoints.add_release(ctx, txn, endpoint)
             ctx.tables.endpoints.put(txn, endpoints.inactive(endpoint), endpoint.network_id, endpoint.id)

@@ -17,7 +17,7 @@ import msgspec
 from dari.model.container import Container, Health
 from dari.model.errors import Conflict, DariError, NotFound
 from dari.model.network import Sandbox
-from dari.reconcile import endpoints, links, names, rootfs
+from dari.reconcile import endpoints, inheritance, links, names, rootfs
 from dari.reconcile.context import Context
 from dari.reconcile.journal import emit
 from dari.reconcile.rows import change, event, find, with_status
@@ -45,6 +45,7 @@ async def bring_up(ctx: Context, container_id: str, *, restart_count: int = 0) -
     _check_joined(ctx, container)
     was = container
     try:
+        await inheritance.take_over(ctx, container_id)
         await endpoints.activate(ctx, container_id)
         container = await change(
             ctx,
@@ -84,14 +85,13 @@ def has_health_check(container: Container) -> bool:
 
 async def _launch(ctx: Context, container: Container) -> tuple[int, int]:
     sandbox = _sandbox(ctx, container)
-    owner = find(ctx, sandbox.container_id)
     mounting = asyncio.ensure_future(rootfs.mount(ctx, container))
     try:
         await settle(ctx, container.id)
     finally:
         # A mount that is still on its way must not come after the clean-up of a failed start.
         root = await mounting
-    files = names.files_of(ctx, owner.id)
+    files = names.files_in(ctx, sandbox)
     made = await ctx.runtime.create(
         Launch(
             id=container.id,
@@ -101,7 +101,7 @@ async def _launch(ctx: Context, container: Container) -> tuple[int, int]:
             rootfs=root,
             mounts=container.mounts,
             netns=_netns(ctx, container),
-            hostname=owner.config.hostname,
+            hostname=names.hostname_in(ctx, sandbox),
             hosts_file=files.hosts,
             hostname_file=files.hostname,
             resolv_file=files.resolv,
@@ -148,6 +148,8 @@ def _check_joined(ctx: Context, container: Container) -> None:
         owner_id = joined_id(mode)
         if not owner_id:
             continue
+        if what == "network" and _is_shared_alive(ctx, container):
+            continue
         owner = ctx.tables.containers.get(ctx.local, owner_id)
         if owner is None:
             raise NotFound(f"No such container: {owner_id}")
@@ -158,6 +160,12 @@ def _check_joined(ctx: Context, container: Container) -> None:
                 f"cannot join {what} namespace of a non running container: container {owner.name} is "
                 f"{owner.status.state}"
             )
+
+
+def _is_shared_alive(ctx: Context, container: Container) -> bool:
+    """Whether the sandbox a container shares is in use, be its owner running, stopped or gone."""
+    sandbox = ctx.tables.sandboxes.get(ctx.local, container.sandbox_id)
+    return sandbox is not None and sandbox.is_active
 
 
 def _joined_pid(ctx: Context, mode: str) -> int:
@@ -247,16 +255,18 @@ async def remove(ctx: Context, container_id: str, *, with_volumes: bool) -> None
     )
     await take_down(ctx, container_id)
     await rootfs.remove(ctx, container)
+    inheritance.keep_files(ctx, container)
     await asyncio.to_thread(_remove_files, ctx, container_id)
     await rootfs.release_volumes(ctx, container, with_volumes=with_volumes)
     txn = Txn()
     ctx.tables.containers.delete(txn, container_id)
     if ctx.tables.names.get(ctx.local, container.name) == container_id:
         ctx.tables.names.delete(txn, container.name)
-    endpoints.remove(ctx, txn, container)
+    inheritance.remove(ctx, txn, container)
     emit(ctx, txn, event(container, "destroy"))
     await ctx.local.commit(txn)
     await settle_quietly(ctx, container_id, container.sandbox_id)
+    inheritance.forget_files(ctx, container.sandbox_id)
     ctx.life(container_id).tell_removal(container.status.exit_code)
     ctx.lives.pop(container_id, None)
     ctx.locks.pop(container_id, None)

@@ -30,8 +30,9 @@ from dari.store.base import Txn, TxnConflict
 
 _TRIES = 16
 _IFACE_PREFIX = "com.docker.network.container_iface_prefix"
-_IFNAME = "com.docker.network.endpoint.ifname"
-_LIVING = frozenset(("running", "paused"))
+IFNAME = "com.docker.network.endpoint.ifname"
+# Who waits for its next start holds the sandbox it shares: the owner's end must not take that start's network away.
+_HOLDING = frozenset(("running", "paused", "restarting"))
 
 
 async def activate(ctx: Context, container_id: str) -> tuple[Sandbox, list[Endpoint]]:
@@ -46,6 +47,8 @@ async def activate(ctx: Context, container_id: str) -> tuple[Sandbox, list[Endpo
         ephemeral = (await in_kernel(ctx, ctx.kernel.facts)).ephemeral_ports
     for _ in range(_TRIES):
         container, sandbox = _rows(ctx, container_id)
+        # In a shared sandbox everything is as its owner asked.
+        container = ctx.tables.containers.get(ctx.local, sandbox.container_id) or container
         txn = Txn()
         asked = of_sandbox(ctx, sandbox.id) if sandbox.mode != "container" else []
         made = add_activation(ctx, txn, container, sandbox, asked, ephemeral)
@@ -53,7 +56,7 @@ async def activate(ctx: Context, container_id: str) -> tuple[Sandbox, list[Endpo
             return made
         for endpoint in asked:
             if not endpoint.is_active:
-                _tell(ctx, txn, "connect", endpoint, container_id)
+                tell(ctx, txn, "connect", endpoint, endpoint.container_id)
         try:
             await ctx.local.commit(txn)
         except TxnConflict:
@@ -116,7 +119,7 @@ def _decide(
     others: Iterable[Endpoint],
 ) -> Endpoint:
     """The endpoint with its addresses, interface names and DNS names."""
-    names = _dns_names(container, endpoint) if not network.is_predefined else []
+    names = dns_names(ctx, container, endpoint)
     if network.spec.driver in ("host", "none", "null"):
         return msgspec.structs.replace(endpoint, is_active=True, dns_names=names)
     mac = (endpoint.spec.mac_address or container.config.mac_address).lower()
@@ -145,7 +148,7 @@ def _decide(
         gateway6=addresses[6][2],
         # An ipvlan interface has its parent's.
         mac="" if network.spec.driver == "ipvlan" else mac or _mac(addresses[4][0]),
-        interface=endpoint.spec.driver_opts.get(_IFNAME) or free,
+        interface=endpoint.spec.driver_opts.get(IFNAME) or free,
         host_interface="" if is_sublink else f"veth{secrets.token_hex(4)[:7]}",
         dns_names=names,
     )
@@ -158,7 +161,11 @@ def _mac(ipv4: str) -> str:
     return ":".join(f"{octet:02x}" for octet in b"\x02\x42" + secrets.token_bytes(4))
 
 
-def _dns_names(container: Container, endpoint: Endpoint) -> list[str]:
+def dns_names(ctx: Context, container: Container, endpoint: Endpoint) -> list[str]:
+    """As Docker lists them; none on the predefined networks."""
+    network = ctx.tables.networks.get(ctx.shared, endpoint.network_id)
+    if network is None or network.is_predefined:
+        return []
     plain = [container.name, *endpoint.spec.aliases, container.short_id, container.config.hostname]
     return list(dict.fromkeys(each for each in plain if each))
 
@@ -223,12 +230,22 @@ def deactivate(ctx: Context, txn: Txn, container_id: str) -> None:
         if endpoint.is_active:
             add_release(ctx, txn, endpoint)
             ctx.tables.endpoints.put(txn, inactive(endpoint), endpoint.network_id, endpoint.id)
-            _tell(ctx, txn, "disconnect", endpoint, endpoint.container_id)
+            tell(ctx, txn, "disconnect", endpoint, endpoint.container_id)
+    if sandbox.owner_name:
+        # Its owner was removed: who inherits it brings endpoints of its own.
+        drop(ctx, txn, of_sandbox(ctx, sandbox.id))
     ports.release(ctx, txn, sandbox)
     ctx.tables.sandboxes.put(txn, msgspec.structs.replace(sandbox, is_active=False, ports=[]), sandbox.id)
 
 
-def _tell(ctx: Context, txn: Txn, action: str, endpoint: Endpoint, container_id: str) -> None:
+def drop(ctx: Context, txn: Txn, dropped: Iterable[Endpoint]) -> None:
+    """Add to `txn` the end of endpoints and their leases."""
+    for endpoint in dropped:
+        add_release(ctx, txn, endpoint)
+        ctx.tables.endpoints.delete(txn, endpoint.network_id, endpoint.id)
+
+
+def tell(ctx: Context, txn: Txn, action: str, endpoint: Endpoint, container_id: str) -> None:
     """Docker's event of a container that enters or leaves a network because it starts or ends."""
     network = ctx.tables.networks.get(ctx.shared, endpoint.network_id)
     if network is not None:
@@ -238,7 +255,7 @@ def _tell(ctx: Context, txn: Txn, action: str, endpoint: Endpoint, container_id:
 
 def _is_used_by_others(ctx: Context, sandbox: Sandbox, container_id: str) -> bool:
     return any(
-        each.id != container_id and each.status.state in _LIVING for each in containers_in(ctx, sandbox.id)
+        each.id != container_id and each.status.state in _HOLDING for each in containers_in(ctx, sandbox.id)
     )
 
 
@@ -259,15 +276,3 @@ def add_release(ctx: Context, txn: Txn, endpoint: Endpoint) -> None:
     for address in (endpoint.ipv4, endpoint.ipv6):
         if address and ctx.tables.leases.get(ctx.local, endpoint.network_id, address) == endpoint.id:
             ctx.tables.leases.delete(txn, endpoint.network_id, address)
-
-
-def remove(ctx: Context, txn: Txn, container: Container) -> None:
-    """Add to `txn` the end of a container's own sandbox, its endpoints, leases and ports."""
-    sandbox = ctx.tables.sandboxes.get(ctx.local, container.sandbox_id)
-    if sandbox is None or sandbox.container_id != container.id:
-        return
-    for endpoint in of_sandbox(ctx, sandbox.id):
-        add_release(ctx, txn, endpoint)
-        ctx.tables.endpoints.delete(txn, endpoint.network_id, endpoint.id)
-    ports.release(ctx, txn, sandbox)
-    ctx.tables.sandboxes.delete(txn, sandbox.id)

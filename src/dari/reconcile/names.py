@@ -70,13 +70,30 @@ def files_of(ctx: Context, container_id: str) -> Files:
     return Files(f"{folder}/hosts", f"{folder}/hostname", f"{folder}/resolv.conf")
 
 
+def left_files(ctx: Context, sandbox_id: str) -> Files:
+    """Where the files of a sandbox are whose owner was removed (inheritance.py)."""
+    folder = f"{ctx.config.left_dir}/{sandbox_id}"
+    return Files(f"{folder}/hosts", f"{folder}/hostname", f"{folder}/resolv.conf")
+
+
+def files_in(ctx: Context, sandbox: Sandbox) -> Files:
+    """The files everybody in a sandbox has: its owner's, or what was left of them."""
+    return left_files(ctx, sandbox.id) if sandbox.owner_name else files_of(ctx, sandbox.container_id)
+
+
+def hostname_in(ctx: Context, sandbox: Sandbox) -> str:
+    """The host name everybody in a sandbox has."""
+    owner = ctx.tables.containers.get(ctx.local, sandbox.container_id)
+    return owner.config.hostname if owner is not None else _text(files_in(ctx, sandbox).hostname).strip()
+
+
 async def prepare_files(ctx: Context, container: Container) -> Files:
     """The files a container about to start gets: its sandbox's, written afresh."""
     sandbox = ctx.tables.sandboxes.get(ctx.local, container.sandbox_id)
     if sandbox is None:
         return files_of(ctx, container.id)
     _write_container_files(ctx, sandbox.id)
-    return files_of(ctx, sandbox.container_id)
+    return files_in(ctx, sandbox)
 
 
 async def settle_names(ctx: Context, networks: Iterable[str], sandboxes: Iterable[str]) -> None:

@@ -128,7 +128,13 @@ async def cancel_restart(ctx: Context, container_id: str) -> None:
     if life.restart is not None:
         life.restart.cancel()
         life.restart = None
-    await change(ctx, container_id, lambda row: with_status(row, state="exited"))
+    container = await change(
+        ctx,
+        container_id,
+        lambda row: with_status(row, state="exited"),
+        also=lambda txn, row: endpoints.deactivate(ctx, txn, row.id),
+    )
+    await settle_quietly(ctx, container_id, container.sandbox_id)
     life.tell_exit(find(ctx, container_id).status.exit_code)
 
 

@@ -156,6 +156,7 @@ class Tables:
         self.events = Table("events", Event)  # <time ns, 20 digits>-<n>
         self.endpoints_of_sandbox = Index(self.endpoints, lambda row: row.sandbox_id)
         self.containers_of_sandbox = Index(self.containers, lambda row: row.sandbox_id)
+        self.sandboxes_left = Index(self.sandboxes, lambda row: row.owner_name)
         self.linking_containers = Index(self.containers, lambda row: LINKING if row.host.links else "")
 
 
