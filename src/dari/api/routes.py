@@ -16,6 +16,7 @@ from dari.api import (
     doctor,
     events,
     exec,
+    explain,
     images,
     logs,
     networks,
@@ -42,6 +43,7 @@ ROUTES: list[Route] = [
     *doctor.ROUTES,
     *nodes.ROUTES,
     *ports.ROUTES,
+    *explain.ROUTES,
 ]
 
 _PARAMETER = re.compile(r"\{(\w+)(:[^}]*)?\}")

@@ -78,7 +78,7 @@ class Command(NamedTuple):
     """A verb: its words, what follows it, one line about it, and its flags.
 
     `least` and `most` bound the number of arguments (`most` -1: any). Unless `is_interspersed`, flags end
-    at the first argument.
+    at the first argument. `usage_code`: the exit code of a command line that cannot be understood.
     """
 
     words: str
@@ -88,6 +88,7 @@ class Command(NamedTuple):
     least: int = 0
     most: int = -1
     is_interspersed: bool = True
+    usage_code: int = 125
 
     def parse(self, argv: Sequence[str]) -> Options:
         """Raises UsageError, HelpAsked."""
@@ -138,9 +139,10 @@ def verb(
     least: int = 0,
     most: int = -1,
     is_interspersed: bool = True,
+    usage_code: int = 125,
 ) -> Callable[[Act], Verb]:
     """Makes a function of (context, options) the verb `dari WORDS`."""
-    command = Command(words, arguments, summary, flags, least, most, is_interspersed)
+    command = Command(words, arguments, summary, flags, least, most, is_interspersed, usage_code)
     return lambda act: Verb(command, act)
 
 

@@ -22,6 +22,7 @@ VERBS: dict[str, str] = {
     "down": "compose:run",
     "events": "system:events",
     "exec": "attach:exec_",
+    "explain": "explain:explain",
     "help": "help:help_",
     "history": "image:history",
     "images": "image:images",
@@ -52,6 +53,7 @@ VERBS: dict[str, str] = {
     "unpause": "container:unpause",
     "up": "compose:run",
     "update": "update:update",
+    "verify": "verify:verify",
     "version": "system:version",
     "wait": "container:wait",
     "container prune": "container:prune",
@@ -224,7 +226,7 @@ def _report(error: Exception, key: str) -> int:
         command = load_verb(key).command  # type: ignore[attr-defined]
         usage = f"dari {command.words} {command.arguments}".rstrip()
         print(f"dari: {error}\n\nUsage:  {usage}\n\nRun 'dari {key} --help' for more.", file=sys.stderr)
-        return 125
+        return int(command.usage_code)
     from dari.client.errors import ApiError, ClientError
 
     if not isinstance(error, ClientError | OSError | ValueError):

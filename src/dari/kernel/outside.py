@@ -6,9 +6,11 @@ socket, and the link with the namespace. Must not know: what is asked from there
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import socket
+import time
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
 
@@ -17,7 +19,7 @@ from dari.kernel.netlink import Netlink
 from dari.kernel.netns import Namespaces
 from dari.kernel.visit import Visit
 from dari.net.packet import OUTSIDE
-from dari.net.state import Address, Prefix
+from dari.net.state import Address, Interface, Prefix
 
 LINK_PREFIX = "dariprobe"
 INSIDE_LINK = "wan0"
@@ -25,6 +27,7 @@ INSIDE_LINK = "wan0"
 # For tests between devices (RFC 2544, RFC 5180): nobody's network.
 _POOLS: tuple[Prefix, ...] = (IPv4Network("198.18.0.0/15"), IPv6Network("2001:2::/48"))
 _LENGTHS = {4: 30, 6: 126}
+_CARRIER_SECONDS, _CARRIER_PAUSE = 5.0, 0.002
 
 
 class Places:
@@ -44,6 +47,10 @@ class Places:
         """The address outside."""
         pair = self.pairs.get(version)
         return pair[1] if pair else None
+
+    def near_ends(self) -> tuple[Interface, ...]:
+        """The host's addresses on that link, with their prefixes."""
+        return tuple(ip_interface(f"{pair[0]}/{_LENGTHS[version]}") for version, pair in self.pairs.items())
 
     def near(self, version: int) -> Address | None:
         """The host's own address on that link."""
@@ -98,6 +105,18 @@ class Outside:
             route.call(rtnetlink.add_address(far, ip_interface(f"{far_end}/{length}")))
             default: Prefix = IPv4Network("0.0.0.0/0") if version == 4 else IPv6Network("::/0")
             route.call(rtnetlink.add_route(default, host_end, far, 0))
+        self._wait_for_carrier(host)
+
+    def _wait_for_carrier(self, host: Netlink) -> None:
+        """Until then packets vanish. Raises TimeoutError."""
+        deadline = time.monotonic() + _CARRIER_SECONDS
+        ends = ((host, self.link), (self.visit.route, INSIDE_LINK))
+        while not all(
+            rtnetlink.read_link(sock.call(rtnetlink.get_link(name))[0][0]).is_carrying for sock, name in ends
+        ):
+            if time.monotonic() > deadline:
+                raise TimeoutError(errno.ETIMEDOUT, f"link {self.link} does not carry packets")
+            time.sleep(_CARRIER_PAUSE)
 
     def serve(self, protocol: str, version: int, port: int) -> None:
         """Let somebody listen outside; who asks by UDP is answered by `answer`. Raises OSError."""

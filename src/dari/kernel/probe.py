@@ -125,8 +125,8 @@ class _Flight:
 
 
 class Probing:
-    """A round of probes in these namespaces. A context manager; not thread-safe, and not the kernel room's thread's
-    business: it waits. Make it in a thread that is in the daemon's own namespace.
+    """A round of probes in these namespaces. A context manager; one call at a time, and not the kernel room's
+    thread's business: it waits. Its threads are in the daemon's own namespace.
 
     `places`: where outside lies, None where nobody asks from or to there. Namespaces that are gone are left out;
     a shot from one is `failed`. Raises NetlinkError, OSError.
@@ -168,6 +168,10 @@ class Probing:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take everything away that was made for it."""
         self._stack.close()
 
     def _enter(self, namespaces: Namespaces, name: str) -> None:

@@ -43,6 +43,7 @@ RTM_NEWLINKPROP, RTM_DELLINKPROP = 108, 109
 IFF_UP = 0x1
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
+_IFLA_OPERSTATE, _OPERATIONAL = 16, 6
 _IFLA_LINKINFO, _IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 18, 27, 28, 29
 _IFLA_LINK_NETNSID, _IFLA_PROP_LIST, _IFLA_ALT_IFNAME = 37, 52, 53
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
@@ -73,7 +74,8 @@ _NDMSG = struct.Struct("=BBHiHBB")
 @dataclass(frozen=True, slots=True)
 class Link:
     """An interface. `peer_index` and `peer_nsid` tell a veth's far end, or the parent of a link on another one; nsid
-    None = the same namespace."""
+    None = the same namespace. `is_carrying`: packets pass (RFC 2863 operational state up), which follows a link's
+    going up at the kernel's leisure."""
 
     index: int
     name: str
@@ -89,6 +91,7 @@ class Link:
     is_isolated: bool
     # IFLA_INFO_DATA as it came: what only links of this kind have.
     data: bytes = b""
+    is_carrying: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +293,7 @@ def read_link(answer: Message) -> Link:
         is_hairpin=port.get(_BRPORT_MODE, b"\0")[0] != 0,
         is_isolated=port.get(_BRPORT_ISOLATED, b"\0")[0] != 0,
         data=info.get(_INFO_DATA, b""),
+        is_carrying=found.get(_IFLA_OPERSTATE, b"\0")[0] == _OPERATIONAL,
     )
 
 

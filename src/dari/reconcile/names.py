@@ -159,6 +159,12 @@ def _put(path: str, text: str | None) -> None:
 
 
 def _view_text(ctx: Context, sandbox_id: str) -> str | None:
+    found = view_of(ctx, sandbox_id)
+    return zone.encode_view(found) if found is not None else None
+
+
+def view_of(ctx: Context, sandbox_id: str) -> zone.View | None:
+    """What the responder should answer in a sandbox; None where nobody is answered there."""
     sandbox = ctx.tables.sandboxes.get(ctx.local, sandbox_id)
     if sandbox is None or not is_answered(ctx, sandbox):
         return None
@@ -176,7 +182,7 @@ def _view_text(ctx: Context, sandbox_id: str) -> str | None:
         upstreams=servers[:3],
         upstream_scope=scope,
     )
-    return zone.encode_view(records.view(named, networks))
+    return records.view(named, networks)
 
 
 def is_answered(ctx: Context, sandbox: Sandbox) -> bool:

@@ -63,6 +63,10 @@ class Marks:
                 return mark
         return None
 
+    def exact(self, path: Path) -> Mark | None:
+        """The place of `path` itself."""
+        return self._found.get(path)
+
     def below(self, prefix: Path) -> Marks:
         """The places under `prefix`, with `prefix` taken off."""
         result = Marks()

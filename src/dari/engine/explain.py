@@ -1,0 +1,94 @@
+"""explain and verify as operations: who is meant, and whether the question can be asked.
+
+Must not know: JSON, how anything is found out.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from dari.engine.base import Engine
+from dari.engine.lookup import find_container
+from dari.model.errors import Conflict, InvalidArgument, NotFound
+from dari.model.explain import Explanation, Question, Verification, VerifyQuestion
+from dari.reconcile import ends, verify
+from dari.reconcile.ends import End
+from dari.reconcile.explain import Inquiry
+from dari.reconcile.explain import explain as explain_inquiry
+
+PROTOCOLS = ("tcp", "udp", "icmp")
+LONGEST_TIMEOUT = 30.0
+
+
+async def explain(eng: Engine, question: Question) -> Explanation:
+    """Raises InvalidArgument (port, protocol, ends), NotFound and Conflict (the container to ask from is unknown or
+    does not run), Internal."""
+    protocol = _protocol(question)
+    _check_timeout(question.timeout)
+    source = _source(eng, question.source)
+    target, name = _target(eng, question.target, source)
+    return await explain_inquiry(
+        eng.ctx,
+        Inquiry(source, target, protocol, question.port, question.probe, question.timeout, name=name),
+    )
+
+
+async def verify_project(eng: Engine, question: VerifyQuestion) -> Verification:
+    """Raises NotFound (no container of that project runs), InvalidArgument, Internal."""
+    _check_timeout(question.timeout)
+    return await verify.verify(eng.ctx, question.project, question.timeout, is_probed=question.probe)
+
+
+def _protocol(question: Question) -> str:
+    port, protocol = question.port, question.protocol.lower()
+    if protocol and protocol not in PROTOCOLS:
+        raise InvalidArgument(f"invalid protocol {question.protocol!r}: give one of {', '.join(PROTOCOLS)}")
+    if not 0 <= port <= 65535:
+        raise InvalidArgument(f"invalid port {port}: give a number from 1 to 65535")
+    if protocol in ("tcp", "udp") and port == 0:
+        raise InvalidArgument(f"{protocol} needs a port: give a number from 1 to 65535")
+    if protocol == "icmp" and port:
+        raise InvalidArgument("icmp has no ports: leave the port out")
+    return protocol or ("tcp" if port else "icmp")
+
+
+def _check_timeout(seconds: float) -> None:
+    if not 0 < seconds <= LONGEST_TIMEOUT:
+        raise InvalidArgument(f"invalid timeout {seconds:g}: give seconds, at most {LONGEST_TIMEOUT:g}")
+
+
+def _source(eng: Engine, ref: str) -> End:
+    if not ref:
+        raise InvalidArgument("From is missing: give a container, host or outside")
+    if ref == "host":
+        return ends.HOST_END
+    if ref == "outside":
+        return ends.OUTSIDE_END
+    container = find_container(eng, ref)
+    if not ends.is_running(container):
+        raise Conflict(f"container {ref} is not running: start it to ask from it")
+    return ends.end_of(eng.ctx, container)
+
+
+def _target(eng: Engine, ref: str, source: End) -> tuple[End, str]:
+    """The end, and the name the source would look up for it ("": it asks by address)."""
+    if not ref:
+        raise InvalidArgument("To is missing: give a container, a name, an address, host or outside")
+    if ref == "host":
+        return ends.HOST_END, ""
+    if ref == "outside":
+        if source.kind == "outside":
+            raise InvalidArgument("from outside to outside is not this host's business")
+        return ends.OUTSIDE_END, ""
+    try:
+        return End("address", str(ip_address(ref))), ""
+    except ValueError:
+        pass
+    try:
+        container = find_container(eng, ref)
+    except NotFound:
+        if source.kind == "outside":
+            raise
+        return End("name", ref), ref
+    # An id is this engine's word for a container, not a name anybody would look up.
+    return ends.end_of(eng.ctx, container), ref if container.name == ref.removeprefix("/") else ""

@@ -1,0 +1,191 @@
+"""Who wanted it so: the option of a network, the command or the Compose line behind a packet that is meant to fail.
+
+Must not know: the kernel, HTTP. The Compose file's own lines are the client's to find: here is the path of the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dari.model.explain import Cause
+from dari.model.network import Network
+from dari.net.packet import Hop
+from dari.reconcile.context import Context
+from dari.reconcile.ends import Aim, End, addresses_of, places_of, publications
+from dari.reconcile.networks import gateway_endpoint, network_want
+
+_COMPOSE = "com.docker.compose."
+_ICC = "com.docker.network.bridge.enable_icc"
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """A sentence, what to do, and who wanted it."""
+
+    text: str
+    advice: str = ""
+    causes: tuple[Cause, ...] = ()
+
+
+def why(
+    ctx: Context, source: End, target: End, aim: Aim | None, protocol: str, port: int, hop: Hop | None
+) -> Why:
+    """Of a packet that is meant not to arrive: `hop` is where the wanted picture stops it."""
+    if source.is_own and not addresses_of(ctx, source):
+        cause = container_cause(source, "network_mode", "network_mode: none", "it has no network")
+        text = f"{source.name} is on no network"
+        return Why(text, f"connect it: dari network connect NETWORK {source.name}", (cause,))
+    if hop is not None and (hop.stage == "policy" and hop.cause):
+        cause = Cause(kind="policy", name=hop.cause, text=hop.text, setting="policy", key=["x-policy"])
+        return Why(hop.text, "change the policy that says so", (cause,))
+    if source.kind == "outside" and target.kind == "container" and (aim is None or aim.published is None):
+        return _unpublished(target, protocol, port)
+    if aim is not None and aim.network is not None and target.kind == "container":
+        return _between(ctx, source, target, aim.network, hop)
+    if source.is_own and (aim is None or aim.netns is None or target.kind == "outside"):
+        return _to_the_world(ctx, source, hop)
+    return Why(hop.text if hop is not None else "it is meant so")
+
+
+def _between(ctx: Context, source: End, target: End, network: Network, hop: Hop | None) -> Why:
+    """Container to container."""
+    here, there = _networks(ctx, source), _networks(ctx, target)
+    if source.is_own and network.id not in {each.id for each in here}:
+        return no_common_network(ctx, source, target)
+    if not network_want(ctx, network).is_icc:
+        text = f"containers of network {network.name} may not talk with each other ({_ICC}=false)"
+        cause = network_cause(ctx, network, f"{_ICC}=false", ("driver_opts", _ICC), text)
+        advice = "make them a network of their own, publish the port, or link them (--link)"
+        return Why(text, advice, (cause,))
+    names = ", ".join(each.name for each in there)
+    return Why(hop.text if hop is not None else f"{target.name} is on {names}")
+
+
+def no_common_network(ctx: Context, source: End, target: End) -> Why:
+    """Also why a name is not known."""
+    here, there = _networks(ctx, source), _networks(ctx, target)
+    text = f"{source.name} and {target.name} share no network: {_on(source, here)}, {_on(target, there)}"
+    causes = [
+        container_cause(each, "networks", f"networks: {', '.join(one.name for one in on)}", _on(each, on))
+        for each, on in ((source, here), (target, there))
+        if each.is_own
+    ]
+    for network in (*here, *there):
+        if network.spec.is_internal:
+            causes.append(_internal(ctx, network))
+    choice = (there or here)[:1]
+    advice = f"dari network connect {choice[0].name} {source.name}" if choice else ""
+    if choice and choice[0].is_predefined:
+        advice = (
+            f"make a network for both (dari network create NAME) and connect {source.name} and {target.name}"
+        )
+    return Why(text, advice, tuple(causes))
+
+
+def unnamed(ctx: Context, source: End, target: End) -> Why:
+    """Why a container's name is not known to another that may well reach its address."""
+    common = {each.id for each in _networks(ctx, source)} & {each.id for each in _networks(ctx, target)}
+    if not common:
+        return no_common_network(ctx, source, target)
+    text = "on the default bridge containers have no names for each other"
+    advice = "make a network for both (dari network create NAME), link them (--link), or ask by address"
+    network = next(each for each in _networks(ctx, source) if each.id in common)
+    if not network.is_predefined:
+        text = f"{target.name} is not a name of network {network.name}"
+        advice = "ask by a name it has there (dari inspect shows DNSNames)"
+    return Why(text, advice, (network_cause(ctx, network, "default bridge", (), text),))
+
+
+def _to_the_world(ctx: Context, source: End, hop: Hop | None) -> Why:
+    networks = _networks(ctx, source)
+    internal = [each for each in networks if each.spec.is_internal]
+    if internal and len(internal) == len(networks):
+        names = ", ".join(each.name for each in internal)
+        text = f"{source.name} is on internal networks only ({names}): nothing leaves them"
+        advice = f"connect it to a network that is not internal: dari network connect NETWORK {source.name}"
+        return Why(text, advice, tuple(_internal(ctx, each) for each in internal))
+    gateway = gateway_endpoint(ctx, [endpoint for _, endpoint in places_of(ctx, source)])
+    if gateway is None:
+        return Why(f"{source.name} has no way out: none of its networks has a gateway")
+    return Why(hop.text if hop is not None else "it is meant so")
+
+
+def _unpublished(target: End, protocol: str, port: int) -> Why:
+    if not port:
+        text = (
+            f"from outside a container is reached by its published ports only, not by {target.name}'s address"
+        )
+        return Why(text, "ask for a port", (container_cause(target, "ports", "ports", text),))
+    own = publications(target, protocol, port)
+    if own:
+        at = ", ".join(f"{each.host_ip}:{each.host_port}" for each in own)
+        text = f"port {port}/{protocol} of {target.name} is published on {at} only"
+        return Why(text, "publish it without that address", (container_cause(target, "ports", at, text),))
+    others = dict.fromkeys(f"{each.container_port}/{each.protocol}" for each in publications(target))
+    has = f" (published are {', '.join(list(others)[:12])})" if others else ""
+    text = f"port {port}/{protocol} of {target.name} is not published{has}"
+    advice = (
+        f"publish it: -p {port}:{port}{'/udp' if protocol == 'udp' else ''}, or ports: in the Compose file"
+    )
+    return Why(text, advice, (container_cause(target, "ports", "ports", text),))
+
+
+def _networks(ctx: Context, end: End) -> list[Network]:
+    return list({network.id: network for network, _ in places_of(ctx, end)}.values())
+
+
+def _on(end: End, networks: list[Network]) -> str:
+    if end.kind == "host" or (end.kind == "container" and not end.is_own):
+        return f"{end.name} is on the host's own network"
+    names = ", ".join(each.name for each in networks)
+    return f"{end.name} is on {names}" if names else f"{end.name} is on none"
+
+
+def _internal(ctx: Context, network: Network) -> Cause:
+    return network_cause(ctx, network, "internal", ("internal",), f"network {network.name} is internal")
+
+
+def container_cause(end: End, key: str, setting: str, text: str) -> Cause:
+    """`key` is the service's in a Compose file."""
+    labels = end.container.config.labels if end.container is not None else {}
+    service = labels.get(f"{_COMPOSE}service", "")
+    return Cause(
+        kind="container" if end.kind == "container" else "host",
+        name=end.name,
+        text=text,
+        setting=setting,
+        key=["services", service, key] if service else [],
+        project=labels.get(f"{_COMPOSE}project", ""),
+        service=service,
+        files=_files(labels),
+        working_dir=labels.get(f"{_COMPOSE}project.working_dir", ""),
+    )
+
+
+def network_cause(ctx: Context, network: Network, setting: str, key: tuple[str, ...], text: str) -> Cause:
+    """`key` is the network's in a Compose file. Its files are named by a container of the same project."""
+    labels = network.spec.labels
+    project, name = labels.get(f"{_COMPOSE}project", ""), labels.get(f"{_COMPOSE}network", "")
+    of_project = next(_labels(ctx, project), {}) if project else {}
+    return Cause(
+        kind="network",
+        name=network.name,
+        text=text,
+        setting=setting,
+        key=["networks", name, *key] if name else [],
+        project=project,
+        files=_files(of_project),
+        working_dir=of_project.get(f"{_COMPOSE}project.working_dir", ""),
+    )
+
+
+def _labels(ctx: Context, project: str) -> Iterator[dict[str, str]]:
+    for container in ctx.tables.containers.all(ctx.local):
+        if container.config.labels.get(f"{_COMPOSE}project") == project:
+            yield container.config.labels
+
+
+def _files(labels: dict[str, str]) -> list[str]:
+    text = labels.get(f"{_COMPOSE}project.config_files", "")
+    return [each for each in text.split(",") if each]

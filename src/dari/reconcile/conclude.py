@@ -1,0 +1,182 @@
+"""From two walks and a packet to one conclusion. Pure.
+
+The walks say what should happen and what the kernel has; the packet says what did. Where they part is the finding.
+Must not know: stores, who wanted what (causes.py), how anything was found out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dari.kernel.probe import ProbeResult, Step
+from dari.model.explain import Conclusion, Verdict
+from dari.net.packet import Hop, Trace
+from dari.net.scope import Key
+
+OWN_TABLE = "dari"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """`hop` decided in a walk, `step` caught the packet; both None where nothing stopped it. `keys`: the objects
+    the pictures differ about on this way."""
+
+    conclusion: Conclusion
+    verdict: Verdict
+    text: str
+    hop: Hop | None = None
+    step: Step | None = None
+
+
+def arrives(trace: Trace) -> bool | None:
+    """Whether the network brings it there, whoever listens; None where the walk cannot tell."""
+    if trace.verdict == "unknown":
+        return None
+    if trace.decided_by is not None and trace.decided_by.stage == "listen":
+        return True
+    return trace.verdict == "delivered"
+
+
+def has_arrived(result: ProbeResult) -> bool | None:
+    """The same of a packet; None where it could not be sent."""
+    if result.outcome == "failed":
+        return None
+    return verdict_of(result) == "delivered" or (result.outcome == "refused" and result.dropped_by is None)
+
+
+def verdict_of(result: ProbeResult) -> Verdict:
+    """What became of a packet, in the walk's words."""
+    if result.outcome in ("open", "answered"):
+        return "delivered"
+    if result.outcome in ("refused", "rejected"):
+        return "refused"
+    if result.outcome == "unreachable":
+        return "unreachable"
+    if result.outcome == "failed":
+        return "unknown"
+    if result.dropped_by is not None:
+        return "dropped"
+    if result.shot.protocol == "udp" and result.is_delivered:
+        # Silence is no sign over UDP; that it came in is.
+        return "delivered"
+    if any(address == result.shot.destination for _, address in result.unanswering):
+        return "unreachable"
+    return "dropped"
+
+
+def is_foreign_step(step: Step | None) -> bool:
+    return step is not None and step.table != OWN_TABLE
+
+
+def is_foreign_hop(hop: Hop | None) -> bool:
+    """Whether a table that is not dari's decided."""
+    key = hop.key if hop is not None else None
+    return key is not None and key[0] == "nft-table" and key[-1] != OWN_TABLE
+
+
+def conclude(wanted: Trace, found: Trace, result: ProbeResult | None) -> Judgement:
+    """Compare what should be, what is, and what happened."""
+    should, does = arrives(wanted), arrives(found)
+    did = has_arrived(result) if result is not None else None
+    step = result.dropped_by if result is not None else None
+    verdict: Verdict = verdict_of(result) if result is not None and did is not None else found.verdict
+    if verdict == "unknown":
+        verdict = wanted.verdict
+    if should is not None and does is not None and should != does:
+        if is_foreign_hop(found.decided_by):
+            return _foreign(verdict, found.decided_by, step)
+        if did is None or did == does:
+            return _drift(verdict, wanted, found, step)
+    if result is not None and did is not None:
+        expected = does if does is not None else should
+        if expected is not None and did != expected:
+            if is_foreign_step(step):
+                return _foreign(verdict, found.decided_by, step)
+            if step is not None:
+                return Judgement("drift", verdict, f"dari's own table drops it: {said(step)}", None, step)
+            return Judgement("unexplained", verdict, _lost(result), found.decided_by)
+        if expected is None and not did:
+            if is_foreign_step(step):
+                return _foreign(verdict, found.decided_by, step)
+            return Judgement("unexplained", verdict, _lost(result), found.decided_by, step)
+    return _agreed(verdict, wanted, found, result)
+
+
+def _agreed(verdict: Verdict, wanted: Trace, found: Trace, result: ProbeResult | None) -> Judgement:
+    if arrives(found) is False or (arrives(found) is None and arrives(wanted) is False):
+        hop = wanted.decided_by or found.decided_by
+        if is_foreign_hop(hop):
+            return _foreign(verdict, hop, result.dropped_by if result is not None else None)
+        return Judgement("meant", verdict, hop.text if hop is not None else "it does not arrive", hop)
+    if verdict == "delivered":
+        return Judgement("reachable", verdict, "")
+    hop = found.decided_by
+    text = hop.text if hop is not None else result.text if result is not None else ""
+    return Judgement("application" if verdict == "refused" else "unexplained", verdict, text, hop)
+
+
+def _drift(verdict: Verdict, wanted: Trace, found: Trace, step: Step | None) -> Judgement:
+    if found.decided_by is not None:
+        hop = found.decided_by
+        return Judgement("drift", verdict, f"the kernel is not as it was asked for: {hop.text}", hop, step)
+    # It should be stopped, and is not.
+    stopped = wanted.decided_by
+    text = stopped.text if stopped is not None else "it should not arrive"
+    return Judgement("drift", verdict, f"it arrives, though it should not: {text}", stopped, step)
+
+
+def _foreign(verdict: Verdict, hop: Hop | None, step: Step | None) -> Judgement:
+    if is_foreign_step(step):
+        assert step is not None
+        return Judgement("foreign", verdict, f"somebody else's firewall stops it: {said(step)}", hop, step)
+    text = hop.text if hop is not None else ""
+    return Judgement("foreign", verdict, f"somebody else's firewall stops it: {text}", hop)
+
+
+def said(step: Step) -> str:
+    """A step in words: `rule "tcp dport 80 drop" of chain fw, table inet theirs`."""
+    what = f'rule "{step.rule}"' if step.rule else f"rule number {step.handle}"
+    if step.kind == "policy":
+        what = f"the policy ({step.verdict})"
+    whose = "its answer: " if step.is_answer else ""
+    return f"{whose}{what} of chain {step.chain}, table {step.family} {step.table}"
+
+
+def _lost(result: ProbeResult) -> str:
+    """Where a packet that no traced rule stopped was seen last."""
+    if result.outcome in ("open", "answered", "refused"):
+        return f"it arrives, though neither picture of the kernel says so ({result.text})"
+    told = result.text if result.outcome != "silent" else "no answer"
+    if not result.seen:
+        return f"{told}; it did not leave where it came from"
+    netns, hook, is_answer = result.seen[-1]
+    what = "the answer was" if is_answer else "it was"
+    place = f"{hook} of {netns or 'the host'}"
+    return (
+        f"{told}; {what} seen last behind {place}, and no nftables rule stopped it (legacy iptables, tc, XDP and "
+        "other machines are not traced)"
+    )
+
+
+def parting(wanted: Trace, found: Trace) -> Hop | None:
+    """The first hop of the found walk that is not in the wanted one; None where they are the same."""
+    for ours, theirs in zip(wanted.hops, found.hops, strict=False):
+        if (ours.stage, ours.where, ours.text, ours.is_ok) != (
+            theirs.stage, theirs.where, theirs.text, theirs.is_ok,
+        ):  # fmt: skip
+            return theirs
+    if len(found.hops) > len(wanted.hops):
+        return found.hops[len(wanted.hops)]
+    return None
+
+
+def leant_on(traces: Iterable[Trace]) -> frozenset[Key]:
+    """Every object these walks leant on, there or missing."""
+    found: set[Key] = set()
+    for trace in traces:
+        for hop in trace.hops:
+            found.update(hop.uses)
+            if hop.key is not None:
+                found.add(hop.key)
+    return frozenset(found)

@@ -1,0 +1,444 @@
+"""explain: why one end reaches another, or does not: what should be, what is, and what a real packet meets.
+
+Both pictures of the kernel are walked by the same code (net.explain), a packet is sent meanwhile from a thread of
+its own, and what differs is the finding. Must not know: HTTP, how names are spelled by a user.
+Next: ends.py, lookup.py, conclude.py, causes.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+import msgspec
+
+from dari.kernel.outside import Places
+from dari.kernel.probe import ProbeResult, Probing, Shot, Step
+from dari.model import explain as nouns
+from dari.model.errors import Internal, Unsupported
+from dari.net.packet import OUTSIDE, Hop, Listeners, Probe, Trace
+from dari.net.state import HOST, Address
+from dari.reconcile import causes, conclude, ends, lookup
+from dari.reconcile.context import Context
+from dari.reconcile.ends import Aim, End
+from dari.reconcile.picture import Picture, Walker, look
+
+_NAME_SECONDS = 2.0
+_SERVERS_ASKED = 3
+_DIFFERENCES_SHOWN = 20
+
+
+@dataclass(slots=True)
+class Inquiry:
+    """A question on its way to an answer. `name`: what the source would look up, "" where it asks by address."""
+
+    source: End
+    target: End
+    protocol: str
+    port: int
+    is_probed: bool
+    timeout: float
+    name: str = ""
+    places: Places | None = None
+    known: lookup.Known | None = None
+    aims: list[Aim] = field(default_factory=list)
+    hops: list[Hop] = field(default_factory=list)
+    listeners: Listeners | None = None
+    result: ProbeResult | None = None
+    # Of the name: "" as it should be, else what is wrong with it.
+    trouble: nouns.Conclusion | None = None
+    reason: causes.Why | None = None
+
+
+async def explain(ctx: Context, inquiry: Inquiry) -> nouns.Explanation:
+    """The whole answer. Raises Internal, Unsupported (no place for `outside` on this host)."""
+    if "outside" not in (inquiry.source.kind, inquiry.target.kind):
+        return await _answer(ctx, inquiry)
+    # There is one outside at a time: two links would have the same addresses.
+    async with ctx.lock(OUTSIDE):
+        return await _answer(ctx, inquiry)
+
+
+async def _answer(ctx: Context, inquiry: Inquiry) -> nouns.Explanation:
+    picture = await look(ctx)
+    if "outside" in (inquiry.source.kind, inquiry.target.kind):
+        inquiry.places = places(picture)
+    _find_aims(ctx, inquiry)
+    try:
+        await _gather(ctx, inquiry)
+    except OSError as error:
+        raise Internal(f"the probe could not be made: {error.strerror or error}") from error
+    if not inquiry.aims:
+        return _without_aim(inquiry, picture)
+    return _with_walks(ctx, inquiry, picture)
+
+
+def places(picture: Picture) -> Places:
+    """Where outside lies. Raises Unsupported."""
+    try:
+        return Places(picture.facts.routes, picture.facts.has_ipv6)
+    except LookupError as error:
+        raise Unsupported(str(error)) from error
+
+
+# The name
+
+
+def _find_aims(ctx: Context, inquiry: Inquiry) -> None:
+    """By what the store says: the name's addresses, else the target's own."""
+    source, target = inquiry.source, inquiry.target
+    if target.kind == "address":
+        aim = ends.at(ctx, ip_address(target.name), inquiry.protocol, inquiry.port)
+        inquiry.aims = [aim]
+        owner = ends.owner_of(ctx, aim.address)
+        if owner is not None:
+            inquiry.target = owner[0]
+        return
+    if inquiry.name and source.is_own and source.sandbox is not None:
+        inquiry.known = lookup.known(ctx, source.sandbox, inquiry.name)
+        if inquiry.known.addresses:
+            _take_addresses(ctx, inquiry, inquiry.known.addresses)
+            text = f"{inquiry.name} is {_listed(inquiry.known.addresses)} ({inquiry.known.by})"
+            inquiry.hops.append(Hop("name", source.netns or HOST, text))
+            return
+    if target.kind == "container" and target.netns is None:
+        state = target.container.status.state if target.container is not None else "gone"
+        inquiry.trouble = "application"
+        text = f"{target.name} is not running ({state}): it has no address"
+        inquiry.reason = causes.Why(text, f"start it: dari start {target.name}")
+        inquiry.hops.append(Hop("name", source.netns or HOST, text, is_ok=False))
+        return
+    if target.kind != "name":
+        inquiry.aims = ends.aims(ctx, source, target, inquiry.protocol, inquiry.port, inquiry.places)
+        if inquiry.known is not None:
+            inquiry.trouble = "meant"
+            inquiry.reason = causes.unnamed(ctx, source, target)
+            text = f"{source.name} knows no name {inquiry.name}: {inquiry.reason.text}"
+            inquiry.hops.append(Hop("name", source.netns or HOST, text, is_ok=False))
+
+
+def _take_addresses(ctx: Context, inquiry: Inquiry, addresses: Iterable[Address]) -> None:
+    versions = ends.versions_of(ctx, inquiry.source)
+    known = [each for each in addresses if each.version in versions] or list(addresses)
+    known.sort(key=lambda each: versions.index(each.version) if each.version in versions else 9)
+    inquiry.aims = [ends.at(ctx, each, inquiry.protocol, inquiry.port) for each in known]
+    owner = ends.owner_of(ctx, known[0])
+    inquiry.target = owner[0] if owner is not None else End("address", inquiry.name, inquiry.aims[0].netns)
+
+
+def _listed(addresses: Sequence[Address]) -> str:
+    return ", ".join(map(str, addresses))
+
+
+# What must be asked of the world, in threads: it takes its time
+
+
+async def _gather(ctx: Context, inquiry: Inquiry) -> None:
+    source = inquiry.source
+    concerned = {each for each in (source.netns, inquiry.target.netns) if each} | {
+        aim.netns for aim in inquiry.aims if aim.netns
+    }
+    concerned -= {HOST, OUTSIDE}
+    own_places = inquiry.places if inquiry.is_probed else None
+    probing = await asyncio.to_thread(ctx.kernel.probing, concerned, own_places, is_traced=inquiry.is_probed)
+    try:
+        if inquiry.name and inquiry.trouble is None:
+            await _ask_name(ctx, inquiry, probing)
+        inquiry.listeners = await asyncio.to_thread(listeners, probing, {*concerned, HOST})
+        if inquiry.is_probed and inquiry.aims:
+            aim = inquiry.aims[0]
+            if (
+                inquiry.target.kind == "outside"
+                and probing.outside is not None
+                and inquiry.protocol != "icmp"
+            ):
+                probing.outside.serve(inquiry.protocol, aim.address.version, aim.port)
+            [inquiry.result] = await asyncio.to_thread(probing.fire, [shot(inquiry, aim)], inquiry.timeout)
+    finally:
+        await asyncio.to_thread(probing.close)
+
+
+def shot(inquiry: Inquiry, aim: Aim) -> Shot:
+    """The packet of a question."""
+    return Shot(inquiry.source.netns or HOST, aim.address, inquiry.protocol, aim.port, aim.netns)
+
+
+def listeners(probing: Probing, namespaces: Iterable[str]) -> Listeners:
+    """Who listens in these namespaces. Raises OSError."""
+    found = []
+    seen = []
+    for name in namespaces:
+        sockets = probing.listeners(name)
+        if sockets is not None:
+            seen.append(name)
+            found += [(name, each.protocol, each.address, each.port) for each in sockets]
+    return Listeners.of(found, seen)
+
+
+async def _ask_name(ctx: Context, inquiry: Inquiry, probing: Probing) -> None:
+    """Ask as the source would: to see whether a name of ours is answered, and where a name outside leads."""
+    source, known = inquiry.source, inquiry.known
+    if known is not None and known.addresses:
+        if inquiry.is_probed and not known.is_from_file:
+            await _check_name(inquiry, probing, known)
+        return None
+    if inquiry.target.kind != "name":
+        return None
+    if known is not None and not known.is_forwarded:
+        text = f"nobody {source.name} could ask knows {inquiry.name}"
+        return _no_name(inquiry, "meant", text, _neighbours(ctx, source))
+    if not source.is_own:
+        return await _ask_as_host(ctx, inquiry)
+    asked: lookup.Asked | None = None
+    for server in lookup.servers(ctx, source.sandbox)[:_SERVERS_ASKED]:
+        shots = lookup.questions(inquiry.name, source.netns or HOST, server)
+        results = await asyncio.to_thread(probing.fire, shots, max(inquiry.timeout, _NAME_SECONDS))
+        asked = lookup.judge(server, results)
+        if asked.is_answered:
+            break
+    if asked is not None and asked.addresses:
+        inquiry.hops.append(Hop("name", source.netns or HOST, f"{inquiry.name}: {asked.text}"))
+        return _take_addresses(ctx, inquiry, asked.addresses)
+    said = asked.text if asked is not None else "there is no server to ask"
+    kind: nouns.Conclusion = "meant" if asked is not None and asked.is_answered else "unexplained"
+    return _no_name(inquiry, kind, f"{inquiry.name} has no address: {said}", _neighbours(ctx, source))
+
+
+async def _check_name(inquiry: Inquiry, probing: Probing, known: lookup.Known) -> None:
+    server = ip_address("127.0.0.11")
+    netns = inquiry.source.netns or HOST
+    shots = lookup.questions(inquiry.name, netns, server)
+    results = await asyncio.to_thread(probing.fire, shots, inquiry.timeout)
+    asked = lookup.judge(server, results)
+    if asked.is_answered and set(asked.addresses) == set(known.addresses):
+        inquiry.hops.append(Hop("name", netns, asked.text))
+        return
+    text = f"{inquiry.name} should be {_listed(known.addresses)}, but {asked.text}"
+    step = next((each.dropped_by for each in results if each.dropped_by is not None), None)
+    if conclude.is_foreign_step(step):
+        assert step is not None
+        text += f"; {conclude.said(step)} drops the question"
+    inquiry.hops.append(Hop("name", netns, text, is_ok=False))
+    inquiry.trouble = "foreign" if conclude.is_foreign_step(step) else "drift"
+    inquiry.reason = causes.Why(text, "dari doctor --fix; the responder's log is dari-dns.log")
+
+
+async def _ask_as_host(ctx: Context, inquiry: Inquiry) -> None:
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(inquiry.name, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        return _no_name(inquiry, "meant", f"{inquiry.name} has no address: {error.strerror or error}", "")
+    addresses = [ip_address(str(each[4][0]).partition("%")[0]) for each in found]
+    inquiry.hops.append(Hop("name", HOST, f"{inquiry.name} is {_listed(addresses)} (the host's resolver)"))
+    return _take_addresses(ctx, inquiry, dict.fromkeys(addresses))
+
+
+def _no_name(inquiry: Inquiry, kind: nouns.Conclusion, text: str, advice: str) -> None:
+    inquiry.hops.append(Hop("name", inquiry.source.netns or HOST, text, is_ok=False))
+    inquiry.trouble = kind
+    inquiry.reason = causes.Why(text, advice)
+
+
+def _neighbours(ctx: Context, source: End) -> str:
+    """The names it does know, as advice."""
+    known: dict[str, None] = {}
+    for network, own in ends.places_of(ctx, source):
+        if network.is_predefined:
+            continue
+        for endpoint in ctx.tables.endpoints.all(ctx.shared, network.id):
+            if endpoint.is_active and endpoint.id != own.id:
+                owner = ctx.tables.containers.get(ctx.local, endpoint.container_id)
+                known.update(dict.fromkeys([owner.name] if owner is not None else []))
+                known.update(dict.fromkeys(endpoint.spec.aliases))
+    if not known:
+        return "it shares no network with names with anybody"
+    return f"names it knows: {', '.join(list(known)[:12])}"
+
+
+# The answer
+
+
+def _without_aim(inquiry: Inquiry, picture: Picture) -> nouns.Explanation:
+    reason = inquiry.reason or causes.Why(f"{inquiry.target.name} has no address")
+    hops = [_line(each, picture.names) for each in inquiry.hops]
+    walk_ = nouns.Walk(verdict="unreachable", hops=hops, decided_by=len(hops) - 1)
+    return nouns.Explanation(
+        source=ends.line(inquiry.source),
+        target=_target_line(inquiry, None),
+        is_reachable=False,
+        verdict="unreachable",
+        conclusion=inquiry.trouble or "meant",
+        text=reason.text,
+        advice=reason.advice,
+        causes=list(reason.causes),
+        names=hops,
+        wanted=walk_,
+        found=walk_,
+    )
+
+
+def _target_line(inquiry: Inquiry, aim: Aim | None) -> nouns.End:
+    """With the port that was asked for, which is another than the packet's where a published one leads there."""
+    address = str(aim.address) if aim is not None else ""
+    found = ends.line(inquiry.target, inquiry.protocol, address)
+    return msgspec.structs.replace(found, port=inquiry.port)
+
+
+def _with_walks(ctx: Context, inquiry: Inquiry, picture: Picture) -> nouns.Explanation:
+    aim = inquiry.aims[0]
+    wanted, found = Walker(picture, inquiry.listeners, inquiry.places).walk(probe_of(inquiry, aim))
+    judged = conclude.conclude(wanted, found, inquiry.result)
+    text, advice, listed = _words(ctx, inquiry, aim, judged)
+    differences: list[str] = []
+    if judged.conclusion == "drift" or inquiry.trouble == "drift":
+        differences = _differences(picture, (wanted, found))
+    conclusion = judged.conclusion
+    if inquiry.trouble is not None and conclusion in ("reachable", "application", "meant"):
+        reason = inquiry.reason or causes.Why("the name is not known")
+        conclusion = inquiry.trouble
+        reached = f"; by its address {aim.address} it is reached" if judged.conclusion == "reachable" else ""
+        text, advice, listed = reason.text + reached, reason.advice, list(reason.causes)
+    names = picture.names
+    return nouns.Explanation(
+        source=ends.line(inquiry.source, address=_source_address(inquiry)),
+        target=_target_line(inquiry, aim),
+        is_reachable=judged.verdict == "delivered" and inquiry.trouble is None,
+        verdict="unreachable" if inquiry.trouble is not None else judged.verdict,
+        conclusion=conclusion,
+        text=_named(text, names),
+        advice=advice,
+        causes=listed,
+        differences=[_named(each, names) for each in differences],
+        names=[_line(each, names) for each in inquiry.hops],
+        wanted=_walk_lines(wanted, names),
+        found=_walk_lines(found, names),
+        probe=probe_line(inquiry.result, names) if inquiry.result is not None else None,
+    )
+
+
+def probe_of(inquiry: Inquiry, aim: Aim) -> Probe:
+    """The question as the walk takes it."""
+    source = inquiry.source.netns or HOST
+    far = inquiry.places.far(aim.address.version) if inquiry.places is not None else None
+    return Probe(
+        source_netns=source,
+        destination=aim.address,
+        protocol=inquiry.protocol,  # type: ignore[arg-type]
+        port=aim.port if inquiry.protocol != "icmp" else None,
+        source_address=far if source == OUTSIDE else None,
+        in_interface=OUTSIDE if source == OUTSIDE else "",
+    )
+
+
+def _source_address(inquiry: Inquiry) -> str:
+    found = inquiry.result.source_address if inquiry.result is not None else None
+    return str(found) if found is not None else ""
+
+
+def _words(
+    ctx: Context, inquiry: Inquiry, aim: Aim, judged: conclude.Judgement
+) -> tuple[str, str, list[nouns.Cause]]:
+    source, target = inquiry.source.name, inquiry.target.name
+    door = f"{aim.address}" + (f" port {aim.port}/{inquiry.protocol}" if aim.port else "")
+    match judged.conclusion:
+        case "reachable":
+            return f"{source} reaches {target} at {door}", "", []
+        case "application":
+            return judged.text, _listening(inquiry, aim), []
+        case "drift":
+            return judged.text, "dari doctor --fix", []
+        case "foreign":
+            advice = "change that rule, or let it accept what dari accepts (docs/how-to/firewalls.md)"
+            return judged.text, advice, []
+        case "meant":
+            found = causes.why(
+                ctx, inquiry.source, inquiry.target, aim, inquiry.protocol, inquiry.port, judged.hop
+            )
+            return found.text, found.advice, list(found.causes)
+        case _:
+            return judged.text, "", []
+
+
+def _listening(inquiry: Inquiry, aim: Aim) -> str:
+    """What does listen there, as advice."""
+    sockets = inquiry.listeners.sockets.get(aim.netns or HOST) if inquiry.listeners is not None else None
+    if not sockets or aim.published is not None:
+        return ""
+    same = sorted(str(at) for kind, at, port in sockets if (kind, port) == (inquiry.protocol, aim.port))
+    if same:
+        return f"it listens on {', '.join(same)} only: let it listen on 0.0.0.0 (or ::)"
+    others = sorted(
+        {f"{port}/{kind}" for kind, at, port in sockets if not at.is_loopback and port < 32768},
+        key=lambda each: int(each.partition("/")[0]),
+    )
+    return f"what listens there: {', '.join(others)}" if others else "start what should listen there"
+
+
+def _differences(picture: Picture, traces: tuple[Trace, Trace]) -> list[str]:
+    """The steps that would mend what these ways lean on; all of them where none is about that."""
+    keys = conclude.leant_on(traces)
+    ops = picture.differences()
+    about = [each for each in ops if each.object.key in keys]
+    return [str(each) for each in (about or ops)[:_DIFFERENCES_SHOWN]]
+
+
+def _named(text: str, names: dict[str, str]) -> str:
+    """Namespaces by their containers' names."""
+    for netns, name in names.items():
+        if netns in text:
+            text = text.replace(netns, name)
+    return text
+
+
+def _line(hop: Hop, names: dict[str, str]) -> nouns.HopLine:
+    return nouns.HopLine(
+        stage=hop.stage,
+        where=where(hop.where, names),
+        text=_named(hop.text, names),
+        is_ok=hop.is_ok,
+        object=list(hop.key) if hop.key is not None else [],
+        cause=hop.cause,
+        is_answer=hop.is_answer,
+    )
+
+
+def where(netns: str, names: dict[str, str]) -> str:
+    """A namespace as it is told."""
+    return "host" if netns == HOST else names.get(netns, netns)
+
+
+def _walk_lines(trace: Trace, names: dict[str, str]) -> nouns.Walk:
+    at = next((index for index, each in enumerate(trace.hops) if each is trace.decided_by), -1)
+    hops = [_line(each, names) for each in trace.hops]
+    return nouns.Walk(verdict=trace.verdict, hops=hops, decided_by=at)
+
+
+def step_line(step: Step, names: dict[str, str]) -> nouns.StepLine:
+    return nouns.StepLine(
+        where=where(step.netns, names),
+        is_answer=step.is_answer,
+        family=step.family,
+        table=step.table,
+        chain=step.chain,
+        rule=step.rule,
+        handle=step.handle,
+        comment=step.comment,
+        verdict=step.verdict,
+    )
+
+
+def probe_line(result: ProbeResult, names: dict[str, str]) -> nouns.ProbeLine:
+    return nouns.ProbeLine(
+        outcome=result.outcome,
+        verdict=conclude.verdict_of(result),
+        text=result.text,
+        seconds=round(result.seconds, 6),
+        is_delivered=result.is_delivered,
+        from_address=str(result.source_address) if result.source_address is not None else "",
+        steps=[step_line(each, names) for each in result.steps],
+        caught=step_line(result.dropped_by, names) if result.dropped_by is not None else None,
+        untraced=result.untraced,
+    )

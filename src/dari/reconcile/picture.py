@@ -1,0 +1,98 @@
+"""Two pictures of the kernel, as it should be and as it is, for the walk to be walked in.
+
+Must not know: who asks, what is compared.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+
+from dari.kernel.outside import LINK_PREFIX, Places
+from dari.kernel.trace import TABLE_PREFIX
+from dari.net.explain import walk
+from dari.net.facts import HostFacts
+from dari.net.foreign import Foreign, ForeignLink
+from dari.net.packet import OUTSIDE, Listeners, Probe, Trace
+from dari.net.plan import Op, plan
+from dari.net.scope import Key, Scope
+from dari.net.state import HOST, Addr, KernelState
+from dari.net.walk.world import World
+from dari.reconcile.context import Context
+from dari.reconcile.kernel import in_kernel
+from dari.reconcile.settle import look_at_host, render_everything
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """`foreign`: what is there and not dari's. `names`: what namespaces are called, for people. `owners`: whose an
+    object is, as ids of networks and sandboxes."""
+
+    facts: HostFacts
+    wanted: KernelState
+    found: KernelState
+    foreign: Foreign
+    names: dict[str, str] = field(default_factory=dict)
+    owners: dict[Key, tuple[str, ...]] = field(default_factory=dict)
+
+    def name(self, netns: str) -> str:
+        """`host`, a container's name, or the namespace's own."""
+        return "host" if netns == HOST else self.names.get(netns, netns)
+
+    def differences(self) -> tuple[Op, ...]:
+        """The steps from what is to what should be."""
+        return plan(self.wanted, self.found).ops
+
+
+async def look(ctx: Context) -> Picture:
+    """Both pictures at one moment, between two settlings. Raises Internal."""
+    async with ctx.lock("settle"):
+        facts = await look_at_host(ctx)
+        wants, wanted = render_everything(ctx, facts)
+        scope = Scope.everything(wanted)
+        found = await in_kernel(ctx, lambda: ctx.kernel.read(scope))
+        foreign = without_probes(await in_kernel(ctx, ctx.kernel.look))
+    owners: dict[Key, tuple[str, ...]] = {}
+    for owner, state in wants.items():
+        for key in state.objects:
+            owners[key] = (*owners.get(key, ()), owner)
+    names: dict[str, str] = {}
+    for sandbox in ctx.tables.sandboxes.all(ctx.local):
+        container = ctx.tables.containers.get(ctx.local, sandbox.container_id)
+        if sandbox.netns and container is not None:
+            names[os.path.basename(sandbox.netns)] = container.name
+    return Picture(facts, wanted, found, foreign, names, owners)
+
+
+class Walker:
+    """Walks many questions through both pictures. `heard`: who listens, for what is there; `places`: where outside
+    lies, whose link is there for the walk as it will be for the packet."""
+
+    def __init__(self, picture: Picture, heard: Listeners | None, places: Places | None) -> None:
+        self._heard = heard
+        foreign = picture.foreign
+        if places is not None:
+            link = ForeignLink(HOST, OUTSIDE, "veth")
+            addresses = tuple(Addr(HOST, OUTSIDE, each) for each in places.near_ends())
+            foreign = replace(
+                foreign, links=(*foreign.links, link), addresses=(*foreign.addresses, *addresses)
+            )
+        # What is asked for knows no firewall of others: where theirs decides, it is a finding.
+        self._wanted = World(picture.wanted, picture.facts, replace(foreign, tables=()))
+        self._found = World(picture.found, picture.facts, foreign)
+
+    def walk(self, probe: Probe) -> tuple[Trace, Trace]:
+        """The way by what should be, and by what is."""
+        return walk(self._wanted, probe), walk(self._found, probe, self._heard)
+
+
+def without_probes(foreign: Foreign) -> Foreign:
+    """Other probes under way leave traces too, which are nobody's."""
+    ours = {each.name for each in foreign.links if each.name.startswith(LINK_PREFIX)}
+    return replace(
+        foreign,
+        links=tuple(each for each in foreign.links if each.name not in ours),
+        addresses=tuple(each for each in foreign.addresses if each.link not in ours),
+        routes=tuple(each for each in foreign.routes if each.link not in ours),
+        tables=tuple(each for each in foreign.tables if not each.name.startswith(TABLE_PREFIX)),
+    )

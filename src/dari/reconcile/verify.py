@@ -1,0 +1,364 @@
+"""verify: who can reach whom and who cannot, by what was asked, by what the kernel has, and by real packets.
+
+Every container asks every other one, at each of its addresses and doors; the place outside asks their published
+ports, the host all of them. Names are asked for too. Must not know: HTTP, tables for people.
+Next: explain.py (one pair in depth), conclude.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from dari.kernel.outside import Places
+from dari.kernel.probe import ProbeResult, Probing, Shot
+from dari.model import explain as nouns
+from dari.model.errors import Internal, NotFound
+from dari.model.explain import Cell, Service, Verification
+from dari.net.packet import OUTSIDE, Listeners, Trace
+from dari.net.plan import Op
+from dari.net.state import HOST
+from dari.reconcile import conclude, ends, lookup, names
+from dari.reconcile.context import Context
+from dari.reconcile.ends import HOST_END, OUTSIDE_END, Aim, End
+from dari.reconcile.explain import Inquiry, listeners, places, probe_of
+from dari.reconcile.picture import Picture, Walker, look
+from dari.reconcile.zones import has_names
+
+_PROJECT = "com.docker.compose.project"
+# A listening UDP port above may be a client's.
+_EPHEMERAL = 32768
+# What the place outside offers, for those who want to go there.
+_OUTSIDE_PORT = 80
+_DIFFERENCES_SHOWN = 50
+# Of a published range, however long: the first ports stand for all of them, which are one rule.
+_RANGE_SHOWN = 16
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One packet of a cell: `cell` and, behind the walks and the packet, what they say."""
+
+    cell: int
+    inquiry: Inquiry
+    aim: Aim
+    wanted: Trace | None = None
+    found: Trace | None = None
+    result: ProbeResult | None = None
+
+
+@dataclass(slots=True)
+class _Round:
+    """All that is asked at once."""
+
+    ends: list[End]
+    services: list[Service]
+    cells: list[tuple[int, int]] = field(default_factory=list)
+    attempts: list[_Attempt] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _NameCheck:
+    """That a sandbox is told a neighbour's name."""
+
+    source: End
+    name: str
+    known: lookup.Known
+    shots: tuple[Shot, ...]
+
+
+async def verify(ctx: Context, project: str, timeout: float, *, is_probed: bool) -> Verification:
+    """Of the running containers of a project, or of all. Raises NotFound (none runs), Internal, Unsupported."""
+    # There is one outside at a time.
+    async with ctx.lock(OUTSIDE):
+        return await _verify(ctx, project, timeout, is_probed)
+
+
+async def _verify(ctx: Context, project: str, timeout: float, is_probed: bool) -> Verification:
+    started = time.monotonic()
+    containers = _containers(ctx, project)
+    picture = await look(ctx)
+    outside = places(picture)
+    everybody = [*containers, OUTSIDE_END, HOST_END]
+    concerned = {each.netns for each in containers if each.netns}
+    try:
+        probing = await asyncio.to_thread(
+            ctx.kernel.probing, concerned, outside if is_probed else None, is_traced=is_probed
+        )
+        try:
+            heard = await asyncio.to_thread(listeners, probing, {*concerned, HOST})
+            round_ = _round(ctx, everybody, heard, timeout, outside, is_probed=is_probed)
+            checks = list(_name_checks(ctx, containers)) if is_probed else []
+            told = await asyncio.to_thread(_fire, probing, round_, checks, timeout, is_probed)
+            untraced = probing.untraced if is_probed else ""
+        finally:
+            await asyncio.to_thread(probing.close)
+    except OSError as error:
+        raise Internal(f"the probes could not be made: {error.strerror or error}") from error
+    await asyncio.to_thread(_walk, picture, round_, heard, outside)
+    cells = [_cell(round_, number, picture) for number in range(len(round_.cells))]
+    ops = _differences(ctx, picture, project)
+    findings = [*told, *_findings(round_, cells)]
+    return Verification(
+        project=project,
+        is_as_asked=all(each.is_as_asked for each in cells) and not told and not ops,
+        ends=[_end_line(ctx, each) for each in everybody],
+        networks=_networks(ctx, everybody),
+        services=round_.services,
+        cells=cells,
+        findings=findings,
+        differences=[_named(picture, str(each)) for each in ops[:_DIFFERENCES_SHOWN]],
+        probes=len(round_.attempts) + sum(len(each.shots) for each in checks) if is_probed else 0,
+        seconds=round(time.monotonic() - started, 3),
+        untraced=untraced,
+    )
+
+
+def _containers(ctx: Context, project: str) -> list[End]:
+    found = [
+        each
+        for each in ctx.tables.containers.all(ctx.local)
+        if ends.is_running(each) and (not project or each.config.labels.get(_PROJECT) == project)
+    ]
+    if project and not found:
+        raise NotFound(f"no container of project {project} is running")
+    return [ends.end_of(ctx, each) for each in sorted(found, key=lambda each: each.name)]
+
+
+def _end_line(ctx: Context, end: End) -> nouns.End:
+    addresses = ends.addresses_of(ctx, end)
+    return ends.line(end, address=str(addresses[0]) if addresses else "")
+
+
+def _networks(ctx: Context, everybody: list[End]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for number, end in enumerate(everybody):
+        for network, _ in ends.places_of(ctx, end):
+            members = found.setdefault(network.name, [])
+            if number not in members:
+                members.append(number)
+    return found
+
+
+# What is asked
+
+
+def _round(
+    ctx: Context, everybody: list[End], heard: Listeners, timeout: float, outside: Places, *, is_probed: bool
+) -> _Round:
+    services = [each for number, end in enumerate(everybody) for each in _services(end, number, heard)]
+    round_ = _Round(everybody, services)
+    for from_, source in enumerate(everybody):
+        for to, service in enumerate(services):
+            target = everybody[service.end]
+            if service.end == from_ or (source.netns == target.netns and target.kind == "container"):
+                continue
+            inquiry = Inquiry(
+                source, target, service.protocol, service.port, is_probed, timeout, places=outside
+            )
+            aims = _aims(ctx, inquiry)
+            if not aims:
+                continue
+            round_.cells.append((from_, to))
+            round_.attempts += [_Attempt(len(round_.cells) - 1, inquiry, aim) for aim in aims]
+    return round_
+
+
+def _aims(ctx: Context, inquiry: Inquiry) -> list[Aim]:
+    """Every address on networks both are on; where there is none, the first of each IP version."""
+    source, target = inquiry.source, inquiry.target
+    if source.kind == "outside" and target.kind != "container":
+        return []
+    if source.kind == "host" and target.kind == "outside":
+        # What the host itself may do outside is not dari's.
+        return []
+    found = ends.aims(ctx, source, target, inquiry.protocol, inquiry.port, inquiry.places)
+    found = [each for each in found if each.address.version in ends.versions_of(ctx, source)]
+    common = {network.id for network, _ in ends.places_of(ctx, source)}
+    shared = [each for each in found if each.network is not None and each.network.id in common]
+    if shared:
+        return shared
+    first: dict[int, Aim] = {}
+    for each in found:
+        first.setdefault(each.address.version, each)
+    return list(first.values())
+
+
+def _services(end: End, number: int, heard: Listeners) -> list[Service]:
+    if end.kind == "outside":
+        return [Service(end=number, protocol="tcp", port=_OUTSIDE_PORT, why=[])]
+    if end.kind != "container" or end.container is None:
+        return []
+    doors: dict[tuple[str, int], dict[str, None]] = {}
+    for protocol, port, why in _doors(end, heard):
+        doors.setdefault((protocol, port), {})[why] = None
+    if not doors:
+        # Somebody without a door is still there, or not.
+        return [Service(end=number, protocol="icmp", port=0, why=[])]
+    return [
+        Service(
+            end=number,
+            protocol=protocol,
+            port=port,
+            why=list(why),
+            published=[f"{each.host_ip}:{each.host_port}" for each in ends.publications(end, protocol, port)],
+        )
+        for (protocol, port), why in sorted(doors.items(), key=lambda each: (each[0][1], each[0][0]))
+    ]
+
+
+def _doors(end: End, heard: Listeners) -> Iterator[tuple[str, int, str]]:
+    if end.is_own:
+        for each in ends.publications(end)[:_RANGE_SHOWN]:
+            if each.protocol in ("tcp", "udp"):
+                yield each.protocol, each.container_port, "published"
+    for text in end.container.config.exposed_ports if end.container is not None else ():
+        port, _, protocol = text.partition("/")
+        if port.isdigit() and protocol in ("tcp", "udp", ""):
+            yield protocol or "tcp", int(port), "exposed"
+    if not end.is_own:
+        # The host's own sockets are not this container's doors.
+        return
+    for kind, at, number in heard.sockets.get(end.netns or HOST, ()):
+        if not at.is_loopback and (kind == "tcp" or number < _EPHEMERAL):
+            yield kind, number, "listening"
+
+
+def _name_checks(ctx: Context, containers: list[End]) -> Iterator[_NameCheck]:
+    """Every neighbour's name, asked for once in each sandbox."""
+    done: set[tuple[str, str]] = set()
+    for source in containers:
+        if source.sandbox is None or source.netns is None or not names.is_answered(ctx, source.sandbox):
+            continue
+        for target in containers:
+            known_here = {each.id for each, _ in ends.places_of(ctx, source) if has_names(each)}
+            shared = [each for each, _ in ends.places_of(ctx, target) if each.id in known_here]
+            if target.sandbox is None or not shared or (source.netns, target.name) in done:
+                continue
+            done.add((source.netns, target.name))
+            known = lookup.known(ctx, source.sandbox, target.name)
+            if known.addresses and not known.is_from_file:
+                shots = lookup.questions(target.name, source.netns, ip_address(names.DNS_ADDRESS))
+                yield _NameCheck(source, target.name, known, tuple(shots))
+
+
+# Asking
+
+
+def _fire(
+    probing: Probing, round_: _Round, checks: list[_NameCheck], timeout: float, is_probed: bool
+) -> list[str]:
+    """Send everything; what is wrong with names."""
+    if not is_probed:
+        return []
+    if probing.outside is not None:
+        for version in (4, 6):
+            if probing.outside.places.far(version) is not None:
+                probing.outside.serve("tcp", version, _OUTSIDE_PORT)
+    shots = [
+        Shot(each.inquiry.source.netns or HOST, each.aim.address, each.inquiry.protocol, each.aim.port, each.aim.netns)
+        for each in round_.attempts
+    ]  # fmt: skip
+    for attempt, result in zip(round_.attempts, probing.fire(shots, timeout), strict=True):
+        attempt.result = result
+    return list(_names_told(checks, probing.fire([one for each in checks for one in each.shots], timeout)))
+
+
+def _names_told(checks: list[_NameCheck], results: list[ProbeResult]) -> Iterator[str]:
+    at = 0
+    for each in checks:
+        own = results[at : at + len(each.shots)]
+        at += len(each.shots)
+        asked = lookup.judge(ip_address(names.DNS_ADDRESS), own)
+        if not asked.is_answered or set(asked.addresses) != set(each.known.addresses):
+            should = ", ".join(map(str, each.known.addresses))
+            yield f"{each.source.name} should know {each.name} as {should}, but {asked.text}"
+
+
+def _walk(picture: Picture, round_: _Round, heard: Listeners, outside: Places) -> None:
+    walker = Walker(picture, heard, outside)
+    for each in round_.attempts:
+        each.wanted, each.found = walker.walk(probe_of(each.inquiry, each.aim))
+
+
+# What it comes to
+
+
+def _cell(round_: _Round, number: int, picture: Picture) -> Cell:
+    from_, to = round_.cells[number]
+    own = [each for each in round_.attempts if each.cell == number]
+    worst = next((each for each in own if not _is_as_asked(each)), own[0])
+    wanted, found = worst.wanted, worst.found
+    assert wanted is not None and found is not None
+    text = ""
+    is_as_asked = all(_is_as_asked(each) for each in own)
+    if not is_as_asked:
+        judged = conclude.conclude(wanted, found, worst.result)
+        text = _named(picture, f"at {worst.aim.address}: {judged.text}")
+    return Cell(
+        source=from_,
+        target=to,
+        wanted=wanted.verdict,
+        found=found.verdict,
+        probe=conclude.verdict_of(worst.result) if worst.result is not None else "",
+        is_reachable=_is_reachable(worst),
+        is_as_asked=is_as_asked,
+        text=text,
+    )
+
+
+def _is_reachable(attempt: _Attempt) -> bool:
+    """What was asked for; where the walk cannot tell, what the packet found."""
+    assert attempt.wanted is not None
+    should = conclude.arrives(attempt.wanted)
+    if should is None:
+        did = conclude.has_arrived(attempt.result) if attempt.result is not None else None
+        return bool(did)
+    return should
+
+
+def _is_as_asked(attempt: _Attempt) -> bool:
+    assert attempt.wanted is not None and attempt.found is not None
+    opinions = {conclude.arrives(attempt.wanted), conclude.arrives(attempt.found)}
+    if attempt.result is not None:
+        opinions.add(conclude.has_arrived(attempt.result))
+    return len(opinions - {None}) <= 1
+
+
+def _findings(round_: _Round, cells: list[Cell]) -> Iterator[str]:
+    for cell in cells:
+        if cell.is_as_asked:
+            continue
+        service = round_.services[cell.target]
+        door = f":{service.port}/{service.protocol}" if service.port else ""
+        source, target = round_.ends[cell.source].name, round_.ends[service.end].name
+        should = "should reach" if cell.is_reachable else "should not reach"
+        yield f"{source} {should} {target}{door}: {cell.text}"
+
+
+def _differences(ctx: Context, picture: Picture, project: str) -> tuple[Op, ...]:
+    """The steps that would mend the kernel, as far as they are this project's or everybody's."""
+    ops = picture.differences()
+    if not project:
+        return ops
+    own: set[str] = set()
+    for container in ctx.tables.containers.all(ctx.local):
+        if container.config.labels.get(_PROJECT) == project:
+            own.add(container.sandbox_id)
+            own |= {
+                each.network_id
+                for each in ctx.tables.endpoints.all(ctx.shared)
+                if each.sandbox_id == container.sandbox_id
+            }
+    return tuple(
+        each for each in ops if not (owners := picture.owners.get(each.object.key, ())) or own & set(owners)
+    )
+
+
+def _named(picture: Picture, text: str) -> str:
+    for netns, name in picture.names.items():
+        text = text.replace(netns, name)
+    return text

@@ -1,0 +1,208 @@
+"""Explanations and matrices as text; where a setting stands in a Compose file; what is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dari.cli.compose_lines import line_of
+from dari.cli.explain import destination, text
+from dari.cli.flags import UsageError
+from dari.cli.verify import dot, listing, matrix
+from dari.cli.verify import text as verify_text
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("db", ("db", 0, "")),
+        ("db:5432", ("db", 5432, "")),
+        ("db:53/udp", ("db", 53, "udp")),
+        ("db/icmp", ("db", 0, "icmp")),
+        ("192.0.2.1:80", ("192.0.2.1", 80, "")),
+        ("[fd00::2]:80/tcp", ("fd00::2", 80, "tcp")),
+        ("[fd00::2]", ("fd00::2", 0, "")),
+        ("fd00::2", ("fd00::2", 0, "")),
+        ("example.org:443", ("example.org", 443, "")),
+    ],
+)
+def test_who_is_asked(word: str, expected: tuple[str, int, str]) -> None:
+    assert destination(word) == expected
+
+
+@pytest.mark.parametrize(
+    "word", ["db:", "db:0", "db:65536", "db:http", "db:80/sctp", "db:80/", ":80", "[fd00::2:80"]
+)
+def test_what_cannot_be_asked(word: str) -> None:
+    with pytest.raises(UsageError):
+        destination(word)
+
+
+def hop(text: str, **more: Any) -> dict[str, Any]:
+    return {"Stage": "route", "Where": "web", "Text": text, "IsOk": True, **more}
+
+
+def answer(**more: Any) -> dict[str, Any]:
+    walk = {
+        "Verdict": "delivered",
+        "DecidedBy": -1,
+        "Hops": [hop("web: on the link"), hop("back", IsAnswer=True)],
+    }
+    return {
+        "From": {"Name": "web"},
+        "To": {"Name": "db", "Port": 80, "Protocol": "tcp"},
+        "IsReachable": True,
+        "Conclusion": "reachable",
+        "Text": "web reaches db",
+        "Advice": "",
+        "Causes": [],
+        "Differences": [],
+        "Names": [],
+        "Wanted": walk,
+        "Found": walk,
+        "Probe": None,
+        **more,
+    }
+
+
+def test_a_way_that_is_open() -> None:
+    assert text(answer()) == [
+        "web → db:80/tcp",
+        "",
+        "  ✓ route   web  on the link",
+        "  ✓ answer  web  comes back the same way (1 hops)",
+        "",
+        "✓ web reaches db.",
+    ]
+
+
+def test_a_way_that_is_closed_says_why_and_what_to_do() -> None:
+    step = {
+        "Where": "host", "IsAnswer": False, "Family": "inet", "Table": "theirs", "Chain": "fw", "Rule": "drop",
+        "Handle": 3, "Comment": "", "Verdict": "drop",
+    }  # fmt: skip
+    probe = {
+        "Outcome": "silent", "Verdict": "dropped", "Text": "no answer", "Seconds": 0.03, "Caught": step,
+        "Untraced": "", "Steps": [step],
+    }  # fmt: skip
+    stopped = {"Verdict": "dropped", "DecidedBy": 0, "Hops": [hop("no route", IsOk=False)]}
+    cause = {
+        "Text": "network back is internal",
+        "Setting": "internal",
+        "Line": "compose.yaml:3: internal: true",
+    }
+    lines = text(
+        answer(
+            IsReachable=False, Conclusion="drift", Text="the kernel is not as it was asked for", Found=stopped,
+            Probe=probe, Causes=[cause, {"Text": "b", "Setting": "s"}], Differences=["+ route"], Advice="mend it",
+        ),
+        with_rules=True,
+    )  # fmt: skip
+    assert lines[2:5] == [
+        "  ✗ route   web   no route",
+        "  ✗ probe   web   silent: no answer (30.0 ms)",
+        "  ✗ caught  host  inet theirs fw: drop → drop",
+    ]
+    assert "  inet theirs fw: drop → drop" in lines
+    assert lines[-7:] == [
+        "✗ the kernel is not as it was asked for.",
+        "  asked for: delivered",
+        "  because network back is internal\n      compose.yaml:3: internal: true",
+        "  because b [s]",
+        "  what would mend it:",
+        "    + route",
+        "  to do: mend it",
+    ]
+
+
+FILE = """\
+services:
+  web:
+    image: a
+networks:
+  back:
+    driver_opts:
+      com.docker.network.bridge.enable_icc: "false"
+"""
+
+
+def test_the_line_of_a_setting(tmp_path: Path) -> None:
+    base, over = tmp_path / "compose.yaml", tmp_path / "over.yaml"
+    base.write_text(FILE)
+    over.write_text("services:\n  web:\n    networks: [back]\n")
+    files = [str(base), "over.yaml", str(tmp_path / "gone.yaml")]
+    icc = ["networks", "back", "driver_opts", "com.docker.network.bridge.enable_icc"]
+    assert line_of(files, icc) == f'{base}:7: com.docker.network.bridge.enable_icc: "false"'
+    # The file that has it, not the last one; relative to the project.
+    found = line_of(files, ["services", "web", "networks"], str(tmp_path))
+    assert found == f"{over}:3: networks: [back]"
+    # The nearest key above.
+    assert line_of([str(base)], ["services", "web", "ports"]) == f"{base}:2: web:"
+    assert line_of([str(tmp_path / "gone.yaml")], icc) == ""
+    assert line_of(files, []) == ""
+    base.write_text("services: [")
+    assert line_of([str(base)], icc) == ""
+
+
+def cell(source: int, target: int, *, reaches: bool = True, is_well: bool = True) -> dict[str, Any]:
+    return {"From": source, "To": target, "IsReachable": reaches, "IsAsAsked": is_well, "Text": ""}
+
+
+def verification(**more: Any) -> dict[str, Any]:
+    return {
+        "Ends": [
+            {"Name": "db", "Kind": "container", "Address": "172.18.0.2"},
+            {"Name": "web", "Kind": "container", "Address": ""},
+            {"Name": "outside", "Kind": "outside", "Address": ""},
+        ],
+        "Services": [
+            {"End": 0, "Protocol": "tcp", "Port": 80},
+            {"End": 0, "Protocol": "udp", "Port": 53},
+            {"End": 1, "Protocol": "icmp", "Port": 0},
+        ],
+        "Cells": [cell(0, 2, reaches=False), cell(1, 0), cell(1, 1, is_well=False), cell(2, 0)],
+        "Findings": ["web should reach db:53/udp: at 172.18.0.2: no answer"],
+        "Differences": ["+ route"],
+        "IsAsAsked": False,
+        "Probes": 4,
+        "Seconds": 0.25,
+        "Untraced": "",
+        **more,
+    }
+
+
+def test_the_matrix() -> None:
+    assert matrix(verification())[:4] == [
+        "FROM     db:80  db:53/udp  web",
+        "db                         ·",
+        "web      ✓      ✗",
+        "outside  ✓",
+    ]
+    assert matrix(verification(Cells=[])) == ["Nobody runs who could be asked."]
+
+
+def test_a_matrix_too_wide_is_a_list() -> None:
+    lines = verify_text(verification(), 20)
+    assert lines[: len(listing(verification()))] == [
+        "db",
+        "  · does not reach, as asked: web",
+        "web",
+        "  ✓ reaches: db:80",
+        "  ✗ not as asked: db:53/udp",
+        "outside",
+        "  ✓ reaches: db:80",
+    ]
+    assert "  + route" in lines and lines[-1] == "4 pairs, 4 packets, 0.2 s: NOT as asked"
+
+
+def test_the_picture_has_an_arrow_for_each_pair_that_matters() -> None:
+    lines = dot(verification()).splitlines()
+    arrows = [line.strip() for line in lines if "->" in line]
+    assert arrows == [
+        'n1 -> n0 [label="53/udp", color="#c0182b", style=dashed, penwidth=2];',
+        'n1 -> n0 [label="80/tcp", color="#2a7a3b"];',
+        'n2 -> n0 [label="80/tcp", color="#2a7a3b"];',
+    ]
+    assert any('n0 [label="db\\n172.18.0.2"]' in line for line in lines)

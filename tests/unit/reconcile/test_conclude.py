@@ -1,0 +1,114 @@
+"""From two walks and a packet to one conclusion: the table of all their agreements and quarrels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from dari.kernel.probe import ProbeResult, Shot, Step
+from dari.net.packet import Hop, Trace
+from dari.reconcile.conclude import conclude, leant_on, parting, verdict_of
+
+SHOT = Shot("web", ip_address("172.18.0.2"), "tcp", 80, "db")
+OURS = ("nft-table", "", "inet", "dari")
+THEIRS = ("nft-table", "", "inet", "theirs")
+
+YES = Trace((Hop("deliver", "db", "it arrives"),), "delivered")
+
+
+def no(
+    stage: Any = "route", key: Any = ("route", "web", "0.0.0.0/0", "0"), verdict: Any = "unreachable"
+) -> Trace:
+    hop = Hop(stage, "web", f"stopped at {stage}", is_ok=False, key=key)
+    return Trace((hop,), verdict, hop)
+
+
+UNSURE = no("policy", None, "unknown")
+NOBODY_LISTENS = no("listen", None, "refused")
+CLOSED = no("policy", OURS, "dropped")
+THEIRS_CLOSED = no("policy", THEIRS, "dropped")
+
+
+def step(table: str, **more: Any) -> Step:
+    found = Step("", False, "inet", table, "fw", "rule", 4, 'tcp dport 80 drop comment "x"', "drop")
+    return replace(found, **more)
+
+
+def packet(outcome: Any, **more: Any) -> ProbeResult:
+    return ProbeResult(SHOT, outcome, f"it was {outcome}", **more)
+
+
+OPEN, REFUSED, SILENT = packet("open"), packet("refused"), packet("silent")
+THEIR_DROP = packet("silent", dropped_by=step("theirs"))
+OUR_DROP = packet("silent", dropped_by=step("dari"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "result", "conclusion", "verdict"),
+    [
+        # All agree.
+        (YES, YES, OPEN, "reachable", "delivered"),
+        (YES, YES, None, "reachable", "delivered"),
+        (YES, NOBODY_LISTENS, REFUSED, "application", "refused"),
+        (YES, NOBODY_LISTENS, None, "application", "refused"),
+        (CLOSED, CLOSED, OUR_DROP, "meant", "dropped"),
+        (no(), no(), packet("unreachable"), "meant", "unreachable"),
+        # The kernel is otherwise than asked.
+        (YES, no(), packet("unreachable"), "drift", "unreachable"),
+        (YES, no(), None, "drift", "unreachable"),
+        (CLOSED, YES, OPEN, "drift", "delivered"),
+        # A rule of somebody else.
+        (YES, THEIRS_CLOSED, THEIR_DROP, "foreign", "dropped"),
+        (YES, THEIRS_CLOSED, None, "foreign", "dropped"),
+        (YES, YES, THEIR_DROP, "foreign", "dropped"),
+        (YES, UNSURE, THEIR_DROP, "foreign", "dropped"),
+        (YES, YES, packet("rejected", dropped_by=step("theirs")), "foreign", "refused"),
+        # It would be stopped by ours as well: then that is the reason.
+        (CLOSED, CLOSED, THEIR_DROP, "meant", "dropped"),
+        # The packet knows better.
+        (YES, YES, OUR_DROP, "drift", "dropped"),
+        (YES, YES, SILENT, "unexplained", "dropped"),
+        (CLOSED, CLOSED, OPEN, "unexplained", "delivered"),
+        (UNSURE, UNSURE, OPEN, "reachable", "delivered"),
+        (UNSURE, UNSURE, SILENT, "unexplained", "dropped"),
+        # No packet could be sent: the walks stand.
+        (YES, YES, packet("failed"), "reachable", "delivered"),
+    ],
+)
+def test_the_conclusion(wanted: Trace, found: Trace, result: Any, conclusion: str, verdict: str) -> None:
+    judged = conclude(wanted, found, result)
+    assert (judged.conclusion, judged.verdict) == (conclusion, verdict)
+    assert judged.text or conclusion == "reachable"
+
+
+def test_the_words_name_the_rule_and_the_way() -> None:
+    text = conclude(YES, YES, THEIR_DROP).text
+    assert 'tcp dport 80 drop comment "x"' in text and "chain fw, table inet theirs" in text
+    text = conclude(YES, YES, packet("silent", dropped_by=step("theirs", is_answer=True))).text
+    assert "its answer" in text
+    text = conclude(YES, YES, packet("silent", dropped_by=step("theirs", kind="policy", rule=""))).text
+    assert "the policy (drop)" in text
+    seen = (("web", "postrouting", False), ("", "prerouting", False))
+    text = conclude(YES, YES, packet("silent", seen=seen)).text
+    assert "prerouting of the host" in text
+
+
+def test_silence_means_different_things() -> None:
+    assert verdict_of(SILENT) == "dropped"
+    assert verdict_of(packet("silent", is_delivered=True)) == "dropped"
+    arrived = replace(SILENT, shot=replace(SHOT, protocol="udp"), is_delivered=True)
+    assert verdict_of(arrived) == "delivered"
+    assert verdict_of(replace(arrived, dropped_by=step("theirs", is_answer=True))) == "dropped"
+    assert verdict_of(packet("silent", unanswering=(("web", SHOT.destination),))) == "unreachable"
+
+
+def test_where_walks_part_and_what_they_lean_on() -> None:
+    assert parting(YES, YES) is None
+    assert parting(YES, no()) == no().hops[0]
+    longer = replace(YES, hops=(*YES.hops, Hop("listen", "db", "nobody", is_ok=False)))
+    assert parting(YES, longer) == longer.hops[1]
+    hop = Hop("route", "web", "", key=OURS, uses=(THEIRS,))
+    assert leant_on([Trace((hop,), "delivered")]) == {OURS, THEIRS}
