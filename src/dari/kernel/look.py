@@ -10,10 +10,10 @@ import errno
 import socket
 import struct
 from collections.abc import Iterable, Iterator
-from ipaddress import ip_address
 
 from dari.kernel import nfnetlink, rtnetlink, sysctl
 from dari.kernel.errors import NftError
+from dari.kernel.listeners import listeners as waiting
 from dari.kernel.marks import mark_of
 from dari.kernel.netlink import Message, Netlink, attributes, u32_of
 from dari.kernel.netns import Namespaces
@@ -30,7 +30,6 @@ _FRA_TABLE = 15
 _KERNEL_TABLES = frozenset((253, 254, 255))
 _PROTOCOL_KERNEL = 2
 _FAMILY_NAMES = {number: name for name, number in nfnetlink.FAMILIES.items()}
-_TCP_LISTEN, _UDP_UNCONNECTED = "0A", "07"
 
 
 def look(namespaces: Namespaces, host: Visit, nft: Nft, names: Iterable[str] | None = None) -> Foreign:
@@ -67,46 +66,15 @@ def look(namespaces: Namespaces, host: Visit, nft: Nft, names: Iterable[str] | N
 
 
 def listeners(namespaces: Namespaces, host: Visit, names: Iterable[str]) -> Listeners:
-    """Listening TCP and unconnected UDP sockets of these namespaces ("" the host's). Raises OSError."""
+    """Sockets that wait for somebody in these namespaces ("" the host's). Raises OSError."""
     found: list[tuple[str, str, Address, int]] = []
     seen: list[str] = []
     with Visits(namespaces, host) as visits:
         for visit in visits.all_of(names):
             seen.append(visit.name)
             with visit.entered():
-                for protocol, address, port in _sockets():
-                    found.append((visit.name, protocol, address, port))
+                found += [(visit.name, each.protocol, each.address, each.port) for each in waiting()]
     return Listeners.of(found, seen)
-
-
-def _sockets() -> Iterator[tuple[str, Address, int]]:
-    """From /proc/thread-self/net: proc(5). A socket on `::` is listed for IPv4 too where nobody has that port."""
-    for protocol, state in (("tcp", _TCP_LISTEN), ("udp", _UDP_UNCONNECTED)):
-        four = {_endpoint(line) for line in _lines(protocol, state)}
-        six = {_endpoint(line) for line in _lines(f"{protocol}6", state)}
-        for address, port in sorted(four | six, key=str):
-            yield protocol, address, port
-            any_four = ip_address("0.0.0.0")
-            if address.version == 6 and address.is_unspecified and (any_four, port) not in four:
-                yield protocol, any_four, port
-
-
-def _lines(name: str, state: str) -> list[str]:
-    try:
-        with open(f"/proc/thread-self/net/{name}") as file:
-            rows = [line.split() for line in file.readlines()[1:]]
-    except FileNotFoundError:
-        return []
-    return [row[1] for row in rows if len(row) > 3 and row[3] == state]
-
-
-def _endpoint(text: str) -> tuple[Address, int]:
-    """`0100007F:0050`: the address as words in the machine's byte order."""
-    address, _, port = text.partition(":")
-    packed = b"".join(struct.pack("=I", int(address[at : at + 8], 16)) for at in range(0, len(address), 8))
-    found = ip_address(packed)
-    mapped = getattr(found, "ipv4_mapped", None)
-    return (mapped or found), int(port, 16)
 
 
 def _dump_links(visit: Visit) -> list[Message]:

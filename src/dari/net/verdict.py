@@ -18,11 +18,15 @@ from typing import Literal, Protocol
 from dari.net import nfttext
 from dari.net.nfttext import Chain, Ends, Fact, Match, Nat, Rule, SetMark, Table, Unknown, VerdictMap
 from dari.net.nftvalues import Elements, Flight, Value, compare, family_of, masked, value_of
+from dari.net.publish import FAMILY, TABLE, Block
 from dari.net.scope import Key
 from dari.net.state import Address, NftElement, NftTable
 
 CONNTRACK = -200
 """Where connection tracking sees a packet, among the priorities of prerouting and output."""
+
+OFFSET_MAPS = frozenset(("publish_range4", "publish_range6"))
+"""Their values' ports are a remainder's (publish.py)."""
 
 _LAST = 1 << 31
 _FORKS = 200
@@ -56,8 +60,12 @@ class Outcome:
 
 
 class _Loaded:
-    def __init__(self, key: Key, table: Table, elements: Mapping[str, Elements]) -> None:
+    def __init__(
+        self, key: Key, table: Table, elements: Mapping[str, Elements], *, is_unflagged: bool
+    ) -> None:
         self.key = key
+        # The flag nft has no word for; a reader marks a table that lacks it (kernel/offset.py).
+        self.is_offset = key[-2:] == (FAMILY, TABLE) and not is_unflagged
         self.table = table
         self.elements = elements
 
@@ -99,6 +107,7 @@ class Ruleset:
                     )
                     for name, each in parsed.sets.items()
                 },
+                is_unflagged=table.text.rstrip().rpartition("\n")[2].startswith("#"),
             )
             if table.family not in ("ip", "ip6", "inet"):
                 if any(chain.hook and (chain.rules or chain.is_dropping) for chain in parsed.chains.values()):
@@ -280,10 +289,19 @@ class _Evaluation:
             state.flight = replace(
                 flight,
                 destination=address or flight.destination,
-                port=_within(port, flight.port) if port else flight.port,
+                port=self._port(nat, port, flight.port) if port else flight.port,
             )
         state.nat_rule = rule.text
         return self._outcome("accept", state, chain, rule.text)
+
+    def _port(self, nat: Nat, ports: str, port: int) -> int:
+        """Of a range of ports the packet's own if it is in it, else the first; dari's maps of ranges count on."""
+        first, separator, last = ports.partition("-")
+        low, high = int(first), int(last if separator else first)
+        is_offset = nat.mapping is not None and nat.mapping.name in OFFSET_MAPS and self._loaded.is_offset
+        if is_offset and separator:
+            return Block(port, port, low, high).container_port(port)
+        return port if low <= port <= high else low
 
     def _look_up(self, mapping: nfttext.Mapping, state: _State) -> tuple[str] | tuple[()] | None:
         """The value; () where it is not in, None where it is not understood."""
@@ -446,10 +464,3 @@ def _target(text: str) -> tuple[Address | None, str]:
         address, _, port = text.partition(":")
     address = address.partition("-")[0]
     return (ip_address(address) if address else None), port
-
-
-def _within(ports: str, port: int) -> int:
-    """A port already in the range stays as it is."""
-    first, separator, last = ports.partition("-")
-    low, high = int(first), int(last if separator else first)
-    return port if low <= port <= high else low

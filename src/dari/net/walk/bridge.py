@@ -73,11 +73,13 @@ class Segment:
         if to is port and not port.is_hairpin:
             text = f"{port.name} may not get back its own frames (hairpin is off)"
             self._trail.stop("dropped", "neighbour", HOST, text, port.key)
-        if to is not port and port.is_isolated and to.is_isolated:
-            text = (
-                f"{port.name} and {to.name} are isolated from each other (icc is off), and br_netfilter keeps"
+        if port.is_isolated and to.is_isolated:
+            pair = (
+                f"{port.name} is isolated from itself"
+                if to is port
+                else (f"{port.name} and {to.name} are isolated from each other")
             )
-            text += " the packet inside the bridge"
+            text = f"{pair} (icc is off), and br_netfilter keeps the packet inside the bridge"
             self._trail.stop("dropped", "policy", HOST, text, to.key, (port.key,))
 
     def _is_there(self, port: Veth, towards: Address, asker: Address) -> bool:

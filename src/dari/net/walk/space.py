@@ -1,7 +1,7 @@
 """Space: one namespace as a packet meets it: interfaces, addresses, routes, settings, rules.
 
 Routes are judged as Linux judges them: the longest prefix, then the lowest metric; a route stands as long as its
-interface is up and has an address of that family. Must not know: other namespaces, bridges.
+interface is up. Must not know: other namespaces, bridges.
 Source: ip-route(8), kernel doc networking/ip-sysctl.
 """
 
@@ -112,7 +112,8 @@ class Space:
             if nic is None or not nic.is_up:
                 continue
             own = [one for one in self.addresses.get(each.link, ()) if one.address.version == each.to.version]
-            if own or each.link == UPLINK:
+            # IPv4 takes an interface's routes away with its last address.
+            if own or each.link == UPLINK or each.to.version == 6:
                 metric = each.metric or (0 if each.to.version == 4 else 1024)
                 uses = (each.key, nic.key, *(one.key for one in own[:1]))
                 found.append(Way(each.to, each.via, each.link, metric, None, each.key, uses))
@@ -190,7 +191,7 @@ class Space:
         if way.source is not None and destination.version == 4:
             return way.source
         found = self.address_on(way.link, way.via or destination)
-        if found is None and destination.version == 4:
+        if found is None:
             others = (self.address_on(link, destination) for link in self.addresses)
             found = next((each for each in others if each is not None), None)
         return found
