@@ -12,7 +12,7 @@ import errno
 from collections import defaultdict
 from collections.abc import Iterable
 
-from dari.kernel import nfnetlink, rtnetlink, sublinks, sysctl
+from dari.kernel import moved, nfnetlink, rtnetlink, sublinks, sysctl
 from dari.kernel.batch import Batch, taken_names
 from dari.kernel.burial import addresses_of, bury_links, bury_sandbox, bury_veth
 from dari.kernel.conntrack import Connections, Publish, publish_of
@@ -35,10 +35,12 @@ from dari.net.state import (
     KernelObject,
     Loopback,
     Macvlan,
+    MovedLink,
     Netns,
     NftElement,
     NftRule,
     NftTable,
+    PluginFact,
     Route,
     Sysctl,
     Veth,
@@ -81,6 +83,14 @@ class Applier:
     # What goes
 
     def _delete(self, ops: list[Op]) -> None:
+        # First of all: a plugin's interface must not die with its sandbox.
+        for op in ops:
+            if isinstance(op.object, MovedLink):
+                visit = self._visits.get(op.object.netns)
+                if visit is not None:
+                    self._gone += addresses_of(visit, op.object.name)
+                    self.failed += moved.move_back(op, op.object, visit, self._namespaces.own)
+        ops = [op for op in ops if not isinstance(op.object, MovedLink)]
         dying = {op.object.name for op in ops if isinstance(op.object, Netns)}
         ops = [op for op in ops if _namespace(op.object) not in dying or isinstance(op.object, Netns)]
         self._elements([op for op in ops if isinstance(op.object, NftElement)])
@@ -164,6 +174,7 @@ class Applier:
         children = [*by_kind[Macvlan], *by_kind[Ipvlan]]
         self.failed += sublinks.apply_children(children, self._host, self._visits)
         self._inside_links([*by_kind[Loopback], *by_kind[Veth]])
+        self._moved(by_kind[MovedLink])
         self._sysctls(by_kind[Sysctl])
         finish_way()
         self._address([*by_kind[Addr], *by_kind[Route]])
@@ -255,6 +266,18 @@ class Applier:
                         change = rtnetlink.set_link(each.peer, is_up=each.is_up, mtu=each.mtu, mac=each.mac)
                         batch.add(op, change)
             self.failed += batch.send(visit.route)
+
+    def _moved(self, ops: list[Op]) -> None:
+        for op in ops:
+            each = op.object
+            assert isinstance(each, MovedLink)
+            visit = self._visits.get(each.netns)
+            if visit is None:
+                self._fail_missing([op], each.netns)
+            elif op.action == "add":
+                self.failed += moved.move_in(op, each, self._host, visit)
+            else:
+                self.failed += moved.change(op, each, visit)
 
     def _sysctls(self, ops: list[Op]) -> None:
         for name, own in _by_namespace(ops).items():
@@ -411,7 +434,7 @@ def _namespace(each: KernelObject) -> str:
             return each.name
         case Veth():
             return each.peer_netns
-        case Bridge() | Dummy() | Vlan():
+        case Bridge() | Dummy() | Vlan() | PluginFact():
             return HOST
         case _:
             return each.netns

@@ -20,6 +20,7 @@ from dari.kernel.errors import KernelError, NetlinkError, NftError
 from dari.kernel.facts import facts
 from dari.kernel.look import listeners, look
 from dari.kernel.mould import Mould
+from dari.kernel.moved import find_link
 from dari.kernel.netns import Namespaces
 from dari.kernel.nft import Nft, rules_of
 from dari.kernel.outside import Places
@@ -127,6 +128,15 @@ class Kernel:
                 first = applier.failed[0]
                 first.others = tuple(applier.failed[1:])
                 raise first
+
+    def mac_of(self, name: str) -> str:
+        """The hardware address of an interface of the host's namespace, empty where there is none. Raises KernelError."""
+        with self._lock:
+            try:
+                link = find_link(self._host.route, name)
+            except NetlinkError as error:
+                raise KernelError(None, error.errno or 0, error.strerror or "") from error
+            return link.mac if link is not None else ""
 
     def check_connections(self, wanted: KernelState) -> None:
         """Forget connections that contradict the published ports of `wanted`, which is everything there should be."""

@@ -29,6 +29,11 @@ class Namespaces:
     def close(self) -> None:
         os.close(self._own)
 
+    @property
+    def own(self) -> int:
+        """A descriptor of the namespace this object was made in."""
+        return self._own
+
     def path(self, name: str) -> str:
         return f"{self.folder}/{name}"
 

@@ -16,6 +16,7 @@ from dari.kernel import elements, nfnetlink, rtnetlink, sublinks, sysctl
 from dari.kernel.errors import NftError
 from dari.kernel.marks import mark_of
 from dari.kernel.mould import Mould
+from dari.kernel.moved import is_moved, moved_of
 from dari.kernel.netlink import Netlink
 from dari.kernel.netns import Namespaces
 from dari.kernel.nft import Nft, rules_of
@@ -94,6 +95,7 @@ class _Reader:
             links = self._dump_links(visit)
             found: list[KernelObject] = [*self._loopback(visit.name, links)]
             found += self._children(visit.name, links)
+            found += _moved(visit.name, links)
             if "addr" in kinds:
                 found += self._addresses(visit, links, is_marked=False)
             if "route" in kinds:
@@ -194,6 +196,7 @@ class _Reader:
             links = self._dump_links(visit)
             yield from self._loopback(visit.name, links)
             yield from self._children(visit.name, links)
+            yield from _moved(visit.name, links)
             yield from self._addresses(visit, links, is_marked=True)
             yield from self._routes(visit, links)
             yield from self._all_nft(visit)
@@ -300,6 +303,8 @@ class _Reader:
         """Links of ours in a sandbox whose parents are the host's."""
         for link in links.values():
             if link.kind in sublinks.CHILD_KINDS and link.peer_nsid is not None and (mark := mark_of(link)):
+                if is_moved(mark):
+                    continue
                 yield sublinks.read_child(link, mark, namespace, self._host_name(link.peer_index))
 
     def _veth(self, link: Link, mark: str) -> Veth:
@@ -368,3 +373,10 @@ class _Reader:
             if text.endswith(RULE_MARK):
                 yield NftRule(HOST, family, table, chain, text)
                 return
+
+
+def _moved(namespace: str, links: dict[int, Link]) -> Iterator[KernelObject]:
+    for link in links.values():
+        found = moved_of(namespace, link) if link.altnames else None
+        if found is not None:
+            yield found

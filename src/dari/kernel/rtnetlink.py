@@ -205,8 +205,10 @@ def set_link(
     master: int | None = None,
     group: int | None = None,
     new_name: str = "",
+    netns: int | None = None,
 ) -> Message:
-    """Change what is given, by name, or by index (only then `new_name`)."""
+    """Change what is given, by name, or by index (only then `new_name`). `netns`: the descriptor of the namespace it
+    moves to, down."""
     flags, change = _up(is_up) if is_up is not None else (0, 0)
     body = _ifinfo(index, flags, change)
     if name or new_name:
@@ -219,6 +221,8 @@ def set_link(
         body += attr_u32(_IFLA_MASTER, master)
     if group is not None:
         body += attr_u32(_IFLA_GROUP, group)
+    if netns is not None:
+        body += attr_u32(_IFLA_NET_NS_FD, netns)
     return Message(RTM_SETLINK, 0, body)
 
 

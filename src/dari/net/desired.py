@@ -37,7 +37,8 @@ class NetworkWant:
     published ports answer at the container's address, with `nat-unprotected` all ports do, `isolated` concerns
     internal networks only. `trusted_interfaces` of the host reach published ports at the container's address,
     `is_direct_routing`: so do all. `accept_mark`: forwarded packets with this mark and mask pass (the daemon's, so
-    the same for all). `options`: Docker's driver options as given.
+    the same for all). `options`: Docker's driver options as given. `plugin`: whose network it is, where `driver` is
+    `remote`.
     """
 
     id: str
@@ -52,6 +53,7 @@ class NetworkWant:
     is_icc: bool = True
     is_default: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
+    plugin: str = ""
     gateway_modes: Mapping[int, GatewayMode] = field(default_factory=dict)
     snat: Mapping[int, Address] = field(default_factory=dict)
     trusted_interfaces: tuple[str, ...] = ()

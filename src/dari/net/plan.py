@@ -22,10 +22,12 @@ from dari.net.state import (
     Key,
     Loopback,
     Macvlan,
+    MovedLink,
     Netns,
     NftElement,
     NftRule,
     NftTable,
+    PluginFact,
     Route,
     Sysctl,
     Veth,
@@ -54,10 +56,14 @@ _RANKS: dict[type, int] = {
     Macvlan: 5,
     Ipvlan: 5,
     Loopback: 5,
+    MovedLink: 5,
     Sysctl: 6,
     Addr: 7,
     Route: 8,
 }
+
+# A network is told of before its endpoints; the way to the world is opened when all else is there.
+_FACT_RANKS = {"network": -3, "endpoint": -2, "join": -1, "external": 20}
 
 # Attributes the kernel cannot change on a living object: a difference there means delete, then add.
 _FIXED: dict[type, tuple[str, ...]] = {
@@ -67,6 +73,8 @@ _FIXED: dict[type, tuple[str, ...]] = {
     Vlan: ("altname", "parent", "vlan_id"),
     Macvlan: ("altname", "parent", "mode"),
     Ipvlan: ("altname", "parent", "mode", "flag"),
+    MovedLink: ("altname", "source"),
+    PluginFact: ("plugin", "netns", "is_held"),
 }
 
 
@@ -134,13 +142,16 @@ def _deletes(wanted: KernelState, found: KernelState) -> tuple[list[Op], dict[Ke
     while is_growing:
         is_growing = False
         for key, each in found.objects.items():
+            # A plugin's interface is not ours to let die with the sandbox: it goes back first.
+            if isinstance(each, MovedLink):
+                continue
             if key not in swept and any(holder in gone for holder in holders(each)):
                 swept.add(key)
                 new = [name for name in provides(each) if name not in gone]
                 gone.update(new)
                 is_growing = is_growing or bool(new)
     removed = [found.objects[key] for key in causes if key not in swept]
-    removed.sort(key=lambda each: (-_RANKS[type(each)], each.key))
+    removed.sort(key=lambda each: (-_rank(each), each.key))
     left = {key: each for key, each in found.objects.items() if key not in swept and key not in causes}
     for each in removed:
         if isinstance(each, Bridge):
@@ -175,8 +186,16 @@ def _changes(wanted: KernelState, left: dict[Key, KernelObject]) -> Iterable[Op]
             for key, each in wanted.objects.items()
             if isinstance(each, NftElement) and _table(each) in emptied
         )
-    ops.sort(key=lambda op: (_RANKS[type(op.object)], op.object.key))
+    ops.sort(key=lambda op: (_rank(op.object), op.object.key))
     return ops
+
+
+def _rank(each: KernelObject) -> int:
+    if isinstance(each, PluginFact):
+        return _FACT_RANKS[each.kind]
+    # A gateway may lie behind a route of its own, on the link.
+    is_behind = isinstance(each, Route) and each.via is not None
+    return _RANKS[type(each)] + int(is_behind)
 
 
 def _table(element: NftElement) -> Key:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from dari.net.scope import Key as Key
 from dari.net.scope import Scope as Scope
@@ -256,6 +256,48 @@ class NftRule:
         return ("nft-rule", self.netns, self.family, self.table, self.chain)
 
 
+@dataclass(frozen=True, slots=True)
+class MovedLink:
+    """An interface a plugin made in the host's namespace as `source`, moved into a sandbox and called `name` there.
+
+    `altname` inside marks it and keeps the old name (`dari-ep-<id12>-from-<source>`). Not wanted any more, it goes
+    back under that name, before its sandbox does: only who made it deletes it. `mac` empty: its own, whatever it is.
+    """
+
+    netns: str
+    name: str
+    source: str
+    altname: str
+    mac: str = ""
+
+    @property
+    def key(self) -> Key:
+        return ("link", self.netns, self.name)
+
+
+PluginKind: TypeAlias = Literal["network", "endpoint", "join", "external"]
+
+
+@dataclass(frozen=True, slots=True)
+class PluginFact:
+    """What a network plugin was told, and has confirmed (`is_held`): that a network or an endpoint exists, that the
+    endpoint has joined the sandbox of namespace `netns`, that it leads to the world.
+
+    No kernel can be asked for these: the store remembers them (reconcile/plugins.py).
+    """
+
+    plugin: str
+    kind: PluginKind
+    network_id: str
+    endpoint_id: str = ""
+    netns: str = ""
+    is_held: bool = True
+
+    @property
+    def key(self) -> Key:
+        return ("plugin", self.network_id, self.kind, self.endpoint_id)
+
+
 KernelObject: TypeAlias = (
     Netns
     | Bridge
@@ -271,6 +313,8 @@ KernelObject: TypeAlias = (
     | NftTable
     | NftElement
     | NftRule
+    | MovedLink
+    | PluginFact
 )
 
 
@@ -308,6 +352,15 @@ class KernelState:
         return KernelState({key: each for key, each in self.objects.items() if key in scope.keys})
 
 
+    def told(self) -> KernelState:
+        """What plugins are told of: no kernel can be asked for it."""
+        return KernelState({key: each for key, each in self.objects.items() if key[0] == "plugin"})
+
+    def untold(self) -> KernelState:
+        """Everything else: what the kernel holds."""
+        return KernelState({key: each for key, each in self.objects.items() if key[0] != "plugin"})
+
+
 def provides(each: KernelObject) -> tuple[Key, ...]:
     """The keys others may need that exist once `each` does: its own, and the far end of a veth pair."""
     if isinstance(each, Veth):
@@ -319,7 +372,8 @@ def holders(each: KernelObject) -> tuple[Key, ...]:
     """The keys of the objects `each` lives in: when one of them goes, the kernel removes `each` by itself."""
     if isinstance(each, Veth):
         return (("netns", each.peer_netns),)
-    return needs(each)
+    # A plugin forgets nothing by itself.
+    return () if isinstance(each, PluginFact) else needs(each)
 
 
 def needs(each: KernelObject) -> tuple[Key, ...]:
@@ -331,8 +385,10 @@ def needs(each: KernelObject) -> tuple[Key, ...]:
             return (("link", HOST, each.parent),)
         case Macvlan() | Ipvlan():
             return (("link", HOST, each.parent), *_netns(each.netns))
-        case Loopback():
+        case Loopback() | MovedLink():
             return (("netns", each.netns),)
+        case PluginFact():
+            return _needs_of_fact(each)
         case Addr():
             return (("link", each.netns, each.link), *_netns(each.netns))
         case Route():
@@ -345,6 +401,14 @@ def needs(each: KernelObject) -> tuple[Key, ...]:
             return (("nft-table", each.netns, each.family, each.table), *_netns(each.netns))
         case _:
             return ()
+
+
+def _needs_of_fact(each: PluginFact) -> tuple[Key, ...]:
+    before: dict[PluginKind, PluginKind] = {"endpoint": "network", "join": "endpoint", "external": "join"}
+    if each.kind not in before:
+        return ()
+    kind = before[each.kind]
+    return (("plugin", each.network_id, kind, "" if kind == "network" else each.endpoint_id),)
 
 
 def _link_of_sysctl(each: Sysctl) -> tuple[Key, ...]:

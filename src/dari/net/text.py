@@ -15,10 +15,12 @@ from dari.net.state import (
     KernelState,
     Loopback,
     Macvlan,
+    MovedLink,
     Netns,
     NftElement,
     NftRule,
     NftTable,
+    PluginFact,
     Route,
     Sysctl,
     Veth,
@@ -64,6 +66,11 @@ def describe(each: KernelObject) -> str:
                 f"ipvlan {each.name} parent {each.parent} mode {each.mode} flag {each.flag} mtu {each.mtu}"
                 f"{_down(each.is_up)} altname {each.altname}{_in(each.netns)}"
             )
+        case MovedLink():
+            mac = f" {each.mac}" if each.mac else ""
+            return f"moved {each.name} from {each.source}{mac} in {each.netns} altname {each.altname}"
+        case PluginFact():
+            return _fact(each)
         case Loopback():
             return f"loopback lo{_in(each.netns)}"
         case Addr():
@@ -82,6 +89,13 @@ def describe(each: KernelObject) -> str:
         case NftElement():
             value = f" : {each.value}" if each.value else ""
             return f"nft-element {each.family} {each.table} {each.set} {{ {each.element}{value} }}{_in(each.netns)}"
+
+
+def _fact(each: PluginFact) -> str:
+    endpoint = f" endpoint {each.endpoint_id[:12]}" if each.endpoint_id else ""
+    where = f" in {each.netns}" if each.netns else ""
+    doubt = "" if each.is_held else " (unanswered)"
+    return f"plugin {each.plugin} {each.kind} of network {each.network_id[:12]}{endpoint}{where}{doubt}"
 
 
 def describe_state(state: KernelState, *, has_tables: bool = True) -> str:

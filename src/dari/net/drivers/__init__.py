@@ -12,6 +12,7 @@ from dari.net.drivers.host import HostDriver
 from dari.net.drivers.ipvlan import IpvlanDriver
 from dari.net.drivers.macvlan import MacvlanDriver
 from dari.net.drivers.none import NoneDriver
+from dari.net.drivers.remote import RemoteDriver
 
 DRIVERS: dict[str, Driver] = {
     "bridge": BridgeDriver(),
@@ -22,9 +23,16 @@ DRIVERS: dict[str, Driver] = {
     "null": NoneDriver(),
 }
 
+REMOTE = "remote"
+"""The driver of every network whose own driver is a plugin's; no user asks for it by this name."""
+
+_REMOTE = RemoteDriver()
+
 
 def driver(name: str) -> Driver:
     """The driver of that name. Raises NotFound with Docker's text."""
+    if name == REMOTE:
+        return _REMOTE
     try:
         return DRIVERS[name]
     except KeyError:
