@@ -11,6 +11,7 @@ import logging
 import re
 from contextlib import nullcontext
 from functools import lru_cache
+from typing import Literal
 
 import msgspec
 
@@ -23,13 +24,14 @@ from dari.model.errors import Conflict, DariError, Forbidden, InvalidArgument, N
 from dari.model.event import Event
 from dari.model.network import Endpoint, EndpointSpec, Network, NetworkSpec, Sandbox, Subnet
 from dari.net import gateway, ipam
-from dari.net.drivers import DRIVERS, driver
+from dari.net.drivers import driver
+from dari.net.facts import HostFacts
 from dari.net.state import Prefix
 from dari.net.sublinks import is_sublink
-from dari.reconcile import endpoints, ports
+from dari.reconcile import endpoints, ipam_plugin, plugin_claims, plugins, ports
 from dari.reconcile.journal import emit
 from dari.reconcile.networks import bridge_name, gateway_endpoint, network_want, of_sandbox
-from dari.reconcile.settle import host_facts, look_at_host, settle
+from dari.reconcile.settle import host_facts, look_at_host, settle, settle_claims
 from dari.store.base import Txn, TxnConflict
 from dari.units import new_id
 
@@ -43,9 +45,10 @@ _IPV6_POOL = ipaddress.IPv6Network("fd00::/8")
 
 
 async def create(eng: Engine, spec: NetworkSpec) -> Network:
-    """A new network, its bridge in place.
+    """A new network, its bridge in place, its plugin told.
 
-    Raises InvalidArgument, Forbidden (predefined, overlapping), NotFound (driver), Conflict (the name is taken).
+    Raises InvalidArgument, Forbidden (predefined, overlapping), NotFound (driver), Conflict (the name is taken),
+    Internal (a plugin refuses).
     """
     # Two requests must not both find a parent interface free.
     async with eng.ctx.lock("parents") if is_sublink(spec.driver) else nullcontext():
@@ -54,15 +57,45 @@ async def create(eng: Engine, spec: NetworkSpec) -> Network:
 
 async def _create(eng: Engine, spec: NetworkSpec) -> Network:
     _check_spec(eng, spec)
+    _check_free_name(eng, spec.name)
+    spec, skipped = await _ask_driver(eng, spec)
     # Routes appear and go without us: a pool must not be cut over one.
     is_fresh = not spec.subnets or is_sublink(spec.driver)
     facts = await look_at_host(eng.ctx) if is_fresh else await host_facts(eng.ctx)
+    network_id = new_id()
+    try:
+        with ipam_plugin.asking(eng.ctx, (network_id,)):
+            given = await _ask_ipam(eng, network_id, spec, facts.routes, skipped)
+            network = await _insert(eng, network_id, spec, facts, skipped, given)
+    except BaseException:
+        # What plugins gave is given back.
+        await settle_claims(eng.ctx, network_id)
+        raise
+    try:
+        await settle(eng.ctx, network.id)
+    except BaseException:
+        await _erase(eng, network)
+        raise
+    return network
+
+
+async def _insert(
+    eng: Engine,
+    network_id: str,
+    spec: NetworkSpec,
+    facts: HostFacts,
+    skipped: frozenset[int],
+    given: list[Subnet] | None,
+) -> Network:
+    """The network in the store. `given` are a plugin's subnets; None: they are cut here."""
     for _ in range(_TRIES):
         _check_free_name(eng, spec.name)
-        subnets = sublinks.adapt_subnets(spec, _decide_subnets(eng, spec, facts.routes))
-        network = Network(id=new_id(), created=eng.ctx.now(), spec=spec, subnets=subnets)
+        subnets = given if given is not None else _decide_subnets(eng, spec, facts.routes, skipped)
+        subnets = sublinks.adapt_subnets(spec, subnets)
+        network = Network(id=network_id, created=eng.ctx.now(), spec=spec, subnets=subnets)
         _check_bridge_name(eng, network)
-        driver(spec.driver).check(network_want(eng.ctx, network), facts)
+        want = network_want(eng.ctx, network)
+        driver(want.driver).check(want, facts)
         await sublinks.check_host(eng, network, facts)
         txn = Txn()
         eng.ctx.tables.networks.insert(txn, network, network.id)
@@ -72,15 +105,36 @@ async def _create(eng: Engine, spec: NetworkSpec) -> Network:
             await eng.ctx.shared.commit(txn)
         except TxnConflict:
             continue
-        break
-    else:
-        raise Conflict(f"network {spec.name} is being changed by other requests, try again")
-    try:
-        await settle(eng.ctx, network.id)
-    except BaseException:
-        await _erase(eng, network)
-        raise
-    return network
+        return network
+    raise Conflict(f"network {spec.name} is being changed by other requests, try again")
+
+
+async def _ask_driver(eng: Engine, spec: NetworkSpec) -> tuple[NetworkSpec, frozenset[int]]:
+    """The spec with the scope a plugin's driver has, and for which IP versions it wants no gateway. Raises NotFound,
+    Internal."""
+    if not plugin_claims.is_remote(spec):
+        return spec, frozenset()
+    told = await plugins.check(eng.ctx, spec)
+    scope: Literal["local", "global"] = "global" if told.scope == "global" else "local"
+    spec = msgspec.structs.replace(spec, scope=scope)
+    return spec, await plugins.skipped_gateways(eng.ctx, spec, told)
+
+
+async def _ask_ipam(
+    eng: Engine, network_id: str, spec: NetworkSpec, routes: tuple[Prefix, ...], skipped: frozenset[int]
+) -> list[Subnet] | None:
+    """The subnets the null driver (none) or a plugin gives; None with the default driver."""
+    if spec.ipam_driver == "null":
+        for each in spec.subnets:
+            if each.subnet or each.ip_range:
+                what = "pool" if each.subnet else "subpool"
+                raise InvalidArgument(f"null ipam driver does not handle specific address {what} requests")
+        if spec.driver == "bridge":
+            raise InvalidArgument(f"network {spec.name}: ipv4 pool is empty: a bridge needs a subnet")
+        return []
+    if plugin_claims.has_remote_ipam(spec):
+        return await ipam_plugin.request_pools(eng.ctx, network_id, spec, routes, skipped)
+    return None
 
 
 def _check_spec(eng: Engine, spec: NetworkSpec) -> None:
@@ -94,14 +148,10 @@ def _check_spec(eng: Engine, spec: NetworkSpec) -> None:
         raise InvalidArgument(
             f"network {spec.name}: scope {spec.scope} needs a cluster, this engine runs alone"
         )
-    if spec.driver not in DRIVERS:
-        raise NotFound(f'plugin "{spec.driver}" not found')
     if spec.driver in ("host", "null", "none"):
         raise Forbidden(f'only one instance of "{spec.driver}" network is allowed')
     if spec.is_config_only or spec.config_from:
         raise InvalidArgument(f"network {spec.name}: configuration-only networks are not supported")
-    if spec.ipam_driver not in ("", "default"):
-        raise NotFound(f'plugin "{spec.ipam_driver}" not found')
     if not spec.enable_ipv4:
         raise InvalidArgument(f"network {spec.name}: IPv4 cannot be disabled")
     gateway.check(spec.options, is_internal=spec.is_internal)
@@ -124,8 +174,11 @@ def _check_bridge_name(eng: Engine, network: Network) -> None:
             )
 
 
-def _decide_subnets(eng: Engine, spec: NetworkSpec, routes: tuple[Prefix, ...]) -> list[Subnet]:
-    """The subnets asked for, with gateways; a family without any is cut from the pools."""
+def _decide_subnets(
+    eng: Engine, spec: NetworkSpec, routes: tuple[Prefix, ...], skipped: frozenset[int] = frozenset()
+) -> list[Subnet]:
+    """The subnets asked for, with gateways (but for the IP versions of `skipped`); a family without any is cut from
+    the pools."""
     taken = taken_subnets(eng)
     found: list[Subnet] = []
     for asked in spec.subnets:
@@ -135,11 +188,13 @@ def _decide_subnets(eng: Engine, spec: NetworkSpec, routes: tuple[Prefix, ...]) 
         if checked.prefix.version == 6 and not spec.enable_ipv6:
             continue
         taken[checked.prefix] = spec.name
-        gateway = checked.gateway or ipam.pick_gateway(checked.prefix, checked.ip_range, checked.aux.values())
+        gateway = checked.gateway
+        if gateway is None and checked.prefix.version not in skipped:
+            gateway = ipam.pick_gateway(checked.prefix, checked.ip_range, checked.aux.values())
         found.append(
             Subnet(
                 subnet=str(checked.prefix),
-                gateway=str(gateway),
+                gateway=str(gateway) if gateway is not None else "",
                 ip_range=str(checked.ip_range) if checked.ip_range else "",
                 aux={name: str(address) for name, address in checked.aux.items()},
             )
@@ -150,15 +205,21 @@ def _decide_subnets(eng: Engine, spec: NetworkSpec, routes: tuple[Prefix, ...]) 
     if 6 not in versions and spec.enable_ipv6:
         prefix = _unique_local(eng, taken)
         found.append(Subnet(subnet=str(prefix), gateway=str(ipam.pick_gateway(prefix))))
-    return found
+    return [_without_gateway(each, skipped) if not spec.subnets else each for each in found]
+
+
+def _without_gateway(subnet: Subnet, skipped: frozenset[int]) -> Subnet:
+    is_skipped = ipaddress.ip_network(subnet.subnet).version in skipped
+    return msgspec.structs.replace(subnet, gateway="") if is_skipped else subnet
 
 
 def taken_subnets(eng: Engine) -> dict[Prefix, str]:
-    """The subnets of all networks, and whose they are."""
+    """The subnets of all networks, and whose they are. An IPAM plugin's are of an address space of their own."""
     return {
         _prefix(subnet.subnet): network.name
         for network in eng.ctx.tables.networks.all(eng.ctx.shared)
         for subnet in network.subnets
+        if not plugin_claims.has_remote_ipam(network.spec)
     }
 
 
@@ -204,6 +265,8 @@ async def _erase(eng: Engine, network: Network, *events: Event) -> None:
     eng.ctx.tables.network_names.delete(txn, network.name)
     for parts in eng.ctx.tables.leases.keys(eng.ctx.local, network.id):
         eng.ctx.tables.leases.delete(txn, *parts)
+    for parts in eng.ctx.tables.last_addresses.keys(eng.ctx.local, network.id):
+        eng.ctx.tables.last_addresses.delete(txn, *parts)
     for event in events:
         emit(eng.ctx, txn, event)
     await eng.ctx.shared.commit(txn)
@@ -233,13 +296,37 @@ async def connect(eng: Engine, network_ref: str, container_ref: str, spec: Endpo
     container = find_container(eng, container_ref)
     ctx = eng.ctx
     async with ctx.lock(container.id):
+        try:
+            sandbox, endpoint, is_live = await _attach(eng, network, container, spec)
+        except BaseException:
+            # Addresses that plugins gave are given back.
+            await settle_claims(ctx, container.sandbox_id)
+            raise
+        if is_live:
+            try:
+                await settle(ctx, sandbox.id)
+            except BaseException:
+                await _detach(eng, sandbox, endpoint)
+                raise
+    return endpoint
+
+
+async def _attach(
+    eng: Engine, network: Network, container: Container, spec: EndpointSpec
+) -> tuple[Sandbox, Endpoint, bool]:
+    """The endpoint in the store, active where the container lives (the third result)."""
+    ctx = eng.ctx
+    endpoint_id = new_id()
+    with ipam_plugin.asking(ctx, (endpoint_id,)):
         for _ in range(_TRIES):
             container, sandbox = find_container(eng, container.id), _own_sandbox(eng, container)
             endpoint = _new_endpoint(eng, network, container, sandbox, spec)
+            endpoint = msgspec.structs.replace(endpoint, id=endpoint_id)
             txn = Txn()
             emit(ctx, txn, _event(network, "connect", container))
             is_live = sandbox.is_active and container.status.state in _LIVING
             if is_live:
+                await ipam_plugin.request_addresses(ctx, container, (endpoint,))
                 endpoint = await _activate_more(eng, txn, container, sandbox, endpoint)
             else:
                 ctx.tables.endpoints.insert(txn, endpoint, network.id, endpoint.id)
@@ -249,16 +336,8 @@ async def connect(eng: Engine, network_ref: str, container_ref: str, spec: Endpo
             except TxnConflict:
                 network = find_network(eng, network.id)
                 continue
-            break
-        else:
-            raise Conflict(f"network {network.name} is being changed by other requests, try again")
-        if is_live:
-            try:
-                await settle(ctx, sandbox.id)
-            except BaseException:
-                await _detach(eng, sandbox, endpoint)
-                raise
-    return endpoint
+            return sandbox, endpoint, is_live
+    raise Conflict(f"network {network.name} is being changed by other requests, try again")
 
 
 def _revision(eng: Engine, network_id: str) -> int:

@@ -38,9 +38,7 @@ def move_in(op: Op, each: MovedLink, host: Visit, visit: Visit) -> list[KernelEr
     try:
         link = find_link(host.route, each.source)
         if link is not None:
-            host.route.call(
-                rtnetlink.set_link(index=link.index, new_name=each.name, netns=visit.descriptor)
-            )
+            host.route.call(rtnetlink.set_link(index=link.index, new_name=each.name, netns=visit.descriptor))
         inside = find_link(visit.route, each.name)
         if inside is None:
             return [KernelError(op, errno.ENODEV, f"there is no interface {each.source} to move")]

@@ -138,16 +138,26 @@ class Plugins:
                 active.ipam = IpamCapabilities()
         return active.ipam
 
-    def call(self, name: str, method: str, request: msgspec.Struct | None, kind: type[A]) -> A:
-        """Ask `NetworkDriver.Join` or its like. Raises PluginMissing, PluginFailure (also where the answer says so)."""
+    def call(
+        self,
+        name: str,
+        method: str,
+        request: msgspec.Struct | None,
+        kind: type[A],
+        timeout: float | None = None,
+    ) -> A:
+        """Ask `NetworkDriver.Join` or its like. Raises PluginMissing, PluginFailure (also where the answer says so).
+
+        `timeout`: less patience than usual, in seconds.
+        """
         subsystem = method.partition(".")[0]
-        active = self._activate(name, subsystem)
+        active = self._activate(name, subsystem, timeout)
         body = msgspec.json.encode(request) if request is not None else b""
-        return self._talk(active.location, method, body, kind)
+        return self._talk(active.location, method, body, kind, timeout)
 
     # The handshake
 
-    def _activate(self, name: str, subsystem: str) -> _Active:
+    def _activate(self, name: str, subsystem: str, timeout: float | None = None) -> _Active:
         """At the first use, and again where somebody else listens now."""
         try:
             location = plugin_folders.find(self.folders, name)
@@ -161,9 +171,8 @@ class Plugins:
             active = room.active
             if active is None or active.location != location:
                 room.active = None
-                answer = self._decode(
-                    location, "Plugin.Activate", self._post(location, "Plugin.Activate", b""), Manifest
-                )
+                content = self._post(location, "Plugin.Activate", b"", timeout)
+                answer = self._decode(location, "Plugin.Activate", content, Manifest)
                 active = room.active = _Active(location, frozenset(answer.implements or ()))
         if subsystem not in active.implements:
             told = ", ".join(sorted(active.implements)) or "nothing"
@@ -175,8 +184,10 @@ class Plugins:
 
     # One call
 
-    def _talk(self, location: Location, method: str, body: bytes, kind: type[A]) -> A:
-        answer = self._decode(location, method, self._post(location, method, body), kind)
+    def _talk(
+        self, location: Location, method: str, body: bytes, kind: type[A], timeout: float | None = None
+    ) -> A:
+        answer = self._decode(location, method, self._post(location, method, body, timeout), kind)
         if problem := answer.err or answer.error:
             raise PluginFailure(f"remote: {problem}")
         return answer
@@ -189,16 +200,17 @@ class Plugins:
                 f"plugin {location.name}: {method}: the answer makes no sense: {error}"
             ) from error
 
-    def _post(self, location: Location, method: str, body: bytes) -> bytes:
+    def _post(self, location: Location, method: str, body: bytes, timeout: float | None) -> bytes:
         """The answer's body. A plugin that cannot be reached, or hangs up, is tried again with growing pauses."""
         start, pause = time.monotonic(), 1.0
+        limit = self.timeout if timeout is None else min(timeout, self.timeout)
         while True:
             try:
-                status, content = self._once(location, method, body)
+                status, content = self._once(location, method, body, limit)
                 break
             except (OSError, http.client.HTTPException) as error:
-                reason = _reason(error, self.timeout)
-                if time.monotonic() - start + pause >= self.timeout or self._closing.is_set():
+                reason = _reason(error, limit)
+                if time.monotonic() - start + pause >= limit or self._closing.is_set():
                     raise PluginFailure(
                         f"plugin {location.name} ({location.url}): {method}: {reason}"
                     ) from error
@@ -216,16 +228,16 @@ class Plugins:
             raise PluginFailure(f"{method}: {_problem(content)}", status)
         return content
 
-    def _once(self, location: Location, method: str, body: bytes) -> tuple[int, bytes]:
+    def _once(self, location: Location, method: str, body: bytes, limit: float) -> tuple[int, bytes]:
         """Raises TimeoutError where the whole answer does not come in time, however busily it trickles in."""
-        connection = _connect(location, self.timeout)
+        connection = _connect(location, limit)
         ended = threading.Event()
 
         def end() -> None:
             ended.set()
             _hang_up(connection)
 
-        timer = threading.Timer(self.timeout, end)
+        timer = threading.Timer(limit, end)
         timer.daemon = True
         timer.start()
         with self._lock:

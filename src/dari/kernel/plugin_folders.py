@@ -132,7 +132,9 @@ def _locate(name: str, path: str, url: str, tls: TlsFiles | None, stamp: tuple[i
     except ValueError as error:
         raise BadSpec(f"plugin {name}: {path}: {url!r} is no address: {error}") from error
     if parts.scheme not in _SCHEMES:
-        raise BadSpec(f"plugin {name}: {path}: Unknown protocol in {url!r}: give one of {', '.join(_SCHEMES)}")
+        raise BadSpec(
+            f"plugin {name}: {path}: Unknown protocol in {url!r}: give one of {', '.join(_SCHEMES)}"
+        )
     if parts.scheme == "unix":
         return Location(name, url, path=parts.netloc + parts.path, stamp=stamp)
     if not parts.hostname:

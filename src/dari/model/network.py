@@ -70,6 +70,13 @@ class EndpointSpec(Noun, frozen=True, kw_only=True):
     gw_priority: int = 0
 
 
+class StaticRoute(Noun, frozen=True, kw_only=True):
+    """A further route of an endpoint; an empty `via` is on the link."""
+
+    to: str
+    via: str = ""
+
+
 class Endpoint(Noun, frozen=True, kw_only=True):
     """One sandbox on one network. Addresses are empty until it is active (its container starts)."""
 
@@ -95,6 +102,8 @@ class Endpoint(Noun, frozen=True, kw_only=True):
     dns_names: list[str] = []
     # The id of the node it is on; set on networks several hosts share.
     node: str = ""
+    # What a network plugin told when the endpoint joined.
+    routes: list[StaticRoute] = []
 
 
 class PublishedPort(Noun, frozen=True, kw_only=True):

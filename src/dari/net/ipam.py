@@ -43,6 +43,17 @@ class CheckedSubnet:
         return ip_interface(f"{self.gateway}/{self.prefix.prefixlen}")
 
 
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """`in_use` of a subnet's addresses; `available` to those who ask for none by name. At most 2^64 - 1."""
+
+    in_use: int
+    available: int
+
+
+_MOST = (1 << 64) - 1
+
+
 def pick_address(
     subnet: Prefix,
     taken: Collection[Address],
@@ -158,6 +169,23 @@ def check_subnet(subnet: Subnet, taken: Mapping[Prefix, str]) -> CheckedSubnet:
         if _overlap(prefix, other):
             raise Forbidden(f"{POOL_OVERLAPS}: {prefix} overlaps {other} of network {name}")
     return CheckedSubnet(prefix, gateway, ip_range, aux)
+
+
+def allocation(subnet: CheckedSubnet, leased: Collection[Address]) -> Allocation:
+    """How full a subnet is, counted as Docker counts: its network and broadcast addresses, its gateway and the
+    reserved ones are in use; what can still be given by itself lies in `ip_range`."""
+    low, high = _usable(subnet.prefix)
+    used = {int(each) for each in leased if each in subnet.prefix}
+    used.update(int(each) for each in subnet.aux.values())
+    if subnet.gateway is not None:
+        used.add(int(subnet.gateway))
+    for number in (int(subnet.prefix.network_address), int(subnet.prefix.broadcast_address)):
+        if not low <= number <= high:
+            used.add(number)
+    span = subnet.ip_range or subnet.prefix
+    first, last = int(span.network_address), int(span.broadcast_address)
+    free = last - first + 1 - sum(first <= number <= last for number in used)
+    return Allocation(min(len(used), _MOST), min(free, _MOST))
 
 
 def mac_of(address: Address) -> str:

@@ -351,7 +351,6 @@ class KernelState:
             return KernelState({key: self.objects[key] for key in scope.keys if key in self.objects})
         return KernelState({key: each for key, each in self.objects.items() if key in scope.keys})
 
-
     def told(self) -> KernelState:
         """What plugins are told of: no kernel can be asked for it."""
         return KernelState({key: each for key, each in self.objects.items() if key[0] == "plugin"})

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from dari.dns.zone import Piece
 from dari.kernel.host import Kernel
+from dari.kernel.plugin import Plugins
 from dari.model.config import Config
 from dari.model.container import Container
 from dari.model.event import Event
@@ -51,6 +52,13 @@ class Settling:
     files: dict[str, str] = field(default_factory=dict)
     pieces: dict[str, dict[str, tuple[Endpoint, Container | None, Piece]]] = field(default_factory=dict)
     facts: HostFacts | None = None
+    # Networks and endpoints for which pools and addresses are being asked of a plugin: their claims are nobody's to
+    # take back.
+    asking: set[str] = field(default_factory=set)
+    # Plugins that did not answer, and when (ns): what goes does not wait for them at length again. Somebody has to try
+    # later (plugin_boot.py).
+    silent: dict[str, int] = field(default_factory=dict)
+    has_left_overs: asyncio.Event = field(default_factory=asyncio.Event)
     # The kernel room is synchronous and owned by one thread (setns, netlink, libnftables).
     thread: ThreadPoolExecutor = field(default_factory=_one_thread)
 
@@ -77,6 +85,8 @@ class Context:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     settling: Settling = field(default_factory=Settling)
     holds: Holds = field(default_factory=Holds)
+    # Network and IPAM plugins; without folders there are none.
+    plugins: Plugins = field(default_factory=Plugins)
     # Containers by id: who watches and waits while this daemon runs.
     lives: dict[str, Life] = field(default_factory=dict)
 

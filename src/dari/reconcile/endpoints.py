@@ -10,17 +10,16 @@ from __future__ import annotations
 import ipaddress
 import secrets
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 
 import msgspec
 
 from dari.model.container import Container
-from dari.model.errors import Conflict, DriverRefused, Internal, NotFound
+from dari.model.errors import Conflict, DriverRefused, NotFound
 from dari.model.event import Event
-from dari.model.network import Endpoint, Network, Sandbox, Subnet
-from dari.net import ipam, sublinks
-from dari.net.state import Address
-from dari.reconcile import ports
+from dari.model.network import Endpoint, Network, Sandbox
+from dari.net import sublinks
+from dari.net.ipam import mac_of
+from dari.reconcile import ipam, ipam_plugin, plugin_claims, ports
 from dari.reconcile.attached import containers_in, of_sandbox
 from dari.reconcile.context import Context
 from dari.reconcile.journal import emit
@@ -33,6 +32,7 @@ _IFACE_PREFIX = "com.docker.network.container_iface_prefix"
 IFNAME = "com.docker.network.endpoint.ifname"
 # Who waits for its next start holds the sandbox it shares: the owner's end must not take that start's network away.
 _HOLDING = frozenset(("running", "paused", "restarting"))
+_WITHOUT_INTERFACE = ("host", "null", "none")
 
 
 async def activate(ctx: Context, container_id: str) -> tuple[Sandbox, list[Endpoint]]:
@@ -45,6 +45,17 @@ async def activate(ctx: Context, container_id: str) -> tuple[Sandbox, list[Endpo
     ephemeral = (0, 0)
     if ports.needs_ephemeral(container):
         ephemeral = (await in_kernel(ctx, ctx.kernel.facts)).ephemeral_ports
+    container, sandbox = _rows(ctx, container_id)
+    asked = of_sandbox(ctx, sandbox.id) if sandbox.mode != "container" else []
+    with ipam_plugin.asking(ctx, [each.id for each in asked]):
+        owner = ctx.tables.containers.get(ctx.local, sandbox.container_id) or container
+        await ipam_plugin.request_addresses(ctx, owner, asked)
+        return await _activate(ctx, container_id, ephemeral)
+
+
+async def _activate(
+    ctx: Context, container_id: str, ephemeral: tuple[int, int]
+) -> tuple[Sandbox, list[Endpoint]]:
     for _ in range(_TRIES):
         container, sandbox = _rows(ctx, container_id)
         # In a shared sandbox everything is as its owner asked.
@@ -120,36 +131,37 @@ def _decide(
 ) -> Endpoint:
     """The endpoint with its addresses, interface names and DNS names."""
     names = dns_names(ctx, container, endpoint)
-    if network.spec.driver in ("host", "none", "null"):
+    if network.spec.driver in _WITHOUT_INTERFACE:
         return msgspec.structs.replace(endpoint, is_active=True, dns_names=names)
-    mac = (endpoint.spec.mac_address or container.config.mac_address).lower()
-    if mac and network.spec.driver == "ipvlan":
+    asked_mac = (endpoint.spec.mac_address or container.config.mac_address).lower()
+    if asked_mac and network.spec.driver == "ipvlan":
         raise DriverRefused(
             f"failed to set up container networking: failed to create endpoint {container.name} on network "
             f"{network.name}: ipvlan interfaces do not support custom mac address assignment"
         )
-    is_sublink = sublinks.is_sublink(network.spec.driver)
-    addresses = {4: ("", 0, ""), 6: ("", 0, "")}
-    for version, want in ((4, endpoint.spec.ipv4_address), (6, endpoint.spec.ipv6_address)):
-        subnets = [each for each in network.subnets if ipaddress.ip_network(each.subnet).version == version]
-        if subnets:
-            addresses[version] = _address(ctx, txn, network, endpoint, subnets, want)
+    given, bound_mac = ipam.give(ctx, txn, network, endpoint)
+    # Of a plugin's interface the plugin knows the name, the hardware address and the gateway (plugins.py); an ipvlan
+    # interface has its parent's address.
+    is_plugin = plugin_claims.is_remote(network.spec)
+    is_bare = is_plugin or sublinks.is_sublink(network.spec.driver)
+    mac = asked_mac or bound_mac
+    if not mac and not is_plugin and network.spec.driver != "ipvlan":
+        mac = _mac(given[4].address)
     prefix = network.spec.options.get(_IFACE_PREFIX, "eth")
     taken = {each.interface for each in others}
     free = next(f"{prefix}{number}" for number in range(len(taken) + 1) if f"{prefix}{number}" not in taken)
     return msgspec.structs.replace(
         endpoint,
         is_active=True,
-        ipv4=addresses[4][0],
-        ipv4_prefix=addresses[4][1],
-        gateway=addresses[4][2],
-        ipv6=addresses[6][0],
-        ipv6_prefix=addresses[6][1],
-        gateway6=addresses[6][2],
-        # An ipvlan interface has its parent's.
-        mac="" if network.spec.driver == "ipvlan" else mac or _mac(addresses[4][0]),
+        ipv4=given[4].address,
+        ipv4_prefix=given[4].length,
+        gateway="" if is_plugin else given[4].gateway,
+        ipv6=given[6].address,
+        ipv6_prefix=given[6].length,
+        gateway6="" if is_plugin else given[6].gateway,
+        mac=mac,
         interface=endpoint.spec.driver_opts.get(IFNAME) or free,
-        host_interface="" if is_sublink else f"veth{secrets.token_hex(4)[:7]}",
+        host_interface="" if is_bare else f"veth{secrets.token_hex(4)[:7]}",
         dns_names=names,
     )
 
@@ -157,8 +169,8 @@ def _decide(
 def _mac(ipv4: str) -> str:
     """A locally administered address; without an IPv4 address to follow, a random one."""
     if ipv4:
-        return ipam.mac_of(ipaddress.IPv4Address(ipv4))
-    return ":".join(f"{octet:02x}" for octet in b"\x02\x42" + secrets.token_bytes(4))
+        return mac_of(ipaddress.IPv4Address(ipv4))
+    return ipam.random_mac()
 
 
 def dns_names(ctx: Context, container: Container, endpoint: Endpoint) -> list[str]:
@@ -168,55 +180,6 @@ def dns_names(ctx: Context, container: Container, endpoint: Endpoint) -> list[st
         return []
     plain = [container.name, *endpoint.spec.aliases, container.short_id, container.config.hostname]
     return list(dict.fromkeys(each for each in plain if each))
-
-
-def _address(
-    ctx: Context, txn: Txn, network: Network, endpoint: Endpoint, subnets: list[Subnet], want: str
-) -> tuple[str, int, str]:
-    """Address, prefix length and gateway from the first subnet that has one; the lease goes into `txn`."""
-    taken = _taken(ctx, txn, network, endpoint, is_static=bool(want))
-    asked = ipaddress.ip_address(want) if want else None
-    if asked is not None:
-        subnets = [each for each in subnets if asked in ipaddress.ip_network(each.subnet)] or subnets[:1]
-    for number, subnet in enumerate(subnets):
-        prefix = ipaddress.ip_network(subnet.subnet)
-        try:
-            found = ipam.pick_address(
-                prefix,
-                taken,
-                gateway=ipaddress.ip_address(subnet.gateway) if subnet.gateway else None,
-                ip_range=ipaddress.ip_network(subnet.ip_range) if subnet.ip_range else None,
-                aux=[ipaddress.ip_address(each) for each in subnet.aux.values()],
-                want=asked,
-                network=f"{network.name} ({network.id})",
-            )
-        except Internal:
-            # This subnet is full; the network may have another one.
-            if number + 1 == len(subnets):
-                raise
-            continue
-        ctx.tables.leases.insert(txn, endpoint.id, network.id, str(found))
-        return str(found), prefix.prefixlen, subnet.gateway
-    raise Internal(f"network {network.name} has no subnet for endpoint {endpoint.id}")
-
-
-def _taken(ctx: Context, txn: Txn, network: Network, endpoint: Endpoint, *, is_static: bool) -> set[Address]:
-    """Addresses that others have. Those asked for by name stay free for the one who asked, whether he runs or not."""
-    prefix_key = ctx.tables.leases.key(network.id) + "/"
-    start = len(prefix_key)
-    leased = {_parsed(key[start:]) for key in ctx.local.read(prefix_key)}
-    leased |= {_parsed(key[start:]) for key in txn.puts if key.startswith(prefix_key)}
-    if not is_static:
-        for other in ctx.tables.endpoints.all(ctx.shared, network.id):
-            for text in (other.spec.ipv4_address, other.spec.ipv6_address):
-                if text and other.id != endpoint.id:
-                    leased.add(ipaddress.ip_address(text))
-    return leased
-
-
-@lru_cache(maxsize=65536)
-def _parsed(text: str) -> Address:
-    return ipaddress.ip_address(text)
 
 
 def deactivate(ctx: Context, txn: Txn, container_id: str) -> None:

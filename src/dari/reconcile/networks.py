@@ -12,10 +12,20 @@ from collections.abc import Iterable, Sequence
 from dari.model.network import Endpoint, Network, Sandbox
 from dari.net import gateway as gateways
 from dari.net import sublinks
-from dari.net.desired import Desired, EndpointWant, NetworkWant, PublishWant, SandboxWant, SubnetWant
+from dari.net.desired import (
+    Desired,
+    EndpointWant,
+    NetworkWant,
+    PublishWant,
+    RouteWant,
+    SandboxWant,
+    SubnetWant,
+)
+from dari.net.drivers import REMOTE
 from dari.reconcile import names
 from dari.reconcile.attached import of_sandbox as of_sandbox
 from dari.reconcile.context import Context
+from dari.reconcile.plugin_claims import is_remote
 
 _BRIDGE = "com.docker.network.bridge."
 _MTU = "com.docker.network.driver.mtu"
@@ -54,7 +64,8 @@ def desired(ctx: Context, network_ids: Iterable[str], sandbox_ids: Iterable[str]
         active = [each for each in of_sandbox(ctx, sandbox_id) if each.is_active]
         wanted_networks.update(dict.fromkeys(each.network_id for each in active))
         gateway = gateway_endpoint(ctx, active)
-        sandboxes.append(_sandbox_want(ctx, sandbox, gateway))
+        publisher = gateway if gateway is not None and not _is_plugins(ctx, gateway) else None
+        sandboxes.append(_sandbox_want(ctx, sandbox, publisher))
         endpoints.extend(
             _endpoint_want(each, is_gateway=each is gateway) for each in active if each.interface
         )
@@ -64,6 +75,12 @@ def desired(ctx: Context, network_ids: Iterable[str], sandbox_ids: Iterable[str]
         if network is not None and network.desired_state == "present"
     ]
     return Desired(tuple(networks), tuple(endpoints), tuple(sandboxes))
+
+
+def _is_plugins(ctx: Context, endpoint: Endpoint) -> bool:
+    """Whether a plugin made the endpoint's network: publishing its ports is the plugin's, too."""
+    network = ctx.tables.networks.get(ctx.shared, endpoint.network_id)
+    return network is not None and is_remote(network.spec)
 
 
 def bridge_name(network: Network) -> str:
@@ -76,7 +93,7 @@ def network_want(ctx: Context, network: Network) -> NetworkWant:
     return NetworkWant(
         id=network.id,
         name=network.name,
-        driver={"null": "none"}.get(network.spec.driver, network.spec.driver),
+        driver=REMOTE if is_remote(network.spec) else network.spec.driver,
         bridge_name=bridge_name(network),
         altname=f"dari-net-{network.id[:12]}",
         subnets=tuple(
@@ -98,6 +115,7 @@ def network_want(ctx: Context, network: Network) -> NetworkWant:
         trusted_interfaces=gateways.trusted_interfaces(options),
         is_direct_routing=ctx.config.is_direct_routing,
         accept_mark=ctx.config.accept_mark,
+        plugin=network.spec.driver if is_remote(network.spec) else "",
     )
 
 
@@ -139,6 +157,10 @@ def _endpoint_want(endpoint: Endpoint, *, is_gateway: bool) -> EndpointWant:
         addresses=tuple(ipaddress.ip_interface(f"{text}/{length}") for text, length in pairs if text),
         gateways=tuple(ipaddress.ip_address(each) for each in (endpoint.gateway, endpoint.gateway6) if each),
         is_default_gateway=is_gateway,
+        routes=tuple(
+            RouteWant(ipaddress.ip_network(each.to), ipaddress.ip_address(each.via) if each.via else None)
+            for each in endpoint.routes
+        ),
         altname=f"dari-ep-{endpoint.id[:12]}",
         sysctls=_sysctls(endpoint),
     )

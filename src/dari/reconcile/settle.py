@@ -21,7 +21,7 @@ from dari.net.plan import Plan, plan
 from dari.net.render import render
 from dari.net.scope import Key, Scope
 from dari.net.state import HOST, KernelState
-from dari.reconcile import names, ports
+from dari.reconcile import names, plugin_claims, plugins, ports
 from dari.reconcile.context import Context
 from dari.reconcile.kernel import in_kernel
 from dari.reconcile.networks import desired, of_sandbox
@@ -52,11 +52,28 @@ class BatchFailed(Exception):
 async def settle(ctx: Context, *ids: str) -> None:
     """Bring what these networks, sandboxes or containers need into being, or out of it.
 
-    Raises Internal where the kernel refuses, Unavailable where names cannot be put in force. One batch at a time;
-    a failed batch of several is done again one by one, so that each caller hears of his own failure only.
+    Raises Internal where the kernel or a plugin refuses, NotFound where a plugin is gone, Unavailable where names
+    cannot be put in force. Plugins are spoken with around the batch: one that is slow holds up its own callers only.
     """
     if not ids:
         return
+    sorted_ids = _sort(ctx, ids)
+    concern = plugins.concerned(ctx, sorted_ids.networks, sorted_ids.sandboxes)
+    if concern is None:
+        await _settle(ctx, ids)
+        return
+    facts = await host_facts(ctx)
+    async with plugins.exclusive(ctx, concern):
+        await plugins.prepare(ctx, concern, facts)
+        await _settle(ctx, ids)
+        if await plugins.join(ctx, concern, facts):
+            await _settle(ctx, ids)
+        await plugins.finish(ctx, concern, facts)
+
+
+async def _settle(ctx: Context, ids: Iterable[str]) -> None:
+    """One batch at a time; a failed batch of several is done again one by one, so that each caller hears of his own
+    failure only."""
     state = ctx.settling
     state.pending.update(dict.fromkeys(ids))
     if state.waiting is None:
@@ -83,6 +100,13 @@ async def settle_quietly(ctx: Context, *ids: str) -> None:
         await settle(ctx, *ids)
     except DariError as error:
         log.error("%s", error.message)
+
+
+async def settle_claims(ctx: Context, object_id: str) -> None:
+    """Take back what plugins gave for a network or sandbox that did not come to be; where they gave nothing, nothing
+    is looked at."""
+    if any(object_id in (each.network_id, each.sandbox_id) for each in plugin_claims.of(ctx)):
+        await settle_quietly(ctx, object_id)
 
 
 async def _run(ctx: Context) -> None:
@@ -185,7 +209,7 @@ async def settle_kernel(ctx: Context, ids: Ids) -> None:
     each_id = dict.fromkeys((*ids.networks, *ids.sandboxes))
     facts = await host_facts(ctx)
     want = desired(ctx, ids.networks, ids.sandboxes)
-    wants = {each: render(want, facts, frozenset((each,))) for each in each_id}
+    wants = {each: render(want, facts, frozenset((each,))).untold() for each in each_id}
     wanted = KernelState.of(one for state_of_id in wants.values() for one in state_of_id)
     host_wide = frozenset(key for key in wanted.objects if is_host_wide(key))
     keys = {key for each in each_id for key in state.rendered.get(each, ()) if not is_host_wide(key)}
@@ -262,12 +286,12 @@ async def settle_everything(ctx: Context) -> Plan:
 
 
 def render_everything(ctx: Context, facts: HostFacts) -> tuple[dict[str, KernelState], KernelState]:
-    """The wanted state of each network and sandbox, and all of it."""
+    """The wanted state of each network and sandbox, and all of it; what plugins are told left out."""
     networks = [each.id for each in ctx.tables.networks.all(ctx.shared)]
     sandboxes = [each.id for each in ctx.tables.sandboxes.all(ctx.local)]
     want = desired(ctx, networks, sandboxes)
-    wants = {each: render(want, facts, frozenset((each,))) for each in (*networks, *sandboxes)}
-    return wants, render(want, facts)
+    wants = {each: render(want, facts, frozenset((each,))).untold() for each in (*networks, *sandboxes)}
+    return wants, render(want, facts).untold()
 
 
 def is_host_wide(key: Key) -> bool:

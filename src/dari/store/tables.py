@@ -15,6 +15,7 @@ from dari.model.cluster import Member, Node
 from dari.model.container import Container
 from dari.model.event import Event
 from dari.model.network import Endpoint, Network, Sandbox
+from dari.model.plugin import PluginClaim
 from dari.model.volume import Volume
 from dari.store.base import ABSENT, Row, Store, Txn
 from dari.units import is_global_id
@@ -147,6 +148,9 @@ class Tables:
         self.sandboxes = Table("sandboxes", Sandbox)  # <id>
         self.leases = Table("leases", str)  # <network id>/<address> → endpoint id
         self.ports = Table("ports", str)  # <proto>/<host ip>/<port> → sandbox id
+        # <network id>/<kind>/<endpoint id>/<name>: what plugins were asked for
+        self.plugin_claims = Table("plugin-claims", PluginClaim)
+        self.last_addresses = Table("last-addresses", str)  # <network id>/<subnet> → the address given last
         self.volumes = Table("volumes", Volume)  # <name>
         self.nodes = Table("nodes", Node)  # <node id>, while it is alive
         self.node_names = Table("node-names", str)  # <node name> → node id, while it is alive
