@@ -41,6 +41,9 @@ class FakeKernel:
         self.fail_at: int | None = None
         # Kinds of interface this kernel does not know; others' interfaces are in `host_facts.links`.
         self.missing_kinds: set[str] = set()
+        # The hardware address of every interface somebody else made; those that are not there.
+        self.mac = "02:00:5e:00:00:01"
+        self.absent: set[str] = set()
 
     @property
     def state(self) -> KernelState:
@@ -74,6 +77,9 @@ class FakeKernel:
                     raise KernelError(op, errno.EIO, "as the test wished")
             self._carry_out(op)
             self.applied.append(op)
+
+    def mac_of(self, name: str) -> str:
+        return "" if name in self.absent else self.mac
 
     def check_connections(self, wanted: KernelState) -> None:
         """No packet has ever passed here."""

@@ -136,6 +136,8 @@ async def network_inspect(request: web.Request, eng: Engine) -> web.StreamRespon
     if scope and scope != network.spec.scope:
         raise NotFound(f"network {request.match_info['id']} not found")
     shape = network_json(eng, network, has_containers=True)
+    if version_of(request) >= (1, 52):
+        shape["Status"] = {"IPAM": ipam_json(eng, network)}
     if wire.flag(request, "verbose"):
         shape["Services"] = {}
     return wire.json_response(shape)
@@ -178,7 +180,7 @@ def network_json(eng: Engine, network: Network, *, has_containers: bool) -> dict
         "IPAM": {
             "Driver": spec.ipam_driver,
             "Options": None if network.is_predefined else spec.ipam_options,
-            "Config": [_subnet_json(each) for each in network.subnets],
+            "Config": [_subnet_json(each) for each in networks.shown_subnets(network)],
         },
         "Internal": spec.is_internal,
         "Attachable": spec.is_attachable,
@@ -189,6 +191,21 @@ def network_json(eng: Engine, network: Network, *, has_containers: bool) -> dict
         "Options": spec.options,
         "Labels": spec.labels,
     }
+
+
+def ipam_json(eng: Engine, network: Network) -> dict[str, Any]:
+    """`Status.IPAM` of API 1.52: how full the network's subnets are."""
+    return {
+        "Subnets": {
+            subnet: {"IPsInUse": each.in_use, "DynamicIPsAvailable": each.available}
+            for subnet, each in networks.allocations(eng, network).items()
+        }
+    }
+
+
+async def network_ipam(request: web.Request, eng: Engine) -> web.StreamResponse:
+    """The same for clients that speak an older version."""
+    return wire.json_response(ipam_json(eng, find_network(eng, request.match_info["id"])))
 
 
 def _subnet_json(subnet: Subnet) -> dict[str, Any]:
@@ -220,6 +237,7 @@ ROUTES = [
     Route("POST", "/networks/create", network_create),
     Route("POST", "/networks/prune", network_prune, since=(1, 25)),
     Route("GET", "/networks/{id}", network_inspect),
+    Route("GET", "/dari/v1/networks/{id}/ipam", network_ipam),
     Route("DELETE", "/networks/{id}", network_delete),
     Route("POST", "/networks/{id}/connect", network_connect),
     Route("POST", "/networks/{id}/disconnect", network_disconnect),

@@ -98,7 +98,7 @@ def info_json(eng: Engine) -> dict[str, Any]:
         "SystemStatus": None,
         "Plugins": {
             "Volume": ["local"],
-            "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
+            "Network": system.network_drivers(eng),
             "Authorization": None,
             "Log": ["json-file", "k8s-file", "none"],
         },
@@ -246,7 +246,15 @@ async def auth(request: web.Request, eng: Engine) -> web.StreamResponse:
 
 
 async def plugins(request: web.Request, eng: Engine) -> web.StreamResponse:
+    """Docker's managed plugins, of which there are none: network plugins are found in folders."""
     return wire.json_response([])
+
+
+async def found_plugins(request: web.Request, eng: Engine) -> web.StreamResponse:
+    """The plugins in the folders; `Implements` is empty until one is used."""
+    found = await system.plugins(eng)
+    shape = [{"Name": each.name, "Addr": each.url, "Implements": list(each.implements)} for each in found]
+    return wire.json_response({"Plugins": shape, "Folders": eng.ctx.config.plugin_folders})
 
 
 async def plugin(request: web.Request, eng: Engine) -> web.StreamResponse:
@@ -288,6 +296,7 @@ ROUTES = [
     Route("GET", "/system/df", disk_usage),
     Route("POST", "/auth", auth),
     Route("GET", "/plugins", plugins),
+    Route("GET", "/dari/v1/plugins", found_plugins),
     Route("GET", "/plugins/{name:.*}/json", plugin),
     *_cluster_routes(),
 ]

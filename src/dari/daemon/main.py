@@ -30,9 +30,10 @@ from dari.daemon.responder import Responder
 from dari.engine import events, predefined
 from dari.engine.base import Engine
 from dari.kernel.host import Kernel
+from dari.kernel.plugin import Plugins
 from dari.model.config import Config
 from dari.model.errors import DariError
-from dari.reconcile import boot, watch
+from dari.reconcile import boot, plugin_boot, watch
 from dari.reconcile.context import Context
 from dari.runtime.containers import Runtime
 from dari.runtime.images import Images
@@ -97,7 +98,9 @@ async def run(config: Config) -> None:
             kernel=kernel,
             runtime=Runtime(config),
             images=Images(config),
+            plugins=Plugins(config.plugin_folders, config.plugin_timeout),
         )
+        stack.callback(ctx.plugins.close)
         eng = Engine(ctx=ctx, id=_engine_id(config), name=platform.node(), started=time.time_ns())
         responder = Responder(
             config.dns_dir,
@@ -118,6 +121,7 @@ async def run(config: Config) -> None:
         if isinstance(store, Federation):
             for work in cluster.works(eng, store):
                 _spawn(ctx, work)
+        _spawn(ctx, plugin_boot.look_after(ctx))
         listeners = sockets.open_all(config)
         for each in listeners:
             stack.callback(each.remove)

@@ -55,10 +55,12 @@ _KEYS = {
     "shutdown-timeout": "shutdown_timeout",
     "bridge-name": "bridge_name",
     "resolv-conf": "resolv_conf",
+    "plugin-dirs": "plugin_dirs",
+    "plugin-timeout": "plugin_timeout",
     **cluster_options.KEYS,
 }
 _LISTS = {"hosts", "registry_mirrors", "insecure_registries", "pools", "dns", "dns_search", "dns_options"}
-_LISTS |= {"exec_options", "labels", "overlay_pools"}
+_LISTS |= {"exec_options", "labels", "overlay_pools", "plugin_dirs"}
 # What of dockerd's file has no meaning here: named in a warning, not an error, so that its file can be taken over.
 _IGNORED_TEXT = """
 live-restore storage-driver iptables ip6tables ip-forward ip-masq userland-proxy features experimental log-driver
@@ -131,6 +133,14 @@ def parser() -> argparse.ArgumentParser:
     add("--shutdown-timeout", type=int)
     add("--bridge-name", metavar="NAME", help="name of the default bridge (default dari0)")
     add("--resolv-conf", metavar="FILE", help="whose servers are asked for what is not ours")
+    add(
+        "--plugin-dir",
+        dest="plugin_dirs",
+        action="append",
+        metavar="DIR",
+        help="folder of plugins' sockets, .spec and .json files, instead of Docker's folders",
+    )
+    add("--plugin-timeout", type=int, metavar="SECONDS", help="how long a plugin may be silent (default 30)")
     cluster_options.add_flags(flags)
     add("-v", "--version", action="version", version=f"darid version {__version__}")
     return flags
@@ -183,7 +193,7 @@ def _config(values: dict[str, Any]) -> Config:
     texts = ["group", "bip", "default_bind_ip", "tls_ca", "tls_cert", "tls_key", "cgroup_parent"]
     texts += ["bridge_name", "resolv_conf"]
     fields: dict[str, Any] = {name: str(values[name]) for name in texts if name in values}
-    for name in ("hosts", "dns", "dns_search", "dns_options", "labels", "insecure_registries"):
+    for name in ("hosts", "dns", "dns_search", "dns_options", "labels", "insecure_registries", "plugin_dirs"):
         if name in values:
             fields[name] = _strings(name, values[name])
     fields["exec_root"] = exec_root
@@ -197,6 +207,9 @@ def _config(values: dict[str, Any]) -> Config:
         fields["accept_mark"] = _mark(str(values["accept_mark"]))
     if "mtu" in values:
         fields["mtu"] = _whole("mtu", values["mtu"], 68, 65535)
+    if "plugin_timeout" in values:
+        fields["plugin_timeout"] = _whole("plugin-timeout", values["plugin_timeout"], 1, 3600)
+    fields["plugin_dirs"] = [os.path.abspath(each) for each in fields.get("plugin_dirs", [])]
     if "shutdown_timeout" in values:
         fields["shutdown_timeout"] = _whole("shutdown-timeout", values["shutdown_timeout"], -1, 1 << 31)
     if "default_shm_size" in values:

@@ -10,7 +10,6 @@ import ipaddress
 import logging
 import re
 from contextlib import nullcontext
-from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -19,18 +18,20 @@ from dari.engine import selection, sublinks
 from dari.engine.addresses import check_endpoint
 from dari.engine.base import Engine
 from dari.engine.lookup import find_container, find_network
+from dari.engine.subnets import ask_ipam, decide
 from dari.model.container import Container
 from dari.model.errors import Conflict, DariError, Forbidden, InvalidArgument, NotFound
 from dari.model.event import Event
 from dari.model.network import Endpoint, EndpointSpec, Network, NetworkSpec, Sandbox, Subnet
-from dari.net import gateway, ipam
+from dari.net import gateway
 from dari.net.drivers import driver
 from dari.net.facts import HostFacts
-from dari.net.state import Prefix
+from dari.net.ipam import Allocation
 from dari.net.sublinks import is_sublink
-from dari.reconcile import endpoints, ipam_plugin, plugin_claims, plugins, ports
+from dari.reconcile import endpoints, ipam, ipam_plugin, plugin_claims, plugins, ports
 from dari.reconcile.journal import emit
 from dari.reconcile.networks import bridge_name, gateway_endpoint, network_want, of_sandbox
+from dari.reconcile.plugin_options import NULL_POOLS
 from dari.reconcile.settle import host_facts, look_at_host, settle, settle_claims
 from dari.store.base import Txn, TxnConflict
 from dari.units import new_id
@@ -65,7 +66,7 @@ async def _create(eng: Engine, spec: NetworkSpec) -> Network:
     network_id = new_id()
     try:
         with ipam_plugin.asking(eng.ctx, (network_id,)):
-            given = await _ask_ipam(eng, network_id, spec, facts.routes, skipped)
+            given = await ask_ipam(eng, network_id, spec, facts.routes, skipped)
             network = await _insert(eng, network_id, spec, facts, skipped, given)
     except BaseException:
         # What plugins gave is given back.
@@ -90,7 +91,7 @@ async def _insert(
     """The network in the store. `given` are a plugin's subnets; None: they are cut here."""
     for _ in range(_TRIES):
         _check_free_name(eng, spec.name)
-        subnets = given if given is not None else _decide_subnets(eng, spec, facts.routes, skipped)
+        subnets = given if given is not None else decide(eng, spec, facts.routes, skipped)
         subnets = sublinks.adapt_subnets(spec, subnets)
         network = Network(id=network_id, created=eng.ctx.now(), spec=spec, subnets=subnets)
         _check_bridge_name(eng, network)
@@ -118,23 +119,6 @@ async def _ask_driver(eng: Engine, spec: NetworkSpec) -> tuple[NetworkSpec, froz
     scope: Literal["local", "global"] = "global" if told.scope == "global" else "local"
     spec = msgspec.structs.replace(spec, scope=scope)
     return spec, await plugins.skipped_gateways(eng.ctx, spec, told)
-
-
-async def _ask_ipam(
-    eng: Engine, network_id: str, spec: NetworkSpec, routes: tuple[Prefix, ...], skipped: frozenset[int]
-) -> list[Subnet] | None:
-    """The subnets the null driver (none) or a plugin gives; None with the default driver."""
-    if spec.ipam_driver == "null":
-        for each in spec.subnets:
-            if each.subnet or each.ip_range:
-                what = "pool" if each.subnet else "subpool"
-                raise InvalidArgument(f"null ipam driver does not handle specific address {what} requests")
-        if spec.driver == "bridge":
-            raise InvalidArgument(f"network {spec.name}: ipv4 pool is empty: a bridge needs a subnet")
-        return []
-    if plugin_claims.has_remote_ipam(spec):
-        return await ipam_plugin.request_pools(eng.ctx, network_id, spec, routes, skipped)
-    return None
 
 
 def _check_spec(eng: Engine, spec: NetworkSpec) -> None:
@@ -174,77 +158,6 @@ def _check_bridge_name(eng: Engine, network: Network) -> None:
             )
 
 
-def _decide_subnets(
-    eng: Engine, spec: NetworkSpec, routes: tuple[Prefix, ...], skipped: frozenset[int] = frozenset()
-) -> list[Subnet]:
-    """The subnets asked for, with gateways (but for the IP versions of `skipped`); a family without any is cut from
-    the pools."""
-    taken = taken_subnets(eng)
-    found: list[Subnet] = []
-    for asked in spec.subnets:
-        if not asked.subnet:
-            continue
-        checked = ipam.check_subnet(asked, taken)
-        if checked.prefix.version == 6 and not spec.enable_ipv6:
-            continue
-        taken[checked.prefix] = spec.name
-        gateway = checked.gateway
-        if gateway is None and checked.prefix.version not in skipped:
-            gateway = ipam.pick_gateway(checked.prefix, checked.ip_range, checked.aux.values())
-        found.append(
-            Subnet(
-                subnet=str(checked.prefix),
-                gateway=str(gateway) if gateway is not None else "",
-                ip_range=str(checked.ip_range) if checked.ip_range else "",
-                aux={name: str(address) for name, address in checked.aux.items()},
-            )
-        )
-    versions = {ipaddress.ip_network(each.subnet).version for each in found}
-    if 4 not in versions:
-        found.insert(0, _cut(eng, spec, taken, routes))
-    if 6 not in versions and spec.enable_ipv6:
-        prefix = _unique_local(eng, taken)
-        found.append(Subnet(subnet=str(prefix), gateway=str(ipam.pick_gateway(prefix))))
-    return [_without_gateway(each, skipped) if not spec.subnets else each for each in found]
-
-
-def _without_gateway(subnet: Subnet, skipped: frozenset[int]) -> Subnet:
-    is_skipped = ipaddress.ip_network(subnet.subnet).version in skipped
-    return msgspec.structs.replace(subnet, gateway="") if is_skipped else subnet
-
-
-def taken_subnets(eng: Engine) -> dict[Prefix, str]:
-    """The subnets of all networks, and whose they are. An IPAM plugin's are of an address space of their own."""
-    return {
-        _prefix(subnet.subnet): network.name
-        for network in eng.ctx.tables.networks.all(eng.ctx.shared)
-        for subnet in network.subnets
-        if not plugin_claims.has_remote_ipam(network.spec)
-    }
-
-
-# A prefix is parsed once, however many networks are made beside it.
-_prefix = lru_cache(maxsize=4096)(ipaddress.ip_network)
-
-
-def _cut(eng: Engine, spec: NetworkSpec, taken: dict[Prefix, str], routes: tuple[Prefix, ...]) -> Subnet:
-    if any(each.gateway or each.ip_range or each.aux for each in spec.subnets if not each.subnet):
-        raise InvalidArgument("invalid network config:\ninvalid subnet : invalid CIDR block notation")
-    prefix = ipam.pick_subnet(eng.ctx.config.pools, taken, routes)
-    return Subnet(subnet=str(prefix), gateway=str(ipam.pick_gateway(prefix)))
-
-
-def _unique_local(eng: Engine, taken: dict[Prefix, str]) -> Prefix:
-    """A /64 of the daemon's own /48 (RFC 4193), which follows from its id."""
-    site = int(eng.id.replace("-", "")[:10] or "1", 16) if eng.id else 1
-    base = int(_IPV6_POOL.network_address) | (site << 80)
-    for number in range(1 << 16):
-        prefix = ipaddress.IPv6Network((base | (number << 64), 64))
-        if prefix not in taken:
-            return prefix
-    raise Forbidden("all IPv6 subnets of this daemon's unique local prefix are in use")
-
-
 async def remove(eng: Engine, ref: str) -> None:
     """Remove a network without active endpoints. Raises NotFound, Forbidden, InvalidArgument (ambiguous)."""
     network = find_network(eng, ref)
@@ -271,6 +184,19 @@ async def _erase(eng: Engine, network: Network, *events: Event) -> None:
         emit(eng.ctx, txn, event)
     await eng.ctx.shared.commit(txn)
     await settle(eng.ctx, network.id)
+
+
+def shown_subnets(network: Network) -> list[Subnet]:
+    """The subnets as Docker shows them: the null driver's are everything."""
+    if network.spec.ipam_driver != "null" or network.is_predefined:
+        return network.subnets
+    versions = ((4, network.spec.enable_ipv4), (6, network.spec.enable_ipv6))
+    return [Subnet(subnet=NULL_POOLS[version]) for version, is_enabled in versions if is_enabled]
+
+
+def allocations(eng: Engine, network: Network) -> dict[str, Allocation]:
+    """How full each subnet is; nothing where a plugin gives the addresses."""
+    return ipam.allocations(eng.ctx, network)
 
 
 def active_endpoints(eng: Engine, network: Network) -> list[Endpoint]:

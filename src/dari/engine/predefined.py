@@ -6,7 +6,8 @@ import ipaddress
 import logging
 
 from dari.engine.base import Engine
-from dari.engine.networks import active_endpoints, taken_subnets
+from dari.engine.networks import active_endpoints
+from dari.engine.subnets import taken_subnets
 from dari.model.network import Network, NetworkSpec, Subnet
 from dari.net import ipam
 from dari.reconcile.settle import look_at_host

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 
 from dari.engine.base import Engine
 from dari.model.image import Image
+from dari.model.plugin import NETWORK_DRIVER
 from dari.model.volume import Volume
 from dari.net import firewall
+from dari.net.drivers import DRIVERS
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
@@ -59,6 +61,37 @@ def warnings(eng: Engine) -> list[str]:
     """What stands between containers and the world, as last looked at."""
     facts = eng.ctx.settling.facts
     return list(firewall.warnings(facts)) if facts is not None else []
+
+
+def network_drivers(eng: Engine) -> list[str]:
+    """Docker's list: the built-in drivers, and those of plugins that were used or have networks."""
+    ctx = eng.ctx
+    found = {name for name in DRIVERS if name != "none"}
+    found |= {name for name, kinds in ctx.plugins.activated().items() if NETWORK_DRIVER in kinds}
+    return sorted(found | {each.spec.driver for each in ctx.tables.networks.all(ctx.shared)})
+
+
+@dataclass(frozen=True, slots=True)
+class PluginSummary:
+    """A plugin in the folders, or one that was used: where it is, and what it said it implements."""
+
+    name: str
+    url: str
+    implements: tuple[str, ...]
+
+
+async def plugins(eng: Engine) -> list[PluginSummary]:
+    """By name; nobody is asked anything."""
+    known = eng.ctx.plugins
+
+    def look() -> list[PluginSummary]:
+        used = known.activated()
+        return [
+            PluginSummary(name, known.url(name), tuple(sorted(used.get(name, ()))))
+            for name in sorted({*known.names(), *used})
+        ]
+
+    return await asyncio.to_thread(look)
 
 
 def host_summary() -> HostSummary:

@@ -130,7 +130,10 @@ class Kernel:
                 raise first
 
     def mac_of(self, name: str) -> str:
-        """The hardware address of an interface of the host's namespace, empty where there is none. Raises KernelError."""
+        """The hardware address of an interface of the host's namespace, empty where there is none.
+
+        Raises KernelError.
+        """
         with self._lock:
             try:
                 link = find_link(self._host.route, name)

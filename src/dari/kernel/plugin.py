@@ -1,8 +1,8 @@
 """The calls to network and IPAM plugins: handshake, POSTs, waiting and trying again, as Docker's client does.
 
-A plugin is another program that changes the kernel on our behalf; the calls are carried out here, like the other steps
-of a plan. Blocking: every call belongs into one of `threads`, which no other work waits for. Must not know: stores, what
-a network is. Sources: Docker docs, "Docker Plugin API"; libnetwork, docs/remote.md.
+A plugin is another program that changes the kernel on our behalf; the calls are carried out here, like the other
+steps of a plan. Blocking: every call belongs into one of `threads`, which no other work waits for. Must not know:
+stores, what a network is. Sources: Docker docs, "Docker Plugin API"; libnetwork, docs/remote.md.
 """
 
 from __future__ import annotations

@@ -56,6 +56,10 @@ class Config(Noun, frozen=True, kw_only=True):
     tls_cert: str = ""
     tls_key: str = ""
     tls_ca: str = ""
+    # Where network and IPAM plugins are looked for, instead of Docker's folders and our own.
+    plugin_dirs: list[str] = []
+    # Seconds a plugin may take to answer, or be away.
+    plugin_timeout: int = 30
     default_ulimits: dict[str, str] = {}
     default_shm_size: int = 64 * 1024 * 1024
     shutdown_timeout: int = 15
@@ -74,6 +78,12 @@ class Config(Noun, frozen=True, kw_only=True):
     overlay_pools: list[Pool] = msgspec.field(default_factory=lambda: list(DEFAULT_OVERLAY_POOLS))
     # The resolv.conf whose servers are asked for what dari does not know; a test may name its own.
     resolv_conf: str = "/etc/resolv.conf"
+
+    @property
+    def plugin_folders(self) -> list[str]:
+        """In the order they are searched."""
+        docker = ["/run/docker/plugins", "/etc/docker/plugins", "/usr/lib/docker/plugins"]
+        return self.plugin_dirs or [f"{self.exec_root}/plugins", *docker, "/etc/dari/plugins"]
 
     @property
     def netns_dir(self) -> str:

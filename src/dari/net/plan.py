@@ -63,7 +63,7 @@ _RANKS: dict[type, int] = {
 }
 
 # A network is told of before its endpoints; the way to the world is opened when all else is there.
-_FACT_RANKS = {"network": -3, "endpoint": -2, "join": -1, "external": 20}
+_FACT_RANKS = {"network": -3, "endpoint": -2, "join": 4, "external": 20}
 
 # Attributes the kernel cannot change on a living object: a difference there means delete, then add.
 _FIXED: dict[type, tuple[str, ...]] = {

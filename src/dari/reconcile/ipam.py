@@ -1,8 +1,8 @@
 """The door to address management: who gives a network its subnets and an endpoint its addresses.
 
 The default driver is net/ipam.py over the leases in the store, in the caller's transaction. The null driver gives
-nothing. A plugin is asked before that transaction (ipam_plugin.py); its answers are claims, which the transaction reads.
-Must not know: network drivers, HTTP. Source: libnetwork, docs/ipam.md.
+nothing. A plugin is asked before that transaction (ipam_plugin.py); its answers are claims, which the transaction
+reads. Must not know: network drivers, HTTP. Source: libnetwork, docs/ipam.md.
 """
 
 from __future__ import annotations

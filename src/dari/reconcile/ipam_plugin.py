@@ -1,7 +1,8 @@
 """Asking IPAM plugins for pools and addresses, and giving them back.
 
 Asked before the transaction that needs the answer; what is asked is a claim in the store first (plugin_claims.py), so
-that a daemon killed in between can give it back. Must not know: network drivers, HTTP. Source: libnetwork, docs/ipam.md.
+that a daemon killed in between can give it back. Must not know: network drivers, HTTP. Source: libnetwork,
+docs/ipam.md.
 """
 
 from __future__ import annotations

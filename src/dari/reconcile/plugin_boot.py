@@ -23,7 +23,7 @@ _PAUSE_FIRST, _PAUSE_MOST = 5.0, 300.0
 
 
 async def look_after(ctx: Context) -> None:
-    """Replay to IPAM plugins that want it, finish what is open, and again whenever something is left. Until cancelled."""
+    """Replay to IPAM plugins that want it, finish what is open, and again when something is left. Until cancelled."""
     await asyncio.gather(*(_replay(ctx, each.id) for each in ctx.tables.networks.all(ctx.shared)))
     while True:
         pause = _PAUSE_FIRST
