@@ -88,7 +88,8 @@ class ProbeResult:
     `steps`: anybody's chains and rules met, in order. `seen`: the hooks passed to their very end, as (namespace,
     hook, is_answer); a frame's way through a bridge counts as `bridge forward` and so on. `dropped_by`: the step
     that took the question or its answer away. `is_delivered`: it arrived in the target's namespace. `unanswering`:
-    neighbours that do not answer, by namespace. `untraced`: why there is no trace, "" where there is one.
+    neighbours that do not answer, by namespace. `is_elsewhere`: somebody answered, but the packet never came to the
+    target. `untraced`: why there is no trace, "" where there is one.
     """
 
     shot: Shot
@@ -104,6 +105,7 @@ class ProbeResult:
     seen: tuple[tuple[str, str, bool], ...] = ()
     dropped_by: Step | None = None
     is_delivered: bool = False
+    is_elsewhere: bool = False
     unanswering: tuple[tuple[str, Address], ...] = ()
     untraced: str = ""
 
@@ -367,11 +369,11 @@ class Probing:
             # A firewall can answer in somebody's name (`reject with tcp reset`).
             outcome, text = "rejected", f"turned away by a firewall ({text})"
         shot = result.shot
-        is_delivered = (
-            outcome in ("open", "answered", "refused")
-            or (shot.target, "input", False) in seen
-            or any(is_answer for _, _, is_answer in seen)
-        )
+        is_answered = outcome in ("open", "answered", "refused")
+        # A relay of the host's own asks the target in its turn, from another port.
+        has_come = (shot.target, "input", False) in seen or (HOST, "input", False) in seen
+        is_elsewhere = is_answered and shot.target in self._tracers and not self.untraced and not has_come
+        is_delivered = (is_answered and not is_elsewhere) or (shot.target, "input", False) in seen
         return replace(
             result,
             outcome=outcome,
@@ -380,6 +382,7 @@ class Probing:
             seen=tuple(seen),
             dropped_by=dropped,
             is_delivered=is_delivered,
+            is_elsewhere=is_elsewhere,
         )
 
     def _in_order(self, flight: _Flight) -> list[Event]:

@@ -15,6 +15,7 @@ from dari.net.packet import Hop, Trace
 from dari.net.scope import Key
 
 OWN_TABLE = "dari"
+_ARRIVED = ("deliver", "listen")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +43,24 @@ def has_arrived(result: ProbeResult) -> bool | None:
     """The same of a packet; None where it could not be sent."""
     if result.outcome == "failed":
         return None
+    if result.is_elsewhere:
+        return False
     return verdict_of(result) == "delivered" or (result.outcome == "refused" and result.dropped_by is None)
+
+
+def place_of(trace: Trace) -> str | None:
+    """The namespace the question arrives in; None where it does not."""
+    if not arrives(trace):
+        return None
+    return next(
+        (each.where for each in reversed(trace.hops) if each.stage in _ARRIVED and not each.is_answer), None
+    )
 
 
 def verdict_of(result: ProbeResult) -> Verdict:
     """What became of a packet, in the walk's words."""
+    if result.is_elsewhere:
+        return "unreachable"
     if result.outcome in ("open", "answered"):
         return "delivered"
     if result.outcome in ("refused", "rejected"):
@@ -88,6 +102,10 @@ def conclude(wanted: Trace, found: Trace, result: ProbeResult | None) -> Judgeme
             return _foreign(verdict, found.decided_by, step)
         if did is None or did == does:
             return _drift(verdict, wanted, found, step)
+    if should and does and place_of(wanted) != place_of(found):
+        hop = parting(wanted, found)
+        text = f"it arrives in {place_of(found) or 'the host'} instead of {place_of(wanted) or 'the host'}"
+        return Judgement("drift", verdict, text, hop, step)
     if result is not None and did is not None:
         expected = does if does is not None else should
         if expected is not None and did != expected:
@@ -145,6 +163,8 @@ def said(step: Step) -> str:
 
 def _lost(result: ProbeResult) -> str:
     """Where a packet that no traced rule stopped was seen last."""
+    if result.is_elsewhere:
+        return f"somebody else answers at {result.shot.destination} ({result.text})"
     if result.outcome in ("open", "answered", "refused"):
         return f"it arrives, though neither picture of the kernel says so ({result.text})"
     told = result.text if result.outcome != "silent" else "no answer"

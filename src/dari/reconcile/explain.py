@@ -295,6 +295,8 @@ def _with_walks(ctx: Context, inquiry: Inquiry, picture: Picture) -> nouns.Expla
     differences: list[str] = []
     if judged.conclusion == "drift" or inquiry.trouble == "drift":
         differences = _differences(picture, (wanted, found))
+        if not differences and inquiry.trouble is None:
+            advice = "nothing of dari's is amiss: take away what was added by hand"
     conclusion = judged.conclusion
     if inquiry.trouble is not None and conclusion in ("reachable", "application", "meant"):
         reason = inquiry.reason or causes.Why("the name is not known")

@@ -77,13 +77,25 @@ class Walker:
             foreign = replace(
                 foreign, links=(*foreign.links, link), addresses=(*foreign.addresses, *addresses)
             )
-        # What is asked for knows no firewall of others: where theirs decides, it is a finding.
-        self._wanted = World(picture.wanted, picture.facts, replace(foreign, tables=()))
+        self._wanted = World(picture.wanted, picture.facts, asked_for(foreign))
         self._found = World(picture.found, picture.facts, foreign)
 
     def walk(self, probe: Probe) -> tuple[Trace, Trace]:
         """The way by what should be, and by what is."""
         return walk(self._wanted, probe), walk(self._found, probe, self._heard)
+
+
+def asked_for(foreign: Foreign) -> Foreign:
+    """What is taken for granted in the wanted picture: the host's own interfaces and ways, and everybody's settings.
+    Others' firewalls, and what somebody put into a sandbox, nobody asked dari for: where they decide, it is a finding.
+    """
+    return replace(
+        foreign,
+        links=tuple(each for each in foreign.links if each.netns == HOST),
+        addresses=tuple(each for each in foreign.addresses if each.netns == HOST),
+        routes=tuple(each for each in foreign.routes if each.netns == HOST),
+        tables=(),
+    )
 
 
 def without_probes(foreign: Foreign) -> Foreign:

@@ -323,6 +323,8 @@ def _is_reachable(attempt: _Attempt) -> bool:
 def _is_as_asked(attempt: _Attempt) -> bool:
     assert attempt.wanted is not None and attempt.found is not None
     opinions = {conclude.arrives(attempt.wanted), conclude.arrives(attempt.found)}
+    if opinions == {True} and conclude.place_of(attempt.wanted) != conclude.place_of(attempt.found):
+        return False
     if attempt.result is not None:
         opinions.add(conclude.has_arrived(attempt.result))
     return len(opinions - {None}) <= 1

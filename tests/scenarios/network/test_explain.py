@@ -252,17 +252,36 @@ def test_a_link_set_down_by_hand(shop: Node) -> None:
     assert told(explain(shop, "web", "db", 80)) == (False, "drift")
 
 
-def test_isolation_lost_by_hand(shop: Node) -> None:
+def test_isolation_lost_by_hand(node: Node) -> None:
     """What should be stopped and is not is a finding too."""
-    shop.run("nft", "flush", "chain", "inet", "dari", "forward")
+    network = node.client.networks.create("mute", options={ICC: "false"})
+    node.serve("one", "hi", network="mute")
+    node.sleeper("two", network="mute")
+    ports = json.loads(node.run("ip", "-j", "link", "show", "master", f"br-{network.id[:12]}"))
+    assert len(ports) == 2
+    for each in ports:
+        node.run("bridge", "link", "set", "dev", each["ifname"], "isolated", "off")
+    # Where br_netfilter is on, the rules keep them apart as well.
+    setting = "net.bridge.bridge-nf-call-iptables"
+    before = node.run("sysctl", "-n", setting, check=False).strip()
+    if before:
+        node.run("sysctl", "-q", "-w", f"{setting}=0")
     try:
-        address = shop.address(shop.client.containers.get("db"), "shop")
-        answer = explain(shop, "outside", address, 80)
-        assert told(answer)[1] == "drift" and answer["IsReachable"]
-        assert any("nft" in each or "table" in each for each in answer["Differences"])
+        answer = explain(node, "two", "one", 80)
+        assert told(answer) == (True, "drift") and "though it should not" in answer["Text"]
+        assert len(answer["Differences"]) == 2
+        found = verify(node)
+        assert any("two should not reach one" in each for each in found["Findings"])
     finally:
-        post(shop, "/dari/v1/doctor", {})
-    assert told(explain(shop, "outside", address, 80)) == (False, "meant")
+        if before:
+            node.run("sysctl", "-q", "-w", f"{setting}={before}")
+
+
+def test_somebody_else_has_the_address(shop: Node) -> None:
+    web, db = (shop.client.containers.get(each) for each in ("web", "db"))
+    shop.net(web, "ip", "addr", "add", f"{shop.address(db, 'shop')}/32", "dev", "lo")
+    answer = explain(shop, "web", "db", 80)
+    assert told(answer) == (False, "drift") and "instead of db" in answer["Text"]
 
 
 def test_a_mute_responder(shop: Node) -> None:

@@ -22,10 +22,12 @@ YES = Trace((Hop("deliver", "db", "it arrives"),), "delivered")
 def no(
     stage: Any = "route", key: Any = ("route", "web", "0.0.0.0/0", "0"), verdict: Any = "unreachable"
 ) -> Trace:
-    hop = Hop(stage, "web", f"stopped at {stage}", is_ok=False, key=key)
+    where = "db" if stage == "listen" else "web"
+    hop = Hop(stage, where, f"stopped at {stage}", is_ok=False, key=key)
     return Trace((hop,), verdict, hop)
 
 
+ELSEWHERE = Trace((Hop("deliver", "stranger", "it arrives"),), "delivered")
 UNSURE = no("policy", None, "unknown")
 NOBODY_LISTENS = no("listen", None, "refused")
 CLOSED = no("policy", OURS, "dropped")
@@ -74,6 +76,10 @@ OUR_DROP = packet("silent", dropped_by=step("dari"))
         (CLOSED, CLOSED, OPEN, "unexplained", "delivered"),
         (UNSURE, UNSURE, OPEN, "reachable", "delivered"),
         (UNSURE, UNSURE, SILENT, "unexplained", "dropped"),
+        # Somebody else has the address.
+        (YES, ELSEWHERE, OPEN, "drift", "delivered"),
+        (YES, ELSEWHERE, packet("open", is_elsewhere=True), "drift", "unreachable"),
+        (YES, YES, packet("open", is_elsewhere=True), "unexplained", "unreachable"),
         # No packet could be sent: the walks stand.
         (YES, YES, packet("failed"), "reachable", "delivered"),
     ],
