@@ -8,8 +8,9 @@ set is empty. Anything else it leaves out. The kernel tier compares it with the 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 from dari.kernel.errors import KernelError
 from dari.net.facts import HostFacts
@@ -17,6 +18,7 @@ from dari.net.plan import Op, Plan
 from dari.net.scope import Scope
 from dari.net.state import (
     HOST,
+    Address,
     Bridge,
     KernelObject,
     KernelState,
@@ -29,6 +31,7 @@ from dari.net.state import (
     needs,
     provides,
 )
+from dari.net.survey import Repair, Survey
 
 
 class FakeKernel:
@@ -44,6 +47,8 @@ class FakeKernel:
         # The hardware address of every interface somebody else made; those that are not there.
         self.mac = "02:00:5e:00:00:01"
         self.absent: set[str] = set()
+        self.surroundings = Survey()
+        self.mended: list[Repair] = []
 
     @property
     def state(self) -> KernelState:
@@ -83,6 +88,28 @@ class FakeKernel:
 
     def check_connections(self, wanted: KernelState) -> None:
         """No packet has ever passed here."""
+
+    def survey(
+        self,
+        wanted: KernelState,
+        paths: Iterable[str],
+        addresses: Mapping[str, Mapping[IPv4Address, bool]],
+        held: Collection[Address],
+    ) -> Survey:
+        """Nothing is beside dari here, but what a test puts into `surroundings`."""
+        return self.surroundings
+
+    def mend(self, repairs: Sequence[Repair]) -> None:
+        self.mended += repairs
+
+    def ask_names(
+        self, questions: Mapping[str, tuple[str, int]], seconds: float
+    ) -> dict[str, frozenset[IPv4Address] | None]:
+        """No namespace can be entered: nobody was asked."""
+        return {}
+
+    def namespace_number(self, name: str) -> int:
+        return 0
 
     def remove(self, key: Key) -> None:
         """Somebody else deletes an object: it goes with all that lives in it."""

@@ -110,3 +110,12 @@ class FakeRuntime:
         if id not in self.containers:
             raise NotFound(f"no container {id}")
         return self.containers[id]
+
+    def groups(self) -> list[str]:
+        return []
+
+    def group_pids(self, path: str) -> list[int]:
+        return []
+
+    def known_ids(self) -> list[str]:
+        return sorted(self.containers)

@@ -19,6 +19,7 @@ VERBS: dict[str, str] = {
     "cp": "copy:cp",
     "create": "run:create",
     "diff": "container:diff",
+    "doctor": "doctor:doctor",
     "down": "compose:run",
     "events": "system:events",
     "exec": "attach:exec_",

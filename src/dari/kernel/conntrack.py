@@ -35,6 +35,7 @@ from dari.kernel.nfnetlink import header
 from dari.net.firewall import SUBNET_SETS
 from dari.net.publish import Published, published
 from dari.net.state import HOST, Address, KernelObject, KernelState, NftElement, Prefix
+from dari.net.survey import Stale
 
 _log = logging.getLogger("dari.kernel")
 
@@ -148,6 +149,47 @@ class Connections:
         """
         with self._lock:
             self._forget(list(publishes), (), list(subnets))
+
+    def stale(
+        self, publishes: Iterable[Publish], subnets: Iterable[Prefix], held: Collection[Address]
+    ) -> list[Stale]:
+        """Entries that lead astray: translated into one of `subnets`, to an address that is not `held`, or (UDP) to
+        where `publishes`, which are all there are, publish nothing. Raises NetlinkError."""
+        with self._lock:
+            return [_stale(each) for each in self._find_stale(list(publishes), list(subnets), held)]
+
+    def forget_stale(self, wanted: Collection[Stale]) -> None:
+        """Those of `stale` that are there still. Raises NetlinkError."""
+        if not wanted:
+            return
+        with self._lock:
+            asked = set(wanted)
+            entries = [
+                each
+                for version in {each.source.version for each in wanted}
+                for each in _dump(self._netfilter, _FAMILIES[version], b"")
+                if _stale(each) in asked
+            ]
+            _, errors = self._netfilter.request([_deletion(each.message) for each in entries])
+            for error in errors:
+                if error.errno not in GONE:
+                    raise error
+
+    def _find_stale(
+        self, publishes: list[Publish], subnets: list[Prefix], held: Collection[Address]
+    ) -> Iterator[Entry]:
+        if not int(sysctl.read("net/netfilter/nf_conntrack_count") or "0"):
+            return
+        for version in sorted({each.version for each in subnets}):
+            own = [each for each in subnets if each.version == version]
+            for entry in _dump(self._netfilter, _FAMILIES[version], b""):
+                answering = entry.answers[0]
+                is_ours = any(answering in subnet for subnet in own)
+                if is_ours and entry.target != entry.answers and answering not in held:
+                    yield entry
+        for entry in _of_publishes(self._netfilter, self._route, publishes, subnets):
+            if entry.answers[0] in held:
+                yield entry
 
     def _forget(
         self, publishes: Sequence[Publish], gone: Collection[Address], subnets: Sequence[Prefix] = ()
@@ -277,6 +319,17 @@ def _side(payload: bytes) -> tuple[Address, tuple[Address, int], int] | None:
     else:
         return None
     return source, (target, _port(protocol, _TARGET_PORT)), _port(protocol, _SOURCE_PORT)
+
+
+def _protocol(entry: Entry) -> int:
+    original = attributes(attributes(entry.message.body, 4).get(_ORIGINAL, b""))
+    return attributes(original.get(_TUPLE_PROTOCOL, b"")).get(_PROTOCOL, b"\0")[0]
+
+
+def _stale(entry: Entry) -> Stale:
+    number = _protocol(entry)
+    name = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp", 132: "sctp"}.get(number, str(number))
+    return Stale(name, entry.source, entry.target, entry.answers)
 
 
 def _port(protocol: dict[int, bytes], kind: int) -> int:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address
 
-from dari.kernel import nfnetlink, sublinks
+from dari.kernel import arp, asking, nfnetlink, sublinks
 from dari.kernel.alarm import Alarm
 from dari.kernel.apply import Applier
 from dari.kernel.burial import Gravedigger
@@ -19,6 +21,7 @@ from dari.kernel.conntrack import Connections, publish_of, subnets_of
 from dari.kernel.errors import KernelError, NetlinkError, NftError
 from dari.kernel.facts import facts
 from dari.kernel.look import listeners, look
+from dari.kernel.mend import mend
 from dari.kernel.mould import Mould
 from dari.kernel.moved import find_link
 from dari.kernel.netns import Namespaces
@@ -26,6 +29,7 @@ from dari.kernel.nft import Nft, rules_of
 from dari.kernel.outside import Places
 from dari.kernel.probe import Probing
 from dari.kernel.read import read
+from dari.kernel.survey import survey
 from dari.kernel.underlay import OwnAddress, own_address
 from dari.kernel.visit import Visit, Visits
 from dari.net.facts import HostFacts
@@ -33,7 +37,8 @@ from dari.net.foreign import Foreign
 from dari.net.packet import Listeners
 from dari.net.plan import Plan
 from dari.net.scope import Scope
-from dari.net.state import HOST, KernelState
+from dari.net.state import HOST, Address, KernelState
+from dari.net.survey import Repair, Survey
 
 
 class Kernel:
@@ -176,6 +181,58 @@ class Kernel:
             if " comment " not in found[handle]:
                 found[handle] += f' comment "{comments[handle]}"'
         return found
+
+    def survey(
+        self,
+        wanted: KernelState,
+        paths: Iterable[str],
+        addresses: Mapping[str, Mapping[IPv4Address, bool]],
+        held: Collection[Address],
+    ) -> Survey:
+        """What surrounds the objects of `wanted`, which is everything there should be; nothing is changed.
+
+        `paths`: sysctls of the host to read. `addresses`: by bridge, those to ask for on the wire (arp.py). `held`: all
+        addresses somebody has. Raises KernelError.
+        """
+        with self._lock:
+            try:
+                # First, so that the bridges have learnt behind which port an answer came from.
+                answered = arp.ask(self._host, addresses)
+                found = survey(wanted, paths, self._namespaces, self._host, self._nft, self._mould)
+                publishes = [each for each in map(publish_of, wanted) if each is not None]
+                stale = self._connections.stale(publishes, subnets_of(wanted), held)
+            except NftError as error:
+                raise KernelError(None, error.errno, error.text) from error
+            except OSError as error:
+                raise KernelError(None, error.errno or 0, error.strerror or str(error)) from error
+        return replace(found, answered=answered, stale=tuple(stale))
+
+    def mend(self, repairs: Sequence[Repair]) -> None:
+        """Raises KernelError for the first repair that fails; the others are done."""
+        with self._lock, Visits(self._namespaces, self._host) as visits:
+            mend(repairs, visits, self._connections.forget_stale)
+
+    def ask_names(
+        self, questions: Mapping[str, tuple[str, int]], seconds: float
+    ) -> dict[str, frozenset[IPv4Address] | None]:
+        """See asking.py. Raises KernelError."""
+        with self._lock, Visits(self._namespaces, self._host) as visits:
+            try:
+                return asking.ask(visits, questions, seconds)
+            except OSError as error:
+                raise KernelError(None, error.errno or 0, error.strerror or str(error)) from error
+
+    def namespace_number(self, name: str) -> int:
+        """What tells the namespace of that name from others (its inode); 0 where there is none."""
+        return self._namespaces.number(name)
+
+    def bind_namespace(self, name: str, source: str) -> None:
+        """Bind a living namespace (a path below /proc) under a name that somebody took away. Raises KernelError."""
+        with self._lock:
+            try:
+                self._namespaces.bind(name, source)
+            except OSError as error:
+                raise KernelError(None, error.errno or 0, error.strerror or str(error)) from error
 
     def netns_path(self, name: str) -> str:
         """Where the namespace of that name is bound, for setns(2) and a container's configuration."""

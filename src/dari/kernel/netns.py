@@ -91,6 +91,29 @@ class Namespaces:
         finally:
             self._return()
 
+    def bind(self, name: str, source: str) -> None:
+        """Bind the living namespace `source` (/proc/<pid>/ns/net) under a name again that somebody took away.
+
+        Raises FileExistsError where a namespace of that name is, OSError.
+        """
+        path = self.path(name)
+        existing = self.open(name)
+        if existing is not None:
+            os.close(existing)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o444))
+        syscalls.mount(source, path, syscalls.MS_BIND)
+
+    def number(self, name: str) -> int:
+        """The inode number by which the kernel tells namespaces apart; 0 where there is none of that name."""
+        descriptor = self.open(name)
+        if descriptor is None:
+            return 0
+        try:
+            return os.fstat(descriptor).st_ino
+        finally:
+            os.close(descriptor)
+
     @contextmanager
     def apart(self) -> Iterator[None]:
         """The calling thread is in a new namespace that lives as long as a socket made there."""

@@ -76,6 +76,10 @@ class Nft:
         """As `nft -s list table` prints it, the elements of its sets too."""
         return self._list(f"list table {family} {name}", _STATELESS)
 
+    def list_rules(self, family: str, name: str) -> str | None:
+        """As `list_table`, with the handles of the rules."""
+        return self._list(f"list table {family} {name}", _STATELESS | _HANDLE | _TERSE)
+
     def list_chain(self, family: str, table: str, chain: str) -> str | None:
         """With the handles of the rules."""
         return self._list(f"list chain {family} {table} {chain}", _STATELESS | _HANDLE)

@@ -393,9 +393,15 @@ def is_of_main_table(answer: Message) -> bool:
 
 def read_route(answer: Message) -> RouteEntry | None:
     """None for what is no unicast route (local, broadcast, unreachable, cached)."""
-    family, length, _, _, table, protocol, _, kind, flags = _RTMSG.unpack_from(answer.body)
+    _, _, _, _, _, _, _, kind, flags = _RTMSG.unpack_from(answer.body)
     if kind != _RTN_UNICAST or flags & 0x200:
         return None
+    return read_any_route(answer)
+
+
+def read_any_route(answer: Message) -> RouteEntry:
+    """Of any kind: local, blackhole and their like too."""
+    family, length, _, _, table, protocol, _, _, _ = _RTMSG.unpack_from(answer.body)
     found = attributes(answer.body, 12)
     is_four = family == socket.AF_INET
     packed = found.get(_RTA_DST) or bytes(4 if is_four else 16)

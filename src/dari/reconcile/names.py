@@ -101,11 +101,9 @@ async def settle_names(ctx: Context, networks: Iterable[str], sandboxes: Iterabl
 
     Raises Unavailable where it does not answer.
     """
-    wanted: dict[str, str | None] = {}
-    for network_id in networks:
-        wanted[zone.zone_path(network_id)] = zone_text(ctx, network_id)
+    sandboxes = list(sandboxes)
+    wanted = wanted_files(ctx, networks, sandboxes)
     for sandbox_id in sandboxes:
-        wanted[zone.view_path(sandbox_id)] = _view_text(ctx, sandbox_id)
         _write_container_files(ctx, sandbox_id)
     known = ctx.settling.files
     changed = {path: text for path, text in wanted.items() if known.get(path) != text}
@@ -119,6 +117,21 @@ async def settle_names(ctx: Context, networks: Iterable[str], sandboxes: Iterabl
             known.pop(path, None)
         else:
             known[path] = text
+
+
+def wanted_files(ctx: Context, networks: Iterable[str], sandboxes: Iterable[str]) -> dict[str, str | None]:
+    """The texts of their zone and view files, None where there should be none."""
+    wanted: dict[str, str | None] = {}
+    for network_id in networks:
+        wanted[zone.zone_path(network_id)] = zone_text(ctx, network_id)
+    for sandbox_id in sandboxes:
+        wanted[zone.view_path(sandbox_id)] = _view_text(ctx, sandbox_id)
+    return wanted
+
+
+async def put_in_force(ctx: Context, paths: list[str]) -> None:
+    """Have the responder read these files again and wait until it has. Raises Unavailable."""
+    await _put_in_force(ctx, paths)
 
 
 async def _put_in_force(ctx: Context, paths: list[str]) -> None:
@@ -140,7 +153,8 @@ def forget_files(ctx: Context) -> None:
         path = f"{ctx.config.dns_dir}/{folder}"
         for name in os.listdir(path) if os.path.isdir(path) else ():
             if name.endswith(".json"):
-                with open(f"{path}/{name}", encoding="utf-8") as file:
+                # A file somebody damaged may be anything; it only has to differ from what it should be.
+                with open(f"{path}/{name}", encoding="utf-8", errors="replace") as file:
                     known[f"{folder}/{name}"] = file.read()
 
 
@@ -289,12 +303,20 @@ def _text(path: str) -> str:
 
 
 def _write_container_files(ctx: Context, sandbox_id: str) -> None:
+    for path, text in container_files(ctx, sandbox_id).items():
+        os.makedirs(os.path.dirname(path), mode=0o710, exist_ok=True)
+        write_in_place(path, text)
+
+
+def container_files(ctx: Context, sandbox_id: str) -> dict[str, str]:
+    """What the three files of a sandbox's container should say, by host path; empty where they are not ours to
+    write now."""
     sandbox = ctx.tables.sandboxes.get(ctx.local, sandbox_id)
     container = ctx.tables.containers.get(ctx.local, sandbox.container_id) if sandbox else None
     if sandbox is None or container is None or sandbox.mode == "container":
-        return
+        return {}
     if sandbox.mode != "host" and not sandbox.is_active:
-        return
+        return {}
     attached = attachments(ctx, sandbox)
     files = files_of(ctx, container.id)
     if sandbox.mode == "host":
@@ -313,9 +335,7 @@ def _write_container_files(ctx: Context, sandbox_id: str) -> None:
     hosts += "".join(_extra_hosts(ctx, container))
     hosts += "".join(_own_lines(container, hostname, attached))
     hosts += "".join(_linked_lines(ctx, container, attached))
-    os.makedirs(os.path.dirname(files.hosts), mode=0o710, exist_ok=True)
-    for path, text in ((files.hosts, hosts), (files.hostname, hostname + "\n"), (files.resolv, resolv)):
-        write_in_place(path, text)
+    return {files.hosts: hosts, files.hostname: hostname + "\n", files.resolv: resolv}
 
 
 def write_in_place(path: str, text: str) -> None:

@@ -130,6 +130,23 @@ def hold(ctx: Context) -> list[str]:
     return lost
 
 
+def lost(ctx: Context) -> list[tuple[Claim, int, str]]:
+    """Claims of the store that somebody else's socket stands in the way of: the port, and the sandbox that publishes
+    it. Those that are free again are held from now on."""
+    found = []
+    for protocol, address, ports in ctx.tables.ports.keys(ctx.local):
+        claim = Claim(cast(Protocol, protocol), address, *parse_span(ports))
+        code, port = ctx.holds.take(claim)
+        if code:
+            found.append((claim, port, ctx.tables.ports.get(ctx.local, protocol, address, ports) or ""))
+    return found
+
+
+def claim_parts(published: PublishedPort) -> tuple[str, str, str]:
+    """The parts of the key of a published port's claim."""
+    return _parts(published.protocol, published.host_ip, published.host_port, published.count)
+
+
 def _holders(ctx: Context) -> Iterator[tuple[str, str, int, int]]:
     for protocol, address, ports in ctx.tables.ports.keys(ctx.local):
         yield protocol, address, *parse_span(ports)

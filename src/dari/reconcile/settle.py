@@ -22,6 +22,7 @@ from dari.net.render import render
 from dari.net.scope import Key, Scope
 from dari.net.state import HOST, KernelState
 from dari.reconcile import names, plugin_claims, plugins, ports
+from dari.reconcile.checks import life
 from dari.reconcile.context import Context
 from dari.reconcile.kernel import in_kernel
 from dari.reconcile.networks import desired, of_sandbox
@@ -274,6 +275,8 @@ async def settle_everything(ctx: Context) -> Plan:
     Returns what had to be done in the first round. Raises Internal.
     """
     state = ctx.settling
+    # Whose name was taken away would be made a second time, empty, beside the one its container lives in.
+    await life.rebind(ctx, await life.rebindings(ctx))
     facts = await look_at_host(ctx)
     wants, wanted = render_everything(ctx, facts)
     scope = Scope.everything(wanted)

@@ -59,6 +59,9 @@ class Cgroups(Protocol):
     def pids(self, path: str) -> list[int]:
         """Every process in `path` and below."""
 
+    def children(self, path: str) -> list[str]:
+        """The names of the groups right below `path`, in whatever hierarchy."""
+
     def remove(self, path: str) -> bool:
         """Remove `path` with all below; False if a process is still in it."""
 
@@ -239,6 +242,10 @@ class CgroupsV1:
                 return _pids_below(self._by_controller[controller] + path)
         return _pids_below(self._hierarchies[0].mountpoint + path)
 
+    def children(self, path: str) -> list[str]:
+        found = {name for each in self._hierarchies for name in _children(each.mountpoint + path)}
+        return sorted(found)
+
     def remove(self, path: str) -> bool:
         results = [_remove_tree(h.mountpoint + path) for h in self._hierarchies]
         return all(results)
@@ -301,6 +308,9 @@ class CgroupsV2:
 
     def pids(self, path: str) -> list[int]:
         return _pids_below(self._top + path)
+
+    def children(self, path: str) -> list[str]:
+        return sorted(_children(self._top + path))
 
     def remove(self, path: str) -> bool:
         return _remove_tree(self._top + path)
@@ -380,6 +390,14 @@ def _pids_below(top: str) -> list[int]:
     for folder, _, _ in os.walk(top):
         found.extend(int(line) for line in _read(f"{folder}/cgroup.procs").split())
     return found
+
+
+def _children(top: str) -> list[str]:
+    try:
+        with os.scandir(top) as entries:
+            return [each.name for each in entries if each.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
 
 
 def _remove_tree(top: str) -> bool:

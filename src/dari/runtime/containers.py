@@ -219,6 +219,20 @@ class Runtime:
         """Every container that has left something in the exec root, living or not."""
         return sorted(os.listdir(self._config.run_dir))
 
+    def groups(self) -> list[str]:
+        """The cgroups right below dari's own, conmon's left out."""
+        parent = f"/{self._config.cgroup_parent.strip('/')}"
+        found = (f"{parent}/{each}" for each in self._cgroups.children(parent))
+        return [each for each in found if each != self._conmon_cgroup]
+
+    def group_pids(self, path: str) -> list[int]:
+        """Every process in a cgroup and below."""
+        return self._cgroups.pids(path)
+
+    def remove_group(self, path: str) -> bool:
+        """False where a process is in it."""
+        return self._cgroups.remove(path)
+
     def pid(self, id: str) -> int:
         """The init's pid in this namespace, 0 if it does not run."""
         known = self._find(self._layout(id))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 
 from dari.model.config import Config
@@ -82,6 +83,13 @@ class Rootfs:
 
     def is_mounted(self, container_id: str) -> bool:
         return os.path.ismount(self.merged(container_id))
+
+    def mounted(self) -> list[str]:
+        """Ids of all containers whose root is mounted, as far as this mount namespace sees."""
+        pattern = re.compile(re.escape(os.path.realpath(self._top)) + r"/([0-9a-f]{64})/merged")
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+            found = (pattern.fullmatch(line.split()[4]) for line in file)
+            return [each[1] for each in found if each]
 
     def layers(self, container_id: str) -> list[str]:
         """Ids of the layers below, base first. Raises Internal if the container has no root."""

@@ -1,0 +1,125 @@
+"""Rows without an owner, and host ports somebody else listens on as well.
+
+Must not know: how anything is mended.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+
+from dari.model.finding import Finding
+from dari.reconcile import ports
+from dari.reconcile.checks.found import Found
+from dari.reconcile.context import Context
+from dari.store.base import Txn
+
+_FIX = "dari doctor --fix"
+_SOCKET = re.compile(r"socket:\[(\d+)\]")
+
+
+def look(ctx: Context) -> list[Found]:
+    return [*_leases(ctx), *_claims(ctx), *_listeners(ctx)]
+
+
+def add_frees(ctx: Context, txn: Txn) -> None:
+    """Add to `txn` the end of every lease and claim without an owner."""
+    for parts in orphaned_leases(ctx):
+        ctx.tables.leases.delete(txn, *parts)
+    for parts in orphaned_claims(ctx):
+        ctx.tables.ports.delete(txn, *parts)
+
+
+def orphaned_leases(ctx: Context) -> list[tuple[str, ...]]:
+    active = {each.id for each in ctx.tables.endpoints.all(ctx.shared) if each.is_active}
+    keys = ctx.tables.leases.keys(ctx.local)
+    return [parts for parts in keys if ctx.tables.leases.get(ctx.local, *parts) not in active]
+
+
+def orphaned_claims(ctx: Context) -> list[tuple[str, ...]]:
+    owned = {
+        (each.id, *ports.claim_parts(port))
+        for each in ctx.tables.sandboxes.all(ctx.local)
+        for port in each.ports
+    }
+    return [
+        parts
+        for parts in ctx.tables.ports.keys(ctx.local)
+        if (ctx.tables.ports.get(ctx.local, *parts), *parts) not in owned
+    ]
+
+
+def _leases(ctx: Context) -> Iterator[Found]:
+    for network_id, address in orphaned_leases(ctx):
+        network = ctx.tables.networks.get(ctx.shared, network_id)
+        finding = Finding(
+            "lease.orphaned",
+            "warning",
+            f"network {network.name if network else network_id[:12]}",
+            f"address {address} is taken and no container has it",
+            "its owner went without giving it back",
+            _FIX,
+            True,
+        )
+        yield Found(finding, "claims")
+
+
+def _claims(ctx: Context) -> Iterator[Found]:
+    for protocol, address, port in orphaned_claims(ctx):
+        finding = Finding(
+            "port.orphaned",
+            "warning",
+            "host",
+            f"port {address}:{port}/{protocol} is taken and no container publishes it",
+            "its owner went without giving it back",
+            _FIX,
+            True,
+        )
+        yield Found(finding, "claims")
+
+
+def _listeners(ctx: Context) -> Iterator[Found]:
+    """Published ports that are not held by darid: somebody took one while it was away. A published port is
+    translated before a socket of the host could get the packet."""
+    owners = {each.id: each for each in ctx.tables.sandboxes.all(ctx.local)}
+    for claim, port, sandbox_id in ports.lost(ctx):
+        sandbox = owners.get(sandbox_id)
+        container = ctx.tables.containers.get(ctx.local, sandbox.container_id) if sandbox else None
+        pid, program = _listener(claim.protocol, port)
+        who = f"{program} (pid {pid})" if pid else "a process"
+        finding = Finding(
+            "port.shadowed",
+            "warning",
+            f"container {container.name}" if container else "host",
+            f"{who} of the host has port {port}/{claim.protocol} too, which it publishes",
+            "packets go to the container, and that process hears nothing",
+            "stop the process, or publish another port",
+        )
+        yield Found(finding)
+
+
+def _listener(protocol: str, port: int) -> tuple[str, str]:
+    """The pid and name of the process that has this port; empty where it cannot be told."""
+    inodes = set()
+    for name in (protocol, f"{protocol}6"):
+        try:
+            with open(f"/proc/net/{name}", encoding="ascii") as file:
+                rows = [line.split() for line in file][1:]
+        except FileNotFoundError:
+            continue
+        for row in rows:
+            # 0A: listening; a UDP socket without a peer is 07.
+            if int(row[1].rpartition(":")[2], 16) == port and row[3] in ("0A", "07"):
+                inodes.add(row[9])
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            for descriptor in os.listdir(f"/proc/{pid}/fd"):
+                match = _SOCKET.match(os.readlink(f"/proc/{pid}/fd/{descriptor}"))
+                if match and match[1] in inodes:
+                    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+                        return pid, file.read().strip()
+        except (FileNotFoundError, PermissionError, ProcessLookupError):
+            # It ended meanwhile.
+            continue
+    return "", ""

@@ -1,0 +1,157 @@
+"""Names: does the responder live, listen in every sandbox, know what it should, and say it; are the files right?
+
+Must not know: how anything is mended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from ipaddress import IPv4Address
+
+from dari.dns import nudge, zone
+from dari.model.finding import Finding
+from dari.model.network import Sandbox
+from dari.reconcile import names
+from dari.reconcile.attached import attachments
+from dari.reconcile.checks.found import Found, Way
+from dari.reconcile.context import Context
+from dari.reconcile.kernel import in_kernel
+from dari.reconcile.zones import has_names
+
+_PING_SECONDS = 1.0
+_ANSWER_SECONDS = 1.0
+_FIX = "dari doctor --fix"
+_SOMEBODY = "somebody other than dari changed it"
+
+
+async def look(ctx: Context) -> list[Found]:
+    """Raises Internal."""
+    found = [*_responder_files(ctx), *_container_files(ctx)]
+    status = await asyncio.to_thread(nudge.ping, ctx.config.dns_dir, _PING_SECONDS)
+    if status is None:
+        text = "dari-dns does not answer: no container resolves a name"
+        return [*found, _found("resolver.dead", "host", text, "it ended or hangs", "responder")]
+    containers = {each.id: _container(ctx, each) for each in _answered(ctx)}
+    for sandbox_id, reason in status.failed.items():
+        owner = containers.get(sandbox_id, f"sandbox {sandbox_id[:12]}")
+        found.append(
+            _found("resolver.not-listening", owner, f"dari-dns does not listen in it: {reason}", "", "names")
+        )
+    silent = {sandbox_id for sandbox_id in containers if sandbox_id in status.failed}
+    return [*found, *await _answers(ctx, silent)]
+
+
+def _found(id: str, object: str, text: str, cause: str, way: Way) -> Found:
+    return Found(Finding(id, "error", object, text, cause, _FIX, True), way)
+
+
+def _answered(ctx: Context) -> list[Sandbox]:
+    return [each for each in ctx.tables.sandboxes.all(ctx.local) if names.is_answered(ctx, each)]
+
+
+def _container(ctx: Context, sandbox: Sandbox) -> str:
+    container = ctx.tables.containers.get(ctx.local, sandbox.container_id)
+    return f"container {container.name if container else sandbox.owner_name or sandbox.container_id[:12]}"
+
+
+def _responder_files(ctx: Context) -> list[Found]:
+    networks = {each.id: each.name for each in ctx.tables.networks.all(ctx.shared)}
+    sandboxes = {each.id: _container(ctx, each) for each in ctx.tables.sandboxes.all(ctx.local)}
+    wanted = names.wanted_files(ctx, networks, sandboxes)
+    found: list[Found] = []
+    for path in _present(ctx):
+        wanted.setdefault(path, None)
+    for path, text in wanted.items():
+        have = _read(f"{ctx.config.dns_dir}/{path}")
+        if have == text:
+            continue
+        folder, _, name = path.partition("/")
+        owner_id = name.removesuffix(".json")
+        if folder == zone.ZONES:
+            kind, owner = "zone", f"network {networks[owner_id]}" if owner_id in networks else "host"
+        else:
+            kind, owner = "view", sandboxes.get(owner_id, "host")
+        file = f"{ctx.config.dns_dir}/{path}"
+        if text is None:
+            finding = _found("resolver.leftover", owner, f"{file} is there and nobody wants it", "", "names")
+        else:
+            state = "is missing" if have is None else "is not what it should be"
+            finding = _found(f"resolver.{kind}", owner, f"its {kind} file {file} {state}", _SOMEBODY, "names")
+        found.append(finding)
+    return found
+
+
+def _present(ctx: Context) -> list[str]:
+    found = []
+    for folder in (zone.ZONES, zone.VIEWS):
+        path = f"{ctx.config.dns_dir}/{folder}"
+        if os.path.isdir(path):
+            found += [f"{folder}/{name}" for name in sorted(os.listdir(path)) if name.endswith(".json")]
+    return found
+
+
+def _read(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def _container_files(ctx: Context) -> list[Found]:
+    found = []
+    for sandbox in ctx.tables.sandboxes.all(ctx.local):
+        for path, text in names.container_files(ctx, sandbox.id).items():
+            if sandbox.mode == "host" and not sandbox.is_active:
+                continue
+            have = _read(path)
+            if have == text:
+                continue
+            name = os.path.basename(path)
+            state = "is missing" if have is None else "is not what dari wrote"
+            found.append(
+                _found(
+                    f"file.{name.partition('.')[0]}",
+                    _container(ctx, sandbox),
+                    f"its /etc/{name} {state}",
+                    "changed inside the container, or the host's own resolv.conf changed since",
+                    "names",
+                )
+            )
+    return found
+
+
+async def _answers(ctx: Context, skipped: set[str]) -> list[Found]:
+    """Each sandbox asks for its own container's name, at the responder's port."""
+    questions: dict[str, tuple[str, int]] = {}
+    wanted: dict[str, tuple[Sandbox, frozenset[IPv4Address]]] = {}
+    for sandbox in _answered(ctx):
+        container = ctx.tables.containers.get(ctx.local, sandbox.container_id)
+        if container is None or sandbox.id in skipped:
+            continue
+        netns = os.path.basename(sandbox.netns)
+        addresses = frozenset(
+            IPv4Address(endpoint.ipv4)
+            for network, endpoint in attachments(ctx, sandbox)
+            if endpoint.ipv4 and has_names(network)
+        )
+        questions[netns] = (container.name, names.DNS_PORT)
+        wanted[netns] = (sandbox, addresses)
+    if not questions:
+        return []
+    answers = await in_kernel(ctx, lambda: ctx.kernel.ask_names(questions, _ANSWER_SECONDS))
+    found = []
+    for netns, answer in answers.items():
+        sandbox, addresses = wanted[netns]
+        owner, name = _container(ctx, sandbox), questions[netns][0]
+        if answer is None:
+            text = f"nothing answers at {names.DNS_ADDRESS} inside"
+            found.append(
+                _found("resolver.silent", owner, text, "dari-dns does not listen in this sandbox", "names")
+            )
+        elif (addresses and not answer <= addresses) or bool(addresses) != bool(answer):
+            said = ", ".join(map(str, sorted(answer))) or "nothing"
+            text = f"asked for {name}, dari-dns says {said}; its address is {', '.join(map(str, sorted(addresses)))}"
+            found.append(_found("resolver.wrong", owner, text, "dari-dns has not read its files", "names"))
+    return found

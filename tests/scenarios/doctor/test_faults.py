@@ -1,0 +1,78 @@
+"""Faults on a live node: the doctor names each with its object, mends what is dari's, and says what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.scenarios.conftest import Node, wait_for
+from tests.scenarios.doctor.faults import FAULTS, Fault
+from tests.scenarios.doctor.town import Town
+
+
+@pytest.fixture(scope="module")
+def home(machine: Node) -> Iterator[Town]:
+    made = Town(machine)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def town(home: Town, request: pytest.FixtureRequest) -> Iterator[Town]:
+    """Whole at the beginning, whatever the fault before it left."""
+    if home.is_dirty:
+        home.build()
+        home.doctor("POST")
+    home.is_dirty = True
+    yield home
+
+
+def test_a_healthy_node_has_no_findings(town: Town) -> None:
+    assert town.doctor("GET") == []
+    assert town.closed() == []
+    before = town.node.kernel()
+    assert town.doctor("POST") == []
+    assert town.node.kernel() == before
+    town.is_dirty = False
+
+
+def test_there_are_faults_enough() -> None:
+    assert len(FAULTS) >= 50
+    assert len({each.name for each in FAULTS}) == len(FAULTS)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: str(fault.name).replace(" ", "-"))
+def test_a_fault_is_named_and_mended_or_left(town: Town, fault: Fault) -> None:
+    before = town.node.kernel()
+    log = len(town.node.log())
+    fault.apply(town)
+    if fault.heals:
+        wait_for("darid says that it mended it", lambda: "somebody changed" in town.node.log()[log:])
+        wait_for("the kernel is as before", lambda: town.node.kernel() == before)
+        wait_for("all ways are open", lambda: not town.closed())
+        assert town.doctor("GET") == []
+        town.is_dirty = False
+        return
+    if fault.closes:
+        assert not town.flows(0.4)[fault.closes](), f"{fault.closes} is open all the same"
+    findings = town.doctor("POST")
+    told = [
+        f"{each['Id']} {each['Object']}: {each['Text']} (mended: {each['IsMended']})" for each in findings
+    ]
+    named = [each for each in findings if each["Id"] == fault.finding and each["Object"] == fault.object]
+    assert named, f"{fault.finding} of {fault.object} is not among {told}"
+    assert all(each["IsOurs"] == fault.is_ours for each in named), told
+    assert all(each["Text"] and each["Advice"] for each in findings), told
+    left = [each for each in findings if not each["IsMended"]]
+    if fault.is_ours:
+        assert left == [], told
+    else:
+        assert not any(each["IsMended"] for each in named), told
+    if fault.undo is not None:
+        fault.undo(town)
+    assert town.closed() == []
+    if fault.is_ours:
+        assert {each for each in town.node.kernel() if "veth" not in each} == {
+            each for each in before if "veth" not in each
+        }
+    town.is_dirty = False
