@@ -12,7 +12,7 @@ import errno
 from collections import defaultdict
 from collections.abc import Iterable
 
-from dari.kernel import moved, nfnetlink, rtnetlink, sublinks, sysctl
+from dari.kernel import moved, nfnetlink, overlay, rtnetlink, sublinks, sysctl
 from dari.kernel.batch import Batch, taken_names
 from dari.kernel.burial import addresses_of, bury_links, bury_sandbox, bury_veth
 from dari.kernel.conntrack import Connections, Publish, publish_of
@@ -31,11 +31,13 @@ from dari.net.state import (
     Address,
     Bridge,
     Dummy,
+    Fdb,
     Ipvlan,
     KernelObject,
     Loopback,
     Macvlan,
     MovedLink,
+    Neighbour,
     Netns,
     NftElement,
     NftRule,
@@ -45,6 +47,7 @@ from dari.net.state import (
     Sysctl,
     Veth,
     Vlan,
+    Vxlan,
 )
 
 
@@ -95,6 +98,9 @@ class Applier:
         ops = [op for op in ops if _namespace(op.object) not in dying or isinstance(op.object, Netns)]
         self._elements([op for op in ops if isinstance(op.object, NftElement)])
         self._tables([op for op in ops if isinstance(op.object, NftRule | NftTable)])
+        self.failed += overlay.apply_entries(
+            [op for op in ops if isinstance(op.object, Fdb | Neighbour)], self._host
+        )
         self._unaddress([op for op in ops if isinstance(op.object, Addr | Route | Loopback)])
         for op in ops:
             if isinstance(op.object, Veth):
@@ -115,6 +121,7 @@ class Applier:
         for op in ops:
             if isinstance(op.object, Netns):
                 self._delete_netns(op, op.object.name)
+        self.failed += overlay.delete_vxlans([op for op in ops if isinstance(op.object, Vxlan)], self._host)
         parents = [op for op in ops if isinstance(op.object, Dummy | Vlan)]
         self.failed += sublinks.delete_parents(parents, self._host)
         stale = _publishes(ops)
@@ -171,6 +178,7 @@ class Applier:
         self._bridges(by_kind[Bridge])
         self.failed += sublinks.apply_parents([*by_kind[Dummy], *by_kind[Vlan]], self._host)
         self._veths(by_kind[Veth])
+        self.failed += overlay.apply_vxlans(by_kind[Vxlan], self._host)
         children = [*by_kind[Macvlan], *by_kind[Ipvlan]]
         self.failed += sublinks.apply_children(children, self._host, self._visits)
         self._inside_links([*by_kind[Loopback], *by_kind[Veth]])
@@ -178,6 +186,7 @@ class Applier:
         self._sysctls(by_kind[Sysctl])
         finish_way()
         self._address([*by_kind[Addr], *by_kind[Route]])
+        self.failed += overlay.apply_entries([*by_kind[Fdb], *by_kind[Neighbour]], self._host)
         self._elements(by_kind[NftElement])
         published = _publishes(by_kind[NftElement])
         if published:
@@ -434,7 +443,7 @@ def _namespace(each: KernelObject) -> str:
             return each.name
         case Veth():
             return each.peer_netns
-        case Bridge() | Dummy() | Vlan() | PluginFact():
+        case Bridge() | Dummy() | Vlan() | PluginFact() | Vxlan() | Fdb() | Neighbour():
             return HOST
         case _:
             return each.netns

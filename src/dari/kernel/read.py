@@ -12,7 +12,7 @@ import socket
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from dari.kernel import elements, nfnetlink, rtnetlink, sublinks, sysctl
+from dari.kernel import elements, nfnetlink, overlay, rtnetlink, sublinks, sysctl
 from dari.kernel.errors import NftError
 from dari.kernel.marks import mark_of
 from dari.kernel.mould import Mould
@@ -105,7 +105,9 @@ class _Reader:
 
     def _scoped_host(self, kinds: dict[str, list[Key]]) -> Iterator[KernelObject]:
         visit = self._host
+        entries = [*kinds.get("fdb", ()), *kinds.get("neighbour", ())]
         names = {key[2] for kind in ("link", "addr") for key in kinds.get(kind, ())}
+        names.update(key[2] for key in entries)
         links = {link.name: link for link in self._get_links(visit.route, sorted(names))}
         self._links[HOST] = {link.index: link for link in links.values()}
         for key in kinds.get("link", ()):
@@ -118,6 +120,9 @@ class _Reader:
                         yield each
         if "route" in kinds:
             yield from (each for each in self._routes(visit, None) if each.key in self._scope)
+        if entries:
+            indexes = {link.name: link.index for link in links.values()}
+            yield from overlay.asked_entries(visit.route, indexes, entries)
         for key in kinds.get("sysctl", ()):
             if (value := sysctl.read(key[2])) is not None:
                 yield Sysctl(HOST, key[2], value)
@@ -212,6 +217,8 @@ class _Reader:
         bare = {index: link for index, link in ours.items() if link.kind != "vlan"}
         yield from self._addresses(visit, bare, is_marked=False)
         yield from self._routes(visit, links)
+        tunnels = {link.index: link.name for link in ours.values() if link.kind == overlay.KIND}
+        yield from overlay.entries(visit.route, tunnels)
         for path in paths:
             if (value := sysctl.read(path)) is not None:
                 yield Sysctl(HOST, path, value)
@@ -294,6 +301,8 @@ class _Reader:
             yield Bridge(link.name, mark, link.mtu, link.is_up)
         elif link.kind == "veth":
             yield self._veth(link, mark)
+        elif link.kind == overlay.KIND:
+            yield overlay.read_vxlan(link, mark, self._host_name(link.master))
         elif link.kind in sublinks.PARENT_KINDS:
             yield sublinks.read_parent(link, mark, self._host_name(link.peer_index))
         elif link.kind in sublinks.CHILD_KINDS:

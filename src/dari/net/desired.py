@@ -28,6 +28,25 @@ class SubnetWant:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerWant:
+    """An endpoint of a shared network on another host, which is reached at `via` in the underlay."""
+
+    mac: str
+    addresses: tuple[Address, ...]
+    via: Address
+
+
+@dataclass(frozen=True, slots=True)
+class OverlayWant:
+    """What makes a network of several hosts one. `local`: this host's address in the underlay."""
+
+    vni: int
+    local: Address
+    port: int
+    peers: tuple[PeerWant, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkWant:
     """A network. `name` is the user's (for messages and causes); `altname` marks the bridge as dari's.
 
@@ -54,6 +73,7 @@ class NetworkWant:
     is_default: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
     plugin: str = ""
+    overlay: OverlayWant | None = None
     gateway_modes: Mapping[int, GatewayMode] = field(default_factory=dict)
     snat: Mapping[int, Address] = field(default_factory=dict)
     trusted_interfaces: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ from dari.net.state import (
     Addr,
     Bridge,
     Dummy,
+    Fdb,
     Ipvlan,
     KernelObject,
     KernelState,
@@ -23,6 +24,7 @@ from dari.net.state import (
     Loopback,
     Macvlan,
     MovedLink,
+    Neighbour,
     Netns,
     NftElement,
     NftRule,
@@ -32,6 +34,7 @@ from dari.net.state import (
     Sysctl,
     Veth,
     Vlan,
+    Vxlan,
     holders,
     provides,
 )
@@ -55,9 +58,12 @@ _RANKS: dict[type, int] = {
     Veth: 5,
     Macvlan: 5,
     Ipvlan: 5,
+    Vxlan: 5,
     Loopback: 5,
     MovedLink: 5,
     Sysctl: 6,
+    Fdb: 7,
+    Neighbour: 7,
     Addr: 7,
     Route: 8,
 }
@@ -75,6 +81,7 @@ _FIXED: dict[type, tuple[str, ...]] = {
     Ipvlan: ("altname", "parent", "mode", "flag"),
     MovedLink: ("altname", "source"),
     PluginFact: ("plugin", "netns", "is_held"),
+    Vxlan: ("altname", "vni", "local", "port"),
 }
 
 
@@ -161,7 +168,7 @@ def _deletes(wanted: KernelState, found: KernelState) -> tuple[list[Op], dict[Ke
 
 def _detach(left: dict[Key, KernelObject], bridge: str) -> None:
     for key, each in left.items():
-        if isinstance(each, Veth) and each.master == bridge:
+        if isinstance(each, Veth | Vxlan) and each.master == bridge:
             left[key] = replace(each, master="")
 
 

@@ -147,6 +147,54 @@ class Ipvlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Vxlan:
+    """A VXLAN interface in the host's namespace, a port of bridge `master`.
+
+    It learns nothing and floods nothing: it answers for the neighbours it has entries of (`Neighbour`) and sends to
+    where `Fdb` entries say. `local` is this host's address in the underlay, `port` the UDP port of all.
+    """
+
+    name: str
+    altname: str
+    vni: int
+    local: Address
+    port: int
+    master: str
+    mtu: int = 1450
+    is_up: bool = True
+
+    @property
+    def key(self) -> Key:
+        return ("link", HOST, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Fdb:
+    """Frames to `mac` leave the VXLAN interface `link` for the host `via`."""
+
+    link: str
+    mac: str
+    via: Address
+
+    @property
+    def key(self) -> Key:
+        return ("fdb", HOST, self.link, self.mac)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A permanent neighbour entry of the VXLAN interface `link`: what it answers to who asks for `address`."""
+
+    link: str
+    address: Address
+    mac: str
+
+    @property
+    def key(self) -> Key:
+        return ("neighbour", HOST, self.link, str(self.address))
+
+
+@dataclass(frozen=True, slots=True)
 class Loopback:
     """The loopback interface of a sandbox, up."""
 
@@ -306,6 +354,9 @@ KernelObject: TypeAlias = (
     | Vlan
     | Macvlan
     | Ipvlan
+    | Vxlan
+    | Fdb
+    | Neighbour
     | Loopback
     | Addr
     | Route
@@ -371,8 +422,10 @@ def holders(each: KernelObject) -> tuple[Key, ...]:
     """The keys of the objects `each` lives in: when one of them goes, the kernel removes `each` by itself."""
     if isinstance(each, Veth):
         return (("netns", each.peer_netns),)
-    # A plugin forgets nothing by itself.
-    return () if isinstance(each, PluginFact) else needs(each)
+    if isinstance(each, Vxlan | PluginFact):
+        # A bridge that goes lets its ports go; a plugin forgets nothing by itself.
+        return ()
+    return needs(each)
 
 
 def needs(each: KernelObject) -> tuple[Key, ...]:
@@ -380,6 +433,10 @@ def needs(each: KernelObject) -> tuple[Key, ...]:
     match each:
         case Veth():
             return (("netns", each.peer_netns), ("link", HOST, each.master))
+        case Vxlan():
+            return (("link", HOST, each.master),)
+        case Fdb() | Neighbour():
+            return (("link", HOST, each.link),)
         case Vlan():
             return (("link", HOST, each.parent),)
         case Macvlan() | Ipvlan():

@@ -10,12 +10,14 @@ from dari.net.state import (
     Addr,
     Bridge,
     Dummy,
+    Fdb,
     Ipvlan,
     KernelObject,
     KernelState,
     Loopback,
     Macvlan,
     MovedLink,
+    Neighbour,
     Netns,
     NftElement,
     NftRule,
@@ -25,6 +27,7 @@ from dari.net.state import (
     Sysctl,
     Veth,
     Vlan,
+    Vxlan,
 )
 
 
@@ -71,6 +74,16 @@ def describe(each: KernelObject) -> str:
             return f"moved {each.name} from {each.source}{mac} in {each.netns} altname {each.altname}"
         case PluginFact():
             return _fact(each)
+        case Vxlan():
+            down = "" if each.is_up else " down"
+            return (
+                f"vxlan {each.name} id {each.vni} local {each.local} port {each.port} master {each.master or '-'}"
+                f" mtu {each.mtu}{down} altname {each.altname}"
+            )
+        case Fdb():
+            return f"fdb {each.mac} dev {each.link} dst {each.via}"
+        case Neighbour():
+            return f"neighbour {each.address} lladdr {each.mac} dev {each.link}"
         case Loopback():
             return f"loopback lo{_in(each.netns)}"
         case Addr():

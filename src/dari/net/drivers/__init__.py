@@ -12,6 +12,7 @@ from dari.net.drivers.host import HostDriver
 from dari.net.drivers.ipvlan import IpvlanDriver
 from dari.net.drivers.macvlan import MacvlanDriver
 from dari.net.drivers.none import NoneDriver
+from dari.net.drivers.overlay import OverlayDriver
 from dari.net.drivers.remote import RemoteDriver
 
 DRIVERS: dict[str, Driver] = {
@@ -21,6 +22,7 @@ DRIVERS: dict[str, Driver] = {
     "macvlan": MacvlanDriver(),
     "none": NoneDriver(),
     "null": NoneDriver(),
+    "overlay": OverlayDriver(BridgeDriver()),
 }
 
 REMOTE = "remote"

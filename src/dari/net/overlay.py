@@ -1,0 +1,65 @@
+"""What an overlay adds to a bridge: numbers and names. Pure. Source: RFC 7348 (VXLAN)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from ipaddress import IPv4Address
+
+from dari.model.errors import Forbidden, InvalidArgument
+from dari.net.state import Address
+
+VNI_OPTION = "com.docker.network.driver.overlay.vxlanid_list"
+ENCRYPTED = "encrypted"
+FIRST_VNI, LAST_VNI = 4096, (1 << 24) - 1
+"""Docker's range, and VXLAN's end."""
+
+_OVERHEAD = {4: 50, 6: 70}
+_SMALLEST_MTU = 1280
+
+
+def vxlan_name(network_id: str) -> str:
+    """The interface of a network; 15 characters, as many as there may be."""
+    return f"vx-{network_id[:12]}"
+
+
+def is_encrypted(options: dict[str, str]) -> bool:
+    """Docker takes the option's presence for yes."""
+    return ENCRYPTED in options and options[ENCRYPTED].lower() not in ("false", "0", "no")
+
+
+def mtu(underlays: Iterable[int], address: Address, asked: int = 0) -> int:
+    """What fits into the smallest underlay's packets, or the smaller MTU that was asked for."""
+    smallest = min(underlays, default=1500) - _OVERHEAD[address.version]
+    return min(asked, smallest) if asked else max(smallest, 68)
+
+
+def asked_vni(options: dict[str, str]) -> int | None:
+    """Raises InvalidArgument."""
+    text = options.get(VNI_OPTION)
+    if text is None:
+        return None
+    try:
+        number = int(text.split(",")[0])
+    except ValueError:
+        raise InvalidArgument(f"invalid value for option {VNI_OPTION}: {text!r} is not a number") from None
+    if not 1 <= number <= LAST_VNI:
+        raise InvalidArgument(f"invalid vxlan id {number}: give a number from 1 to {LAST_VNI}")
+    return number
+
+
+def pick_vni(start: int, taken: Collection[int]) -> int:
+    """The first free number from `start` on, round the range. Raises Forbidden where all are taken."""
+    span = LAST_VNI - FIRST_VNI + 1
+    if len(taken) < span:
+        for step in range(span):
+            number = FIRST_VNI + (start - FIRST_VNI + step) % span
+            if number not in taken:
+                return number
+    raise Forbidden("could not find an available VXLAN id: all are taken by other overlay networks")
+
+
+def is_usable_underlay(address: Address) -> bool:
+    """Others cannot send to a loopback or link-local address."""
+    return not (address.is_loopback or address.is_link_local or address.is_unspecified) and (
+        isinstance(address, IPv4Address) or not address.is_multicast
+    )
