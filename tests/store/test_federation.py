@@ -36,6 +36,9 @@ class Away(MemoryStore):
     async def whole(self) -> None:
         return
 
+    async def refresh(self, prefix: str) -> None:
+        return
+
 
 @pytest.fixture
 async def pair() -> AsyncIterator[tuple[MemoryStore, Away, Federation]]:

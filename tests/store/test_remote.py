@@ -79,6 +79,14 @@ async def test_a_stale_revision_never_passes_even_if_the_key_was_deleted_and_mad
     await until(lambda: b.get("t/k").value == b"3")  # type: ignore[union-attr]
 
 
+async def test_after_a_refresh_nothing_that_was_committed_is_missing(open_remote: Open, kind: str) -> None:
+    a, b = await open_remote(kind), await open_remote(kind)
+    for number in range(20):
+        await a.commit(Txn(puts={f"endpoints/n/{number}": b"x"}, deletes={f"endpoints/n/{number - 5}"}))
+        await b.refresh("endpoints/n/")
+        assert list(b.read("endpoints/n/")) == list(a.read("endpoints/n/"))
+
+
 async def test_counters_of_many_writers_lose_nothing(open_remote: Open, kind: str) -> None:
     stores = [await open_remote(kind) for _ in range(3)]
     await stores[0].commit(Txn(puts={"t/counter": b"0"}))

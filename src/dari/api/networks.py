@@ -11,6 +11,7 @@ from aiohttp import web
 from dari.api import wire
 from dari.api.route import Route
 from dari.api.versions import version_of
+from dari.cluster import nodes
 from dari.engine import networks
 from dari.engine.base import Engine
 from dari.engine.lookup import find_network
@@ -169,6 +170,7 @@ def network_json(eng: Engine, network: Network, *, has_containers: bool) -> dict
     """Docker's `Network` object."""
     spec = network.spec
     active = networks.active_endpoints(eng, network) if has_containers else ()
+    peers = peers_json(eng, network) if has_containers else {}
     return {
         "Name": network.name,
         "Id": network.id,
@@ -190,6 +192,7 @@ def network_json(eng: Engine, network: Network, *, has_containers: bool) -> dict
         "Containers": _containers_json(eng, active),
         "Options": spec.options,
         "Labels": spec.labels,
+        **peers,
     }
 
 
@@ -206,6 +209,14 @@ def ipam_json(eng: Engine, network: Network) -> dict[str, Any]:
 async def network_ipam(request: web.Request, eng: Engine) -> web.StreamResponse:
     """The same for clients that speak an older version."""
     return wire.json_response(ipam_json(eng, find_network(eng, request.match_info["id"])))
+
+
+def peers_json(eng: Engine, network: Network) -> dict[str, Any]:
+    """The other nodes with containers on a network that several share, as Docker tells an overlay's."""
+    found = nodes.nodes_on(eng, network)
+    if not found:
+        return {}
+    return {"Peers": [{"Name": each.name, "IP": each.address} for each in found]}
 
 
 def _subnet_json(subnet: Subnet) -> dict[str, Any]:

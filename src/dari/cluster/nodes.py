@@ -12,10 +12,11 @@ from dari.cluster.membership import Membership
 from dari.engine.base import Engine
 from dari.model.cluster import Member, Node
 from dari.model.errors import Conflict, InvalidArgument, NotFound, Unsupported
-from dari.model.network import Endpoint
+from dari.model.network import Endpoint, Network
 from dari.reconcile import endpoints
 from dari.store.base import Status, Txn
 from dari.store.federation import Federation
+from dari.units import is_global_id
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,14 @@ def find_node(eng: Engine, ref: str) -> NodeView:
     if not found:
         raise NotFound(f"node {ref} not found")
     return found[0]
+
+
+def nodes_on(eng: Engine, network: Network) -> list[Node]:
+    """The living nodes with active endpoints on a network that several share."""
+    if not is_global_id(network.id):
+        return []
+    ids = {each.node for each in eng.ctx.tables.endpoints.all(eng.ctx.shared, network.id) if each.is_active}
+    return [each for each in eng.ctx.tables.nodes.all(eng.ctx.shared) if each.id in ids]
 
 
 async def remove(eng: Engine, ref: str) -> None:

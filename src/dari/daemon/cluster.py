@@ -64,7 +64,7 @@ async def begin(eng: Engine, store: Federation) -> None:
         started=eng.started,
         labels=config.labels,
     )
-    eng.ctx.node_id = node.id
+    eng.ctx.node = node
     eng.rooms[ROOM] = Membership(node, float(config.store_ttl))
     try:
         async with asyncio.timeout(_FIRST_SECONDS):

@@ -30,7 +30,7 @@ from dari.reconcile.names import split_link
 from dari.reconcile.rows import event
 from dari.runtime.hostfacts import memory_nodes
 from dari.store.base import Txn, TxnConflict
-from dari.units import new_id
+from dari.units import is_global_id, new_id
 
 # Names under which clients ask for the one runtime there is; Docker's own default among them.
 _RUNTIMES = ("crun", "runc", "io.containerd.runc.v2")
@@ -120,6 +120,7 @@ async def _write(
                 container_id=container.id,
                 spec=spec,
                 index=index,
+                node=eng.ctx.node_id if is_global_id(network.id) else "",
             )
             tables.endpoints.insert(txn, endpoint, network.id, endpoint.id)
             # A network that is removed meanwhile takes this request with it.

@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from dari.engine import selection, sublinks
+from dari.engine import overlay, selection, sublinks
 from dari.engine.addresses import check_endpoint
 from dari.engine.base import Engine
 from dari.engine.lookup import find_container, find_network
@@ -34,7 +34,7 @@ from dari.reconcile.networks import bridge_name, gateway_endpoint, network_want,
 from dari.reconcile.plugin_options import NULL_POOLS
 from dari.reconcile.settle import host_facts, look_at_host, settle, settle_claims
 from dari.store.base import Txn, TxnConflict
-from dari.units import new_id
+from dari.units import is_global_id, new_id
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ async def _create(eng: Engine, spec: NetworkSpec) -> Network:
     # Routes appear and go without us: a pool must not be cut over one.
     is_fresh = not spec.subnets or is_sublink(spec.driver)
     facts = await look_at_host(eng.ctx) if is_fresh else await host_facts(eng.ctx)
-    network_id = new_id()
+    network_id = overlay.network_id(spec)
     try:
         with ipam_plugin.asking(eng.ctx, (network_id,)):
             given = await ask_ipam(eng, network_id, spec, facts.routes, skipped)
@@ -93,12 +93,13 @@ async def _insert(
         _check_free_name(eng, spec.name)
         subnets = given if given is not None else decide(eng, spec, facts.routes, skipped)
         subnets = sublinks.adapt_subnets(spec, subnets)
+        txn = Txn()
         network = Network(id=network_id, created=eng.ctx.now(), spec=spec, subnets=subnets)
+        network = overlay.numbered(eng, txn, network)
         _check_bridge_name(eng, network)
         want = network_want(eng.ctx, network)
         driver(want.driver).check(want, facts)
         await sublinks.check_host(eng, network, facts)
-        txn = Txn()
         eng.ctx.tables.networks.insert(txn, network, network.id)
         eng.ctx.tables.network_names.insert(txn, network.id, spec.name)
         emit(eng.ctx, txn, _event(network, "create"))
@@ -128,7 +129,8 @@ def _check_spec(eng: Engine, spec: NetworkSpec) -> None:
         raise InvalidArgument(f"invalid network name: {spec.name} must not hold a slash")
     if spec.name in PREDEFINED or spec.name == "default":
         raise Forbidden(f"operation is not permitted on predefined {spec.name} network")
-    if spec.scope not in ("", "local"):
+    overlay.check_spec(eng, spec)
+    if spec.scope not in ("", "local") and not overlay.is_overlay(spec):
         raise InvalidArgument(
             f"network {spec.name}: scope {spec.scope} needs a cluster, this engine runs alone"
         )
@@ -163,8 +165,13 @@ async def remove(eng: Engine, ref: str) -> None:
     network = find_network(eng, ref)
     if network.is_predefined:
         raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
+    try:
+        await overlay.close_door(eng, network)
+    except TxnConflict:
+        raise Conflict(f"network {network.name} is being changed by other requests, try again") from None
     active = active_endpoints(eng, network)
     if active:
+        await overlay.open_door(eng, network)
         names = ", ".join(f'name:"{container_name(eng, each)}" id:"{each.id[:12]}"' for each in active)
         raise Forbidden(
             f"error while removing network: network {network.name} has active endpoints ({names})"
@@ -180,6 +187,7 @@ async def _erase(eng: Engine, network: Network, *events: Event) -> None:
         eng.ctx.tables.leases.delete(txn, *parts)
     for parts in eng.ctx.tables.last_addresses.keys(eng.ctx.local, network.id):
         eng.ctx.tables.last_addresses.delete(txn, *parts)
+    overlay.free_number(eng, txn, network)
     for event in events:
         emit(eng.ctx, txn, event)
     await eng.ctx.shared.commit(txn)
@@ -209,6 +217,8 @@ def container_name(eng: Engine, endpoint: Endpoint) -> str:
     container = eng.ctx.tables.containers.get(eng.ctx.local, endpoint.container_id)
     if container is not None:
         return container.name
+    if endpoint.node and endpoint.node != eng.ctx.node_id:
+        return next(iter(endpoint.dns_names), endpoint.container_id[:12])
     sandbox = eng.ctx.tables.sandboxes.get(eng.ctx.local, endpoint.sandbox_id)
     return (sandbox.owner_name if sandbox is not None else "") or endpoint.container_id[:12]
 
@@ -295,6 +305,7 @@ def new_endpoint(
         container_id=container_id,
         spec=spec,
         index=index,
+        node=eng.ctx.node_id if is_global_id(network.id) else "",
     )
 
 

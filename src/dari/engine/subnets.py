@@ -11,6 +11,7 @@ from functools import lru_cache
 import msgspec
 
 from dari.engine.base import Engine
+from dari.engine.overlay import is_overlay
 from dari.model.errors import Forbidden, InvalidArgument
 from dari.model.network import NetworkSpec, Subnet
 from dari.net import ipam
@@ -93,7 +94,8 @@ _prefix = lru_cache(maxsize=4096)(ipaddress.ip_network)
 def _cut(eng: Engine, spec: NetworkSpec, taken: dict[Prefix, str], routes: tuple[Prefix, ...]) -> Subnet:
     if any(each.gateway or each.ip_range or each.aux for each in spec.subnets if not each.subnet):
         raise InvalidArgument("invalid network config:\ninvalid subnet : invalid CIDR block notation")
-    prefix = ipam.pick_subnet(eng.ctx.config.pools, taken, routes)
+    pools = eng.ctx.config.overlay_pools if is_overlay(spec) else eng.ctx.config.pools
+    prefix = ipam.pick_subnet(pools, taken, routes)
     return Subnet(subnet=str(prefix), gateway=str(ipam.pick_gateway(prefix)))
 
 

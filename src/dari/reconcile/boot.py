@@ -18,7 +18,7 @@ from dari.model.network import Sandbox
 from dari.net.publish import TABLE
 from dari.net.scope import Scope
 from dari.net.state import KernelState
-from dari.reconcile import endpoints, inheritance, names, ports, rootfs, watch
+from dari.reconcile import endpoints, inheritance, names, ports, rootfs, shared_networks, watch
 from dari.reconcile.context import Context
 from dari.reconcile.kernel import in_kernel
 from dari.reconcile.networks import of_sandbox
@@ -30,6 +30,7 @@ from dari.reconcile.settle import (
     settle_everything,
 )
 from dari.store.base import Txn
+from dari.units import is_global_id
 
 log = logging.getLogger(__name__)
 
@@ -88,13 +89,16 @@ async def free_forgotten(ctx: Context) -> None:
             _free(ctx, txn, sandbox)
     active = {each.id for each in ctx.tables.endpoints.all(ctx.shared) if each.is_active}
     for parts in ctx.tables.leases.keys(ctx.local):
+        if is_global_id(parts[0]):
+            # On shared networks a lease comes and goes with its endpoint, in one transaction.
+            continue
         if ctx.tables.leases.get(ctx.local, *parts) not in active:
             ctx.tables.leases.delete(txn, *parts)
     for parts in ctx.tables.ports.keys(ctx.local):
         if ctx.tables.ports.get(ctx.local, *parts) not in sandboxes:
             ctx.tables.ports.delete(txn, *parts)
     for endpoint in ctx.tables.endpoints.all(ctx.shared):
-        if endpoint.sandbox_id not in sandboxes:
+        if endpoint.sandbox_id not in sandboxes and shared_networks.is_mine(ctx, endpoint):
             endpoints.add_release(ctx, txn, endpoint)
             ctx.tables.endpoints.delete(txn, endpoint.network_id, endpoint.id)
     inheritance.tidy(ctx, txn)

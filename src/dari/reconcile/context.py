@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from dari.dns.zone import Piece
 from dari.kernel.host import Kernel
 from dari.kernel.plugin import Plugins
+from dari.model.cluster import Node
 from dari.model.config import Config
 from dari.model.container import Container
 from dari.model.event import Event
@@ -67,8 +68,8 @@ class Settling:
 class Context:
     """`local` holds this host's objects, `shared` those of global scope (one and the same on a single host).
 
-    `node_id` is this node's, empty where there is no cluster. `locks[object id]` serialises operations on one object;
-    `listeners` get every event after its commit.
+    `node` is this one among others, None where there is no cluster. `locks[object id]` serialises operations on one
+    object; `listeners` get every event after its commit.
     """
 
     config: Config
@@ -78,7 +79,7 @@ class Context:
     kernel: Kernel
     runtime: Runtime
     images: Images
-    node_id: str = ""
+    node: Node | None = None
     now: Callable[[], int] = time.time_ns
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
     listeners: set[Callable[[Event], None]] = field(default_factory=set)
@@ -89,6 +90,11 @@ class Context:
     plugins: Plugins = field(default_factory=Plugins)
     # Containers by id: who watches and waits while this daemon runs.
     lives: dict[str, Life] = field(default_factory=dict)
+
+    @property
+    def node_id(self) -> str:
+        """Empty where there is no cluster."""
+        return self.node.id if self.node is not None else ""
 
     def lock(self, object_id: str) -> asyncio.Lock:
         return self.locks.setdefault(object_id, asyncio.Lock())

@@ -19,13 +19,13 @@ from dari.model.event import Event
 from dari.model.network import Endpoint, Network, Sandbox
 from dari.net import sublinks
 from dari.net.ipam import mac_of
-from dari.reconcile import ipam, ipam_plugin, plugin_claims, ports
+from dari.reconcile import ipam, ipam_plugin, plugin_claims, ports, shared_networks
 from dari.reconcile.attached import containers_in, of_sandbox
 from dari.reconcile.context import Context
 from dari.reconcile.journal import emit
 from dari.reconcile.kernel import in_kernel
 from dari.reconcile.networks import gateway_endpoint
-from dari.store.base import Txn, TxnConflict
+from dari.store.base import ABSENT, Txn, TxnConflict
 
 _TRIES = 16
 _IFACE_PREFIX = "com.docker.network.container_iface_prefix"
@@ -45,6 +45,7 @@ async def activate(ctx: Context, container_id: str) -> tuple[Sandbox, list[Endpo
     ephemeral = (0, 0)
     if ports.needs_ephemeral(container):
         ephemeral = (await in_kernel(ctx, ctx.kernel.facts)).ephemeral_ports
+    await _check_host(ctx, container)
     container, sandbox = _rows(ctx, container_id)
     asked = of_sandbox(ctx, sandbox.id) if sandbox.mode != "container" else []
     with ipam_plugin.asking(ctx, [each.id for each in asked]):
@@ -78,6 +79,18 @@ async def _activate(
     )
 
 
+async def _check_host(ctx: Context, container: Container) -> None:
+    """Shared networks were made elsewhere: are they possible here? Raises Forbidden."""
+    found = (
+        ctx.tables.networks.get(ctx.shared, each.network_id) for each in of_sandbox(ctx, container.sandbox_id)
+    )
+    shared = [network for network in found if network is not None and shared_networks.is_shared(network)]
+    if shared:
+        facts = await in_kernel(ctx, ctx.kernel.facts)
+        for network in shared:
+            shared_networks.check_host(ctx, network, facts)
+
+
 def _rows(ctx: Context, container_id: str) -> tuple[Container, Sandbox]:
     container = ctx.tables.containers.get(ctx.local, container_id)
     sandbox = ctx.tables.sandboxes.get(ctx.local, container.sandbox_id) if container else None
@@ -100,9 +113,11 @@ def add_activation(
     active: list[Endpoint] = []
     for endpoint in sorted(endpoints, key=lambda each: (each.index, each.id)):
         network = ctx.tables.networks.get(ctx.shared, endpoint.network_id)
-        if network is None:
+        if network is None or network.desired_state != "present":
             raise NotFound(f"network {endpoint.network_id} not found")
         if not endpoint.is_active:
+            if shared_networks.is_shared(network):
+                _stand_on(ctx, txn, network)
             endpoint = _decide(ctx, txn, container, network, endpoint, active)
             ctx.tables.endpoints.put(txn, endpoint, endpoint.network_id, endpoint.id)
         active.append(endpoint)
@@ -115,6 +130,12 @@ def add_activation(
     if wanted != sandbox:
         ctx.tables.sandboxes.put(txn, wanted, sandbox.id)
     return wanted, active
+
+
+def _stand_on(ctx: Context, txn: Txn, network: Network) -> None:
+    """A shared network may be removed on another node meanwhile: then this transaction fails."""
+    row = ctx.shared.get(ctx.tables.networks.key(network.id))
+    txn.checks[ctx.tables.networks.key(network.id)] = row.revision if row is not None else ABSENT
 
 
 def _netns(ctx: Context, sandbox: Sandbox) -> str:
@@ -163,6 +184,7 @@ def _decide(
         interface=endpoint.spec.driver_opts.get(IFNAME) or free,
         host_interface="" if is_bare else f"veth{secrets.token_hex(4)[:7]}",
         dns_names=names,
+        node=ctx.node_id if shared_networks.is_shared(network) else "",
     )
 
 
@@ -231,6 +253,7 @@ def inactive(endpoint: Endpoint) -> Endpoint:
         container_id=endpoint.container_id,
         spec=endpoint.spec,
         index=endpoint.index,
+        node=endpoint.node,
     )
 
 

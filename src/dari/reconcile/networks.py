@@ -22,7 +22,7 @@ from dari.net.desired import (
     SubnetWant,
 )
 from dari.net.drivers import REMOTE
-from dari.reconcile import names
+from dari.reconcile import names, shared_networks
 from dari.reconcile.attached import of_sandbox as of_sandbox
 from dari.reconcile.context import Context
 from dari.reconcile.plugin_claims import is_remote
@@ -105,7 +105,7 @@ def network_want(ctx: Context, network: Network) -> NetworkWant:
             for each, prefix in ((each, ipaddress.ip_network(each.subnet)) for each in network.subnets)
         ),
         is_internal=network.spec.is_internal,
-        mtu=int(options.get(_MTU) or ctx.config.mtu),
+        mtu=_mtu(ctx, network),
         is_masquerading=options.get(_BRIDGE + "enable_ip_masquerade", "true").lower() not in _FALSE,
         is_icc=options.get(_BRIDGE + "enable_icc", "true").lower() not in _FALSE,
         is_default=network.is_predefined and network.spec.driver == "bridge",
@@ -116,7 +116,15 @@ def network_want(ctx: Context, network: Network) -> NetworkWant:
         is_direct_routing=ctx.config.is_direct_routing,
         accept_mark=ctx.config.accept_mark,
         plugin=network.spec.driver if is_remote(network.spec) else "",
+        overlay=shared_networks.overlay_want(ctx, network),
     )
+
+
+def _mtu(ctx: Context, network: Network) -> int:
+    asked = int(network.spec.options.get(_MTU) or 0)
+    if network.spec.driver == "overlay":
+        return shared_networks.overlay_mtu(ctx, asked)
+    return asked or ctx.config.mtu
 
 
 def _sandbox_want(ctx: Context, sandbox: Sandbox, gateway: Endpoint | None) -> SandboxWant:

@@ -45,7 +45,7 @@ def claim(
 
     The next `hold` lets go of what is not committed. Raises PortInUse, InvalidArgument.
     """
-    if network is None or network.spec.driver != "bridge":
+    if network is None or network.spec.driver not in ("bridge", "overlay"):
         return []
     if ctx.holds.is_stale:
         hold(ctx)

@@ -26,6 +26,7 @@ from dari.reconcile.checks import life
 from dari.reconcile.context import Context
 from dari.reconcile.kernel import in_kernel
 from dari.reconcile.networks import desired, of_sandbox
+from dari.units import is_global_id
 
 log = logging.getLogger(__name__)
 
@@ -164,6 +165,7 @@ def _sort(ctx: Context, batch: Iterable[str]) -> Ids:
         container = ctx.tables.containers.get(ctx.local, each)
         if container is not None:
             found.sandboxes[container.sandbox_id] = None
+            found.networks.update(dict.fromkeys(_shared_networks(ctx, container.sandbox_id)))
             continue
         is_network = ctx.tables.networks.get(ctx.shared, each) is not None
         is_sandbox = ctx.tables.sandboxes.get(ctx.local, each) is not None
@@ -171,7 +173,15 @@ def _sort(ctx: Context, batch: Iterable[str]) -> Ids:
             found.networks[each] = None
         if not is_network:
             found.sandboxes[each] = None
+            found.networks.update(dict.fromkeys(_shared_networks(ctx, each)))
     return found
+
+
+def _shared_networks(ctx: Context, sandbox_id: str) -> list[str]:
+    """The networks of several hosts a sandbox is on, or was: they are in this host's kernel while it has somebody
+    there."""
+    now = {each.network_id for each in of_sandbox(ctx, sandbox_id)}
+    return [each for each in now | ctx.settling.attached.get(sandbox_id, frozenset()) if is_global_id(each)]
 
 
 def _named(ctx: Context, ids: Ids) -> tuple[list[str], list[str]]:

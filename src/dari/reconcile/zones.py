@@ -10,6 +10,7 @@ from dari.discovery import records
 from dari.dns import zone
 from dari.model.container import Container
 from dari.model.network import Endpoint, Network
+from dari.reconcile import shared_networks
 from dari.reconcile.context import Context
 
 
@@ -27,9 +28,7 @@ def zone_text(ctx: Context, network_id: str) -> str | None:
     named = named_network(network)
     known = ctx.settling.pieces.get(network_id, {})
     found: dict[str, tuple[Endpoint, Container | None, zone.Piece]] = {}
-    for endpoint in ctx.tables.endpoints.all(ctx.shared, network_id):
-        if not endpoint.is_active:
-            continue
+    for endpoint in shared_networks.living(ctx, ctx.tables.endpoints.all(ctx.shared, network_id)):
         container = ctx.tables.containers.get(ctx.local, endpoint.container_id)
         before = known.get(endpoint.id)
         if before is not None and before[0] is endpoint and before[1] is container:
@@ -52,6 +51,17 @@ def named_network(network: Network) -> records.NamedNetwork:
 
 
 def named_endpoint(endpoint: Endpoint, container: Container | None) -> records.NamedEndpoint:
+    """`container` is None where it is another node's: then its endpoint tells its names."""
+    if container is None and endpoint.dns_names:
+        return records.NamedEndpoint(
+            network_id=endpoint.network_id,
+            sandbox_id=endpoint.sandbox_id,
+            container_name=endpoint.dns_names[0],
+            short_id=endpoint.container_id[:12],
+            ipv4=endpoint.ipv4,
+            ipv6=endpoint.ipv6,
+            aliases=tuple(endpoint.dns_names[1:]),
+        )
     return records.NamedEndpoint(
         network_id=endpoint.network_id,
         sandbox_id=endpoint.sandbox_id,

@@ -14,6 +14,10 @@ class RemoteStore(Store, Protocol):
     @property
     def cluster_id(self) -> str: ...
 
+    async def refresh(self, prefix: str) -> None:
+        """Bring the rows of one table's part up to date with what is in the store now. Raises StoreUnavailable."""
+        ...
+
     def forget(self) -> None:
         """Belong to no cluster any more: the next start may find another one's store."""
         ...

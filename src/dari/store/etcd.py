@@ -158,6 +158,13 @@ class EtcdStore:
         self._replica.committed(txn.puts, deletes, revision)
         return revision
 
+    async def refresh(self, prefix: str) -> None:
+        answer = await self._gateway.call("/v3/kv/range", _range(self._top + prefix))
+        rows = self._rows_of(answer)
+        revision = number(answer["header"].get("revision"))
+        gone = {key: revision for key in self.read(prefix) if key not in rows}
+        self._replica.seen(rows, gone)
+
     async def session(self, ttl: float) -> Session:
         answer = await self._gateway.call("/v3/lease/grant", {"TTL": str(max(int(ttl + 0.999), 1))})
         return EtcdSession(self._gateway, number(answer["ID"]), float(number(answer["TTL"])))
@@ -216,16 +223,18 @@ class EtcdStore:
         await self._ensure_layout()
         answer = await self._gateway.call("/v3/kv/range", _range(self._top), seconds=30.0)
         revision = number(answer["header"].get("revision"))
-        rows = {
+        self._replica.replace(self._rows_of(answer), revision)
+        self._seen = revision
+        self._replica.connected()
+        return revision
+
+    def _rows_of(self, answer: Json) -> dict[str, Row]:
+        return {
             decode(kv["key"]).decode().removeprefix(self._top): Row(
                 decode(kv.get("value")), number(kv["mod_revision"])
             )
             for kv in answer.get("kvs", ())
         }
-        self._replica.replace(rows, revision)
-        self._seen = revision
-        self._replica.connected()
-        return revision
 
     async def _ensure_layout(self) -> None:
         """Raises StoreRefused where the store is another cluster's or of another layout; makes it ours where empty."""

@@ -156,6 +156,7 @@ class Tables:
         self.node_names = Table("node-names", str)  # <node name> → node id, while it is alive
         self.node_addresses = Table("node-addresses", str)  # <data-path address> → node id, while it is alive
         self.members = Table("members", Member)  # <node id>, until it leaves
+        self.allocations = Table("allocations", str)  # networks → how many shared ones were ever made
         self.vnis = Table("vnis", str)  # <VNI> → network id
         self.events = Table("events", Event)  # <time ns, 20 digits>-<n>
         self.endpoints_of_sandbox = Index(self.endpoints, lambda row: row.sandbox_id)
@@ -164,7 +165,9 @@ class Tables:
         self.linking_containers = Index(self.containers, lambda row: LINKING if row.host.links else "")
 
 
-_SHARED = frozenset(("nodes", "node-names", "node-addresses", "members", "vnis", "registrations"))
+_SHARED = frozenset(
+    ("nodes", "node-names", "node-addresses", "members", "vnis", "allocations", "registrations")
+)
 _OF_NETWORKS = frozenset(("networks", "endpoints", "leases"))
 
 

@@ -104,6 +104,10 @@ class ZkClient:
         found = await self._one(self._kazoo.get_children_async(path, watch=self._watcher(on_change)), path)
         return None if found is None else list(found)
 
+    async def sync(self, path: str) -> None:
+        """Have the server catch up with the leader."""
+        await self._wait(self._kazoo.sync_async(path), path)
+
     async def stat(self, path: str) -> Any | None:
         return await self._one(self._kazoo.exists_async(path), path)
 

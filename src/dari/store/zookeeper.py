@@ -158,6 +158,14 @@ class ZooKeeperStore:
         self._sessions[made.id] = made
         return made
 
+    async def refresh(self, prefix: str) -> None:
+        """A server may be behind: it is made to catch up with the leader first."""
+        table = _table(prefix)
+        await self._client.sync(self._rows)
+        here = await self._client.children(f"{self._rows}/{table}") or []
+        now = {_join(table, rest) for rest in here}
+        await self._look({key for key in now | set(self.read(prefix)) if key.startswith(prefix)})
+
     async def close(self) -> None:
         self._follower.cancel()
         await asyncio.gather(self._follower, return_exceptions=True)

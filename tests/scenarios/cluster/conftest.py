@@ -85,21 +85,21 @@ class Switch:
 
 
 class Host(Node):
-    """A `Node` on the switch. `number` is its port's, `address` its own."""
+    """A `Node` on the switch. `number` is its port's, `underlay` its own address."""
 
     def __init__(self, folder: Path, switch: Switch, number: int, store: str, *options: str) -> None:
         self.number = number
         self.switch = switch
         self.name = f"host{number}"
-        self.address = ""
+        self.underlay = ""
         self._store = store
         super().__init__(folder, *options)
 
     def start(self, *, waits: bool = True) -> None:
-        if not self.address:
-            self.address = self.switch.plug(self.holder.pid, self.number)
+        if not self.underlay:
+            self.underlay = self.switch.plug(self.holder.pid, self.number)
             self.options = (
-                *("--store", self._store, "--advertise", self.address, "--node-name", self.name),
+                *("--store", self._store, "--advertise", self.underlay, "--node-name", self.name),
                 *("--store-ttl", "3", *self.options),
             )
         super().start(waits=waits)

@@ -1,0 +1,90 @@
+"""What creating and removing a network that several hosts share needs besides: an id, a number, a barrier.
+
+Must not know: JSON, the store's kind.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+import msgspec
+
+from dari.engine.base import Engine
+from dari.model.errors import Forbidden, Unsupported
+from dari.model.network import Network, NetworkSpec
+from dari.net import overlay
+from dari.store.base import Txn
+from dari.store.federation import Federation
+from dari.units import new_global_id, new_id
+
+GLOBAL = "global"
+
+
+def is_overlay(spec: NetworkSpec) -> bool:
+    return spec.driver == "overlay"
+
+
+def network_id(spec: NetworkSpec) -> str:
+    return new_global_id() if is_overlay(spec) else new_id()
+
+
+def check_spec(eng: Engine, spec: NetworkSpec) -> None:
+    """Raises Unsupported (no shared store; encryption), InvalidArgument (the VXLAN id)."""
+    if not is_overlay(spec):
+        return
+    if not isinstance(eng.ctx.shared, Federation):
+        raise Unsupported(
+            "This node shares no store with others, which overlay networks need: start darid with --store etcd://… "
+            "or zk://…"
+        )
+    overlay.asked_vni(spec.options)
+
+
+def numbered(eng: Engine, txn: Txn, network: Network) -> Network:
+    """The network with its VXLAN id, claimed in `txn`. Raises Forbidden where it is another's, or none is left."""
+    if not is_overlay(network.spec):
+        return network
+    tables, store = eng.ctx.tables, eng.ctx.shared
+    # Two nodes must not cut the same subnet at once: whoever creates moves this row on.
+    made = int(tables.allocations.get(store, "networks") or "0")
+    tables.allocations.replace(txn, store, str(made + 1), "networks")
+    taken = {int(parts[0]) for parts in tables.vnis.keys(store)}
+    vni = overlay.asked_vni(network.spec.options)
+    if vni is None:
+        start = overlay.FIRST_VNI + secrets.randbelow(overlay.LAST_VNI - overlay.FIRST_VNI)
+        vni = overlay.pick_vni(start, taken)
+    elif vni in taken:
+        holder = tables.networks.get(store, tables.vnis.get(store, str(vni)) or "")
+        raise Forbidden(f"VXLAN id {vni} belongs to network {holder.name if holder else 'of another node'}")
+    tables.vnis.insert(txn, network.id, str(vni))
+    options = {**network.spec.options, overlay.VNI_OPTION: str(vni)}
+    spec = msgspec.structs.replace(network.spec, options=options, scope=GLOBAL)
+    return msgspec.structs.replace(network, spec=spec)
+
+
+def free_number(eng: Engine, txn: Txn, network: Network) -> None:
+    vni = overlay.asked_vni(network.spec.options) if is_overlay(network.spec) else None
+    if vni is not None and eng.ctx.tables.vnis.get(eng.ctx.shared, str(vni)) == network.id:
+        eng.ctx.tables.vnis.delete(txn, str(vni))
+
+
+async def close_door(eng: Engine, network: Network) -> None:
+    """Before a shared network is looked at for endpoints: nobody gets a new one, and the mirror knows all there are.
+
+    Raises TxnConflict (somebody changes it), Unavailable.
+    """
+    shared = eng.ctx.shared
+    if not is_overlay(network.spec) or not isinstance(shared, Federation):
+        return
+    txn = Txn()
+    closed = msgspec.structs.replace(network, desired_state="removed")
+    eng.ctx.tables.networks.replace(txn, shared, closed, network.id)
+    await shared.commit(txn)
+    await shared.remote.refresh(eng.ctx.tables.endpoints.key(network.id) + "/")
+
+
+async def open_door(eng: Engine, network: Network) -> None:
+    if is_overlay(network.spec):
+        txn = Txn()
+        eng.ctx.tables.networks.put(txn, network, network.id)
+        await eng.ctx.shared.commit(txn)
