@@ -54,7 +54,9 @@ def test_names_and_packets_pass_between_hosts(hosts: Hosts, wide: str) -> None:
 
 def test_udp_and_an_address_of_ones_own_choice(hosts: Hosts) -> None:
     fixed(hosts)
-    made = create_at(hosts[0], "one", ["sh", "-c", "nc -u -l -p 5000 > /tmp/got"], "fixed", "10.99.0.7")
+    made = create_at(
+        hosts[0], "one", ["sh", "-c", "sleep 1000 | nc -u -l -p 5000 > /tmp/got"], "fixed", "10.99.0.7"
+    )
     hosts[0].client.api.start(made)
     one = hosts[0].client.containers.get(made)
     two = hosts[1].sleeper("two", network="fixed")
