@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import threading
 from functools import partial
 from typing import Any
@@ -52,17 +54,43 @@ def test_names_and_packets_pass_between_hosts(hosts: Hosts, wide: str) -> None:
     assert "NXDOMAIN" in hosts[0].inside(servers[0], "nslookup", "-type=a", "s1", check=False)
 
 
+ECHO = """
+import socket
+link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+link.bind(("", 5000))
+link.settimeout(60)
+while True:
+    data, peer = link.recvfrom(2000)
+    link.sendto(data.upper(), peer)
+"""
+ASK = """
+import socket, sys
+link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+link.settimeout(0.5)
+for _ in range(40):
+    link.sendto(b"hello", (sys.argv[1], 5000))
+    try:
+        print(link.recv(100).decode())
+        break
+    except OSError:
+        continue
+"""
+
+
 def test_udp_and_an_address_of_ones_own_choice(hosts: Hosts) -> None:
     fixed(hosts)
-    made = create_at(
-        hosts[0], "one", ["sh", "-c", "sleep 1000 | nc -u -l -p 5000 > /tmp/got"], "fixed", "10.99.0.7"
-    )
+    made = create_at(hosts[0], "one", ["sleep", "1000"], "fixed", "10.99.0.7")
     hosts[0].client.api.start(made)
     one = hosts[0].client.containers.get(made)
     two = hosts[1].sleeper("two", network="fixed")
     assert hosts[0].address(one, "fixed") == "10.99.0.7"
-    hosts[1].inside(two, "sh", "-c", "echo hello | nc -u -w 1 10.99.0.7 5000", check=False)
-    eventually("the datagram", lambda: hosts[0].inside(one, "cat", "/tmp/got") == "hello\n")
+    command = ["nsenter", "-t", str(hosts[0].pid(one)), "-n", sys.executable, "-c", ECHO]
+    server = subprocess.Popen(command)
+    try:
+        assert hosts[1].net(two, sys.executable, "-c", ASK, "10.99.0.7") == "HELLO\n"
+    finally:
+        server.kill()
+        server.wait()
 
 
 def fixed(hosts: Hosts) -> str:
