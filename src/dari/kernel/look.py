@@ -82,10 +82,9 @@ def _dump_links(visit: Visit) -> list[Message]:
 
 
 def _is_ours(visit: Visit, link: Link) -> bool:
-    """On the host the marked ones; in a sandbox the ends of veths (their marks are on the host)."""
-    if visit.name == HOST:
-        return bool(mark_of(link))
-    return link.kind == "veth" and link.peer_nsid is not None
+    """The marked ones; in a sandbox also the ends of veths (their marks are on the host)."""
+    is_end = visit.name != HOST and link.kind == "veth" and link.peer_nsid is not None
+    return is_end or bool(mark_of(link))
 
 
 def _addresses(visit: Visit, links: dict[int, Link], ours: set[int]) -> Iterator[Addr]:

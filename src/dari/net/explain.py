@@ -18,7 +18,7 @@ from dari.net.packet import Listeners as Listeners
 from dari.net.packet import Probe as Probe
 from dari.net.packet import Trace as Trace
 from dari.net.packet import Verdict as Verdict
-from dari.net.state import HOST, Address, KernelState
+from dari.net.state import Address, KernelState
 from dari.net.walk.journey import Journey
 from dari.net.walk.space import called
 from dari.net.walk.trail import StoppedError, Trail
@@ -75,14 +75,14 @@ def _converse(world: World, probe: Probe, listeners: Listeners | None, trail: Tr
         is_reply=True,
     )
     if arrived.space == OUTSIDE:
-        if not world.spaces[HOST].is_local(answer.destination):
+        if not world.spaces[arrived.way_back[0]].is_local(answer.destination):
             trail.stop(
                 "unknown",
                 "route",
-                HOST,
+                arrived.way_back[0],
                 f"the answer comes back only if the network outside knows the way to {answer.destination}",
             )
-        back = journey.enter(arrived.link, answer)
+        back = journey.enter_by(arrived.way_back, answer)
     else:
         back = journey.send(arrived.space, answer)
     _welcome(probe, destination, trail, back.space, back.flight)

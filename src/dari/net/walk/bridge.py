@@ -90,6 +90,11 @@ class Segment:
             return space.answers(port.peer, towards, asker)
         return space.is_local(towards)
 
+    def _has(self, port: Veth, address: Address) -> bool:
+        space = self._world.space(port.peer_netns) if port.peer_netns else None
+        owner = space.owner(address) if space is not None else None
+        return owner is not None and owner.link == port.peer
+
     def _nobody(
         self,
         bridge: Bridge,
@@ -124,12 +129,12 @@ class Segment:
             each
             for ports in self._world.ports.values()
             for each in ports
-            if each.master != bridge.name and self._is_there(each, towards, towards)
+            if each.master != bridge.name and self._has(each, towards)
         ]
         off = [
             each
             for each in self._world.state
-            if isinstance(each, Veth) and not each.master and self._is_there(each, towards, towards)
+            if isinstance(each, Veth) and not each.master and self._has(each, towards)
         ]
         for each in off:
             text = f"{called(each.peer_netns)} has {towards}, but its {each.name} is on no bridge"

@@ -20,6 +20,7 @@ from dari.net.walk.bridge import Segment
 from dari.net.walk.connections import Connection, Connections, give_back, learn
 from dari.net.walk.space import LOOPBACK4, Space, Way, called, default_key
 from dari.net.walk.trail import Trail
+from dari.net.walk.wire import Wire
 from dari.net.walk.world import World
 
 _ACCEPT_MARK = re.compile(r"meta mark & (0x[0-9a-f]+) == (0x[0-9a-f]+) goto allow")
@@ -29,11 +30,12 @@ _LONGEST = 24
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Where the packet ended: a namespace, or OUTSIDE over the host's interface `link`."""
+    """Where the packet ended: a namespace, or OUTSIDE. `way_back`: the namespace and interface it left by, over
+    which an answer comes in."""
 
     space: str
     flight: Flight
-    link: str = ""
+    way_back: tuple[str, str] = (HOST, "")
 
 
 class Journey:
@@ -45,6 +47,7 @@ class Journey:
         self._size = size
         self._connections = Connections()
         self._segment = Segment(world, trail, size)
+        self._wire = Wire(world, trail)
         self._steps = 0
 
     # The beginnings
@@ -78,7 +81,14 @@ class Journey:
             key: Key = ("link", HOST, link)
             state = "is down" if nic is not None else "does not exist"
             self._trail.stop("unreachable", "neighbour", HOST, f"the host's interface {link} {state}", key)
+        sub = self._wire.neighbour(nic.name, flight)
+        if sub is not None:
+            return self.enter_by((sub.netns, sub.name), flight)
         return self._receive(host, nic.name, flight)
+
+    def enter_by(self, place: tuple[str, str], flight: Flight) -> Arrival:
+        """Into a namespace over an interface of its own that is on a wire."""
+        return self._receive(self._enter_space(place[0]), place[1], flight)
 
     # Sending
 
@@ -132,8 +142,9 @@ class Journey:
                 text = f"{who} has no IPv{destination.version} address"
                 if len(space.nics) <= 1:
                     text = f"{who} has no interface but lo"
-                stage_key = ("addr", space.name, "", str(destination))
-                self._trail.stop("unreachable", "address", space.name, text, stage_key)
+                own = (key for each, key in space.asleep.items() if each.version == destination.version)
+                key = next(own, ("addr", space.name, "", str(destination)))
+                self._trail.stop("unreachable", "address", space.name, text, key)
             text = f"{who} has no route to {destination}"
             key = default_key(space.name, destination.version)
             self._trail.stop("unreachable", "route", space.name, text, key)
@@ -193,12 +204,20 @@ class Journey:
             port = self._segment.find(nic.bridge, None, space, way.link, towards, asker)
             assert port is not None
             return self._over_port(port, flight)
+        if nic.sub is not None:
+            sub = self._wire.find(space, nic.sub, towards, flight)
+            if sub is None:
+                return Arrival(OUTSIDE, flight, (space.name, nic.name))
+            return self.enter_by((sub.netns, sub.name), flight)
+        if nic.kind == "dummy":
+            text = f"interface {nic.name} of {called(space.name)} leads nowhere (dummy)"
+            self._trail.stop("dropped", "neighbour", space.name, text, nic.key)
         if nic.kind != "foreign" or space.name != HOST:
             text = f"what lies behind interface {nic.name} of {called(space.name)} is not known"
             self._trail.stop("unknown", "neighbour", space.name, text, nic.key)
         text = f"it leaves the host over {nic.name} with source {flight.source}"
         self._trail.add("deliver", HOST, text, nic.key)
-        return Arrival(OUTSIDE, flight, nic.name)
+        return Arrival(OUTSIDE, flight, (HOST, nic.name))
 
     # Over a bridge
 

@@ -14,19 +14,20 @@ from typing import Literal
 
 from dari.net.nftvalues import Flight
 from dari.net.scope import Key
-from dari.net.state import HOST, Addr, Address, Bridge, Prefix, Route, Veth
+from dari.net.state import HOST, Addr, Address, Bridge, Ipvlan, Macvlan, Prefix, Route, Veth
 from dari.net.verdict import Ruleset
 
 LOOPBACK4 = IPv4Network("127.0.0.0/8")
 UPLINK = "uplink"
 """Stands for the host's own interfaces where nobody looked at them."""
 
-NicKind = Literal["lo", "bridge", "port", "inside", "foreign", "opaque"]
+NicKind = Literal["lo", "bridge", "port", "inside", "sub", "dummy", "foreign", "opaque"]
 
 
 @dataclass(frozen=True, slots=True)
 class Nic:
-    """An interface. port: a veth's end on the host · inside: its end in a sandbox · opaque: a kind not walked."""
+    """An interface. port: a veth's end on the host · inside: its end in a sandbox · sub: a macvlan or ipvlan ·
+    foreign: of the host, leading out · opaque: a kind not walked."""
 
     name: str
     kind: NicKind
@@ -35,6 +36,7 @@ class Nic:
     mtu: int = 1500
     veth: Veth | None = None
     bridge: Bridge | None = None
+    sub: Macvlan | Ipvlan | None = None
 
 
 @dataclass(frozen=True, slots=True)

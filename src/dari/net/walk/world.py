@@ -16,9 +16,12 @@ from dari.net.state import (
     HOST,
     Addr,
     Bridge,
+    Dummy,
+    Ipvlan,
     KernelObject,
     KernelState,
     Loopback,
+    Macvlan,
     Netns,
     NftElement,
     NftRule,
@@ -26,6 +29,7 @@ from dari.net.state import (
     Route,
     Sysctl,
     Veth,
+    Vlan,
     provides,
 )
 from dari.net.verdict import Ruleset
@@ -33,13 +37,15 @@ from dari.net.walk.space import DEFAULTS, UPLINK, Nic, Space
 
 
 class World:
-    """`spaces` by namespace name; `ports`: the veths on each bridge."""
+    """`spaces` by namespace name; `ports`: the veths on each bridge; `subs`: the macvlans and ipvlans on each
+    of the host's interfaces."""
 
     def __init__(self, state: KernelState, facts: HostFacts, foreign: Foreign | None = None) -> None:
         self.state = state
         self.is_looked_at = foreign is not None
         self.bridges: dict[str, Bridge] = {}
         self.ports: dict[str, list[Veth]] = defaultdict(list)
+        self.subs: dict[str, list[Macvlan | Ipvlan]] = defaultdict(list)
         self._nics: dict[str, dict[str, Nic]] = defaultdict(dict)
         self._addresses: dict[str, list[Addr]] = defaultdict(list)
         self._routes: dict[str, list[Route]] = defaultdict(list)
@@ -91,6 +97,15 @@ class World:
                     self._nics[each.peer_netns][each.peer] = Nic(
                         each.peer, "inside", each.key, each.is_up, each.mtu, each
                     )
+            case Macvlan() | Ipvlan():
+                self.subs[each.parent].append(each)
+                self._nics[each.netns][each.name] = Nic(
+                    each.name, "sub", each.key, each.is_up, each.mtu, sub=each
+                )
+            case Vlan():
+                self._nics[HOST][each.name] = Nic(each.name, "foreign", each.key, each.is_up, each.mtu)
+            case Dummy():
+                self._nics[HOST][each.name] = Nic(each.name, "dummy", each.key, each.is_up, each.mtu)
             case Loopback():
                 self._nics[each.netns]["lo"] = Nic("lo", "lo", each.key)
             case Addr():
