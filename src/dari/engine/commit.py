@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from dari.engine.base import Engine
+from dari.engine.dockerwords import words
 from dari.engine.images import announce, image_event
 from dari.engine.lookup import find_container
 from dari.model.container import ContainerConfig, HealthConfig
@@ -184,12 +185,12 @@ def _apply(config: ContainerConfig, line: str) -> ContainerConfig:
         case "ENTRYPOINT":
             return replace(config, entrypoint=_command(rest))
         case "ENV":
-            pairs = _pairs(rest, line)
+            pairs = _pairs(rest, line, config.env)
             names = {pair.partition("=")[0] for pair in pairs}
             kept = [entry for entry in config.env if entry.partition("=")[0] not in names]
             return replace(config, env=kept + pairs)
         case "LABEL":
-            found = dict(pair.partition("=")[::2] for pair in _pairs(rest, line))
+            found = dict(pair.partition("=")[::2] for pair in _pairs(rest, line, config.env))
             return replace(config, labels=config.labels | found)
         case "EXPOSE":
             ports: dict[str, dict[str, str]] = {
@@ -230,15 +231,15 @@ def _command(text: str) -> list[str]:
     return words if words is not None else ["/bin/sh", "-c", text]
 
 
-def _pairs(text: str, line: str) -> list[str]:
-    """`A=b C="d e"`, or the old form `A some words`."""
+def _pairs(text: str, line: str, env: list[str]) -> list[str]:
+    """`A=b C="d e"`, or the old form `A some words`; `$NAME` of the values comes from `env`."""
     first = text.split(maxsplit=1)
     if first and "=" not in first[0]:
         if len(first) < 2:
             raise InvalidArgument(f"{line}: a value is missing")
         return [f"{first[0]}={first[1]}"]
     try:
-        pairs = shlex.split(text)
+        pairs = words(text, dict(entry.partition("=")[::2] for entry in env))
     except ValueError as error:
         raise InvalidArgument(f"{line}: {error}") from error
     for pair in pairs:

@@ -205,14 +205,20 @@ async def take_down(ctx: Context, container_id: str) -> None:
             log.error("cleaning the %s of container %s: %s", what, container_id[:12], error)
 
 
-async def record_exit(ctx: Context, container_id: str, exit: Exit, *, restarting: bool = False) -> Container:
-    """Write an exit down: status, freed addresses and ports, `die` (and `oom`), in one transaction."""
+async def record_exit(
+    ctx: Context, container_id: str, exit: Exit, *, restart_count: int | None = None
+) -> Container:
+    """Write an exit down: status, freed addresses and ports, `die` (and `oom`), in one transaction.
+
+    `restart_count` is the number of the restart that follows, None if none does; Docker counts it from the exit on.
+    """
     finished = exit.finished or ctx.now()
 
     def ended(row: Container) -> Container:
         return with_status(
             row,
-            state="restarting" if restarting else "exited",
+            state="exited" if restart_count is None else "restarting",
+            restart_count=row.status.restart_count if restart_count is None else restart_count,
             pid=0,
             conmon_pid=0,
             exit_code=exit.code,

@@ -78,7 +78,9 @@ async def after_end(ctx: Context, container_id: str, ended: Exit) -> None:
         verdict = after_exit(
             container, ended.code, life.last_delay, ended.finished - container.status.started
         )
-        container = await record_exit(ctx, container_id, ended, restarting=verdict.restarts)
+        container = await record_exit(
+            ctx, container_id, ended, restart_count=verdict.count if verdict.restarts else None
+        )
         removes = container.host.auto_remove and not verdict.restarts and not life.is_kept
         if removes and container.desired_state != "removed" and await _remove_quietly(ctx, container):
             # The removal cleaned up, and told the end as well as itself.
@@ -216,7 +218,7 @@ async def _adopt(ctx: Context, container: Container) -> None:
         # Its end was written down, and the clean-up cut short.
         await take_down(ctx, container.id)
     if state == "restarting":
-        count = container.status.restart_count + 1
+        count = container.status.restart_count
         restart_later(ctx, container, Verdict(restarts=True, delay=SECOND // 10, count=count))
 
 

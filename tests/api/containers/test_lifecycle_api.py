@@ -276,6 +276,27 @@ async def test_a_removal_cut_short_is_finished(found: World, api: Api, run: Run)
     assert found.ctx.tables.names.get(found.ctx.local, "web") is None
 
 
+async def test_a_restart_counts_from_the_exit_on(found: World, api: Api, run: Run) -> None:
+    container_id = await run("again", {"RestartPolicy": {"Name": "always"}})
+    found.runtime.end(container_id, 1)
+
+    async def shown() -> dict[str, Any]:
+        return dict((await api("GET", "/containers/again/json"))[1])
+
+    for _ in range(500):
+        told = await shown()
+        if told["State"]["Status"] == "restarting":
+            break
+        await asyncio.sleep(0.01)
+    assert (told["State"]["Status"], told["RestartCount"]) == ("restarting", 1)
+    for _ in range(500):
+        told = await shown()
+        if told["State"]["Status"] == "running":
+            break
+        await asyncio.sleep(0.01)
+    assert (told["State"]["Status"], told["RestartCount"]) == ("running", 1)
+
+
 async def test_an_auto_removal_cut_short_is_finished(found: World, api: Api, run: Run) -> None:
     container_id = await run("once", {"AutoRemove": True})
     life = found.ctx.lives.pop(container_id)

@@ -22,6 +22,25 @@ def test_env_replaces_by_name() -> None:
     assert after("ENV A some words").env == ["B=2", "A=some words"]
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (r'ENV C="\$A:$B" D=\$A', ["C=$A:2", "D=$A"]),
+        ("ENV C='$A \"' D=${A}x${B}", ['C=$A "', "D=1x2"]),
+        ("ENV C=${Z:-none} D=${A:+some} E=", ["C=none", "D=some", "E="]),
+        ('ENV C="it\'s\\n" D=a\\ b', ["C=it's\\n", "D=a b"]),
+    ],
+)
+def test_env_values_are_quoted_and_replaced_as_in_a_dockerfile(line: str, expected: list[str]) -> None:
+    assert after(line).env == ["A=1", "B=2", *expected]
+
+
+@pytest.mark.parametrize("line", ['ENV C="open', "ENV C='open"])
+def test_an_open_quote_is_told(line: str) -> None:
+    with pytest.raises(InvalidArgument, match="looking for matching"):
+        after(line)
+
+
 def test_the_others() -> None:
     config = after(
         'LABEL a="b c" d=e', "EXPOSE 80 53/udp", "USER 1:2", "WORKDIR x", "VOLUME /a /b", "STOPSIGNAL 9"
