@@ -24,16 +24,19 @@ from dari.net.state import (
     Addr,
     Bridge,
     Dummy,
+    Fdb,
     Ipvlan,
     KernelObject,
     KernelState,
     Loopback,
     Macvlan,
+    Neighbour,
     Netns,
     NftTable,
     Route,
     Sysctl,
     Veth,
+    Vxlan,
 )
 
 WAN = "192.0.2.1"
@@ -514,6 +517,8 @@ def test_macvlan_and_ipvlan(mode: str, verdict: Verdict) -> None:
             ask(OUTSIDE, "192.0.2.11", state=state, foreign=seen, in_interface="wan").verdict == "delivered"
         )
         assert "do not hear each other" in decided(ask("mac1", WAN, state=state, foreign=seen)).text
+        lan = replace(seen, routes=(Route(HOST, ip_network("192.0.2.0/24"), None, "wan"),))
+        assert "do not hear each other" in decided(ask(HOST, "192.0.2.11", state=state, foreign=lan)).text
         down = replace(seen, links=(ForeignLink(HOST, "wan", is_up=False),))
         assert ask("mac1", "192.0.2.12", state=state, foreign=down).verdict == "unreachable"
 
@@ -532,6 +537,27 @@ def test_a_macvlan_without_a_parent_leads_nowhere() -> None:
     )
     assert ask("mac1", "192.0.2.9", state=shim).verdict == "delivered"
     assert ask(HOST, "192.0.2.12", state=shim).verdict == "delivered"
+
+
+def test_an_overlay_leaves_through_its_tunnel() -> None:
+    mac = "02:42:0a:00:00:32"
+    far = ip_address("192.0.2.77")
+    tunnel = Vxlan("vx-0", "dari-vx-0", 4096, ip_address(WAN), 4789, "br0")
+    entries = (Neighbour("vx-0", ip_address("10.0.0.50"), mac), Fdb("vx-0", mac, far))
+    state = KernelState.of([*STATE, tunnel, *entries])
+    for source in ("box0", HOST):
+        trace = ask(source, "10.0.0.50", state=state)
+        assert trace.verdict == "delivered"
+        assert any("on host 192.0.2.77" in each.text for each in trace.hops)
+        assert ask(source, "10.0.0.11", state=state).verdict == "delivered"
+    assert ask("box0", "10.0.0.50", state=filtered(state)).verdict == "delivered"
+    for gone in (*entries, tunnel):
+        broken = ask("box0", "10.0.0.50", state=without(gone.key, state=state))
+        assert broken.verdict == "unreachable"
+    lost = decided(ask("box0", "10.0.0.50", state=without(entries[1].key, state=state)))
+    assert (lost.key, "not on which host" in lost.text) == (entries[1].key, True)
+    down = ask("box0", "10.0.0.50", state=changed(replace(tunnel, is_up=False), state))
+    assert decided(down).key == tunnel.key
 
 
 # Docker's rules, written down once more

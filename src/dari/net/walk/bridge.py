@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from dari.net.packet import Stage
 from dari.net.scope import Key
-from dari.net.state import HOST, Address, Bridge, Veth
+from dari.net.state import HOST, Address, Bridge, Fdb, Neighbour, Veth, Vxlan
 from dari.net.walk.space import Space, called
 from dari.net.walk.trail import Trail
 from dari.net.walk.world import World
@@ -31,9 +31,9 @@ class Segment:
 
     def find(
         self, bridge: Bridge, port: Veth | None, space: Space, link: str, towards: Address, asker: Address
-    ) -> Veth | None:
-        """The port whose sandbox answers for `towards`; None: the host itself (never for its own frames, `port`
-        None). `space` and `link` ask, with the address `asker`."""
+    ) -> Veth | Vxlan | None:
+        """The port whose sandbox answers for `towards`, or the tunnel to the host that has it; None: the host itself
+        (never for its own frames, `port` None). `space` and `link` ask, with the address `asker`."""
         host = self._world.spaces[HOST]
         if not bridge.is_up:
             self._stop("neighbour", f"bridge {bridge.name} is down", bridge.key)
@@ -51,6 +51,10 @@ class Segment:
                 apart.append(each)
             else:
                 found.append(each)
+        if not found and not apart and not down:
+            tunnel = self._far(bridge, port, space, towards)
+            if tunnel is not None:
+                return tunnel
         if not found:
             self._nobody(bridge, port, space, towards, apart, down)
         if len(found) > 1:
@@ -67,6 +71,25 @@ class Segment:
         self._check_macs(bridge, answerer)
         self._tell(bridge, port, space, link, towards, answerer)
         return answerer
+
+    def _far(self, bridge: Bridge, port: Veth | None, space: Space, towards: Address) -> Vxlan | None:
+        """The tunnel that knows the address as another host's."""
+        for tunnel in self._world.tunnels[bridge.name]:
+            neighbour = self._world.entries.get(("neighbour", HOST, tunnel.name, str(towards)))
+            if not isinstance(neighbour, Neighbour):
+                continue
+            uses = (neighbour.key, tunnel.key, bridge.key, *((port.key,) if port is not None else ()))
+            if not tunnel.is_up:
+                self._stop("neighbour", f"the tunnel {tunnel.name} to other hosts is down", tunnel.key, uses)
+            key: Key = ("fdb", HOST, tunnel.name, neighbour.mac)
+            entry = self._world.entries.get(key)
+            if not isinstance(entry, Fdb):
+                text = f"{tunnel.name} knows {towards} as {neighbour.mac}, but not on which host that is"
+                self._stop("neighbour", text, key, uses)
+            text = f"{towards} is on host {entry.via}: it leaves through the tunnel {tunnel.name} (VNI {tunnel.vni})"
+            self._trail.add("neighbour", space.name, text, entry.key, uses)
+            return tunnel
+        return None
 
     def check_turn(self, port: Veth, to: Veth) -> None:
         """A frame turned round inside the bridge obeys the ports' flags."""

@@ -14,7 +14,7 @@ from dari.net import firewall
 from dari.net.nftvalues import Flight
 from dari.net.packet import OUTSIDE
 from dari.net.scope import Key
-from dari.net.state import HOST, Address, NftTable, Veth
+from dari.net.state import HOST, Address, NftTable, Veth, Vxlan
 from dari.net.verdict import CONNTRACK, Outcome
 from dari.net.walk.bridge import Segment
 from dari.net.walk.connections import Connection, Connections, give_back, learn
@@ -203,7 +203,7 @@ class Journey:
             asker = self._asker(space, way.link, flight, towards)
             port = self._segment.find(nic.bridge, None, space, way.link, towards, asker)
             assert port is not None
-            return self._over_port(port, flight)
+            return self._over_port(port, flight, (space.name, nic.name))
         if nic.sub is not None:
             sub = self._wire.find(space, nic.sub, towards, flight)
             if sub is None:
@@ -215,6 +215,7 @@ class Journey:
         if nic.kind != "foreign" or space.name != HOST:
             text = f"what lies behind interface {nic.name} of {called(space.name)} is not known"
             self._trail.stop("unknown", "neighbour", space.name, text, nic.key)
+        self._wire.check_host(nic.name, towards, flight.source)
         text = f"it leaves the host over {nic.name} with source {flight.source}"
         self._trail.add("deliver", HOST, text, nic.key)
         return Arrival(OUTSIDE, flight, (HOST, nic.name))
@@ -242,10 +243,10 @@ class Journey:
         if not self._segment.is_filtered(flight.destination.version):
             if port is None:
                 return self._receive(self._enter_space(HOST), bridge.name, flight)
-            return self._over_port(port, flight)
+            return self._over_port(port, flight, (space.name, veth.peer))
         return self._filtered(bridge.name, veth, port, flight)
 
-    def _filtered(self, bridge: str, veth: Veth, port: Veth | None, flight: Flight) -> Arrival:
+    def _filtered(self, bridge: str, veth: Veth, port: Veth | Vxlan | None, flight: Flight) -> Arrival:
         """br_netfilter: frames inside the bridge meet the host's rules as if they were routed."""
         host = self._enter_space(HOST)
         asked = flight.destination
@@ -259,16 +260,20 @@ class Journey:
             own = host.address_on(bridge, towards) or flight.source
             port = self._segment.find(self._world.bridges[bridge], None, host, bridge, towards, own)
             assert port is not None
-            self._segment.check_turn(veth, port)
+            if isinstance(port, Veth):
+                self._segment.check_turn(veth, port)
         elif port is None:
             return self._decide(host, bridge, flight, connection)
         flight = replace(flight, in_link=bridge, out_link=bridge)
         flight = self._hook(host, "forward", flight, connection)
         flight = replace(flight, in_link="")
         flight = give_back(connection, self._hook(host, "postrouting", flight, connection))
-        return self._over_port(port, flight)
+        return self._over_port(port, flight, (veth.peer_netns, veth.peer))
 
-    def _over_port(self, port: Veth, flight: Flight) -> Arrival:
+    def _over_port(self, port: Veth | Vxlan, flight: Flight, sender: tuple[str, str]) -> Arrival:
+        """To the sandbox behind a port; through a tunnel it leaves, and its answer comes in where it was sent."""
+        if isinstance(port, Vxlan):
+            return Arrival(OUTSIDE, replace(flight, out_link=""), sender)
         return self._receive(self._enter_space(port.peer_netns), port.peer, replace(flight, out_link=""))
 
     def _asker(self, space: Space, link: str, flight: Flight, towards: Address) -> Address:

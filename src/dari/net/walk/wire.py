@@ -29,6 +29,15 @@ class Wire:
             return None
         return next(self._answering(self._world.subs[parent], flight.destination, flight.source), None)
 
+    def check_host(self, parent: str, towards: Address, source: Address) -> None:
+        """The host's own frames on that interface pass by those that are on it."""
+        for each in self._answering(self._world.subs[parent], towards, source):
+            text = (
+                f"{called(each.netns)} has {towards} on {parent}, but the host and {each.name} there do not hear"
+                " each other"
+            )
+            self._trail.stop("unreachable", "neighbour", HOST, text, each.key)
+
     def find(
         self, space: Space, sub: Macvlan | Ipvlan, towards: Address, flight: Flight
     ) -> Macvlan | Ipvlan | None:

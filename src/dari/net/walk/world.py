@@ -12,16 +12,19 @@ from dataclasses import replace
 
 from dari.net.facts import HostFacts
 from dari.net.foreign import Foreign
+from dari.net.scope import Key
 from dari.net.state import (
     HOST,
     Addr,
     Bridge,
     Dummy,
+    Fdb,
     Ipvlan,
     KernelObject,
     KernelState,
     Loopback,
     Macvlan,
+    Neighbour,
     Netns,
     NftElement,
     NftRule,
@@ -30,6 +33,7 @@ from dari.net.state import (
     Sysctl,
     Veth,
     Vlan,
+    Vxlan,
     provides,
 )
 from dari.net.verdict import Ruleset
@@ -38,7 +42,7 @@ from dari.net.walk.space import DEFAULTS, UPLINK, Nic, Space
 
 class World:
     """`spaces` by namespace name; `ports`: the veths on each bridge; `subs`: the macvlans and ipvlans on each
-    of the host's interfaces."""
+    of the host's interfaces; `tunnels`: the VXLAN interfaces on each bridge, `entries` what they know."""
 
     def __init__(self, state: KernelState, facts: HostFacts, foreign: Foreign | None = None) -> None:
         self.state = state
@@ -46,6 +50,8 @@ class World:
         self.bridges: dict[str, Bridge] = {}
         self.ports: dict[str, list[Veth]] = defaultdict(list)
         self.subs: dict[str, list[Macvlan | Ipvlan]] = defaultdict(list)
+        self.tunnels: dict[str, list[Vxlan]] = defaultdict(list)
+        self.entries: dict[Key, Fdb | Neighbour] = {}
         self._nics: dict[str, dict[str, Nic]] = defaultdict(dict)
         self._addresses: dict[str, list[Addr]] = defaultdict(list)
         self._routes: dict[str, list[Route]] = defaultdict(list)
@@ -102,6 +108,11 @@ class World:
                 self._nics[each.netns][each.name] = Nic(
                     each.name, "sub", each.key, each.is_up, each.mtu, sub=each
                 )
+            case Vxlan():
+                self._nics[HOST][each.name] = Nic(each.name, "opaque", each.key, each.is_up, each.mtu)
+                self.tunnels[each.master].append(each)
+            case Fdb() | Neighbour():
+                self.entries[each.key] = each
             case Vlan():
                 self._nics[HOST][each.name] = Nic(each.name, "foreign", each.key, each.is_up, each.mtu)
             case Dummy():
