@@ -21,7 +21,8 @@ Value: TypeAlias = Address | int | str | frozenset[str] | None
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """A packet at one moment. `original`: source, port, destination, port of the connection's first packet."""
+    """A packet at one moment. `original`: source, port, destination, port of the connection's first packet.
+    `icmp_type`: of one that is no ping."""
 
     source: Address
     destination: Address
@@ -35,6 +36,7 @@ class Flight:
     ct_status: frozenset[str] = frozenset()
     original: tuple[Address, int, Address, int] | None = None
     is_reply: bool = False
+    icmp_type: str = ""
 
 
 class Elements:
@@ -87,6 +89,7 @@ def value_of(name: str, flight: Flight) -> Value:
     if name.startswith("ct original "):
         return _original(name, flight)
     four = flight.destination.version == 4
+    is_tracked = flight.ct_state not in ("", "invalid", "untracked")
     match name:
         case "iifname":
             return flight.in_link
@@ -99,7 +102,7 @@ def value_of(name: str, flight: Flight) -> Value:
         case "meta mark":
             return flight.mark
         case "ct mark":
-            return 0
+            return 0 if is_tracked else None
         case "meta l4proto":
             return _protocol(flight)
         case "ip protocol":
@@ -115,12 +118,16 @@ def value_of(name: str, flight: Flight) -> Value:
         case "ct state":
             return frozenset((flight.ct_state or "invalid",))
         case "ct status":
-            return flight.ct_status
+            return flight.ct_status if is_tracked else None
         case "ct direction":
+            if not is_tracked:
+                return None
             return frozenset(("reply" if flight.is_reply else "original",))
         case "icmp type" | "icmpv6 type":
             if flight.protocol != "icmp" or four != (name == "icmp type"):
                 return None
+            if flight.icmp_type:
+                return flight.icmp_type
             return "echo-reply" if flight.is_reply else "echo-request"
         case "tcp flags":
             if flight.protocol != "tcp":

@@ -362,6 +362,25 @@ def test_switched_off_ipv6_is_named() -> None:
     assert (trace.verdict, decided(trace).key) == ("unreachable", key)
 
 
+@pytest.mark.parametrize("hook", ["input", "output"])
+def test_ipv6_discovery_meets_the_rules_too(hook: str) -> None:
+    net = network(7, has_ipv6=True)
+    state = render(Desired((net,), (endpoint(net, 0), endpoint(net, 1)), (sandbox(0), sandbox(1))), FACTS)
+    text = (
+        f"table inet own {{\n\tchain c {{\n\t\ttype filter hook {hook} priority filter; policy drop;\n"
+        "\t\tmeta l4proto { tcp, udp } accept\n%s\t}\n}\n"
+    )
+    discovery = "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n"
+    for name in ("box0", "box1"):
+        closed = changed(NftTable(name, "inet", "own", text % ""), state)
+        trace = ask("box0", "fd00:7::b", state=closed)
+        assert trace.verdict == "unreachable"
+        assert "IPv6 neighbour discovery" in decided(trace).text
+        assert ask("box0", "10.7.0.11", state=closed).verdict == "delivered"
+        opened = changed(NftTable(name, "inet", "own", text % discovery), state)
+        assert ask("box0", "fd00:7::b", state=opened).verdict == "delivered"
+
+
 def test_an_address_claimed_twice() -> None:
     state = changed(Addr("box1", "eth0", ip_interface("10.0.0.12/24")))
     state = changed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.strategies import desireds
 
@@ -30,6 +30,7 @@ def lines_of(text: str) -> list[str]:
     return found
 
 
+@settings(deadline=None)
 @given(desireds(), st.sampled_from([None, (1, 0xFF)]))
 def test_every_rule_of_our_tables_is_understood(desired: object, mark: tuple[int, int] | None) -> None:
     """A new rule in firewall.py that the walk cannot follow fails here."""
@@ -157,6 +158,7 @@ def test_rules(text: str, parts: tuple[object, ...]) -> None:
     assert nfttext.rule(text).parts == parts
 
 
+@settings(deadline=None)
 @given(st.text(alphabet='ip daddrtc{}:.,@"-/0129=!&|\n\t', max_size=60))
 def test_no_rule_makes_it_fall(text: str) -> None:
     """Whatever a rule says, it is a rule, at worst one that is not understood."""

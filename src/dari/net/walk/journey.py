@@ -18,6 +18,7 @@ from dari.net.state import HOST, Address, NftTable, Veth, Vxlan
 from dari.net.verdict import CONNTRACK, Outcome
 from dari.net.walk.bridge import Segment
 from dari.net.walk.connections import Connection, Connections, give_back, learn
+from dari.net.walk.discovery import Discovery
 from dari.net.walk.space import LOOPBACK4, Space, Way, called, default_key
 from dari.net.walk.trail import Trail
 from dari.net.walk.wire import Wire
@@ -48,6 +49,7 @@ class Journey:
         self._connections = Connections()
         self._segment = Segment(world, trail, size)
         self._wire = Wire(world, trail)
+        self._discovery = Discovery(world, trail)
         self._steps = 0
 
     # The beginnings
@@ -203,6 +205,7 @@ class Journey:
             asker = self._asker(space, way.link, flight, towards)
             port = self._segment.find(nic.bridge, None, space, way.link, towards, asker)
             assert port is not None
+            self._discover(nic.name, space, nic.name, port, towards, asker)
             return self._over_port(port, flight, (space.name, nic.name))
         if nic.sub is not None:
             sub = self._wire.find(space, nic.sub, towards, flight)
@@ -237,9 +240,9 @@ class Journey:
         if bridge is None:
             text = f"bridge {veth.master} does not exist"
             self._trail.stop("unreachable", "neighbour", HOST, text, ("link", HOST, veth.master))
-        port = self._segment.find(
-            bridge, veth, space, veth.peer, towards, self._asker(space, veth.peer, flight, towards)
-        )
+        asker = self._asker(space, veth.peer, flight, towards)
+        port = self._segment.find(bridge, veth, space, veth.peer, towards, asker)
+        self._discover(bridge.name, space, veth.peer, port, towards, asker)
         if not self._segment.is_filtered(flight.destination.version):
             if port is None:
                 return self._receive(self._enter_space(HOST), bridge.name, flight)
@@ -260,6 +263,7 @@ class Journey:
             own = host.address_on(bridge, towards) or flight.source
             port = self._segment.find(self._world.bridges[bridge], None, host, bridge, towards, own)
             assert port is not None
+            self._discover(bridge, host, bridge, port, towards, own)
             if isinstance(port, Veth):
                 self._segment.check_turn(veth, port)
         elif port is None:
@@ -275,6 +279,18 @@ class Journey:
         if isinstance(port, Vxlan):
             return Arrival(OUTSIDE, replace(flight, out_link=""), sender)
         return self._receive(self._enter_space(port.peer_netns), port.peer, replace(flight, out_link=""))
+
+    def _discover(
+        self,
+        bridge: str,
+        space: Space,
+        link: str,
+        port: Veth | Vxlan | None,
+        towards: Address,
+        asker: Address,
+    ) -> None:
+        is_filtered = self._segment.is_filtered(towards.version)
+        self._discovery.check(bridge, space, link, port, towards, asker, is_filtered=is_filtered)
 
     def _asker(self, space: Space, link: str, flight: Flight, towards: Address) -> Address:
         """The address a neighbour is asked with (arp_announce 0): the packet's own if it is local."""
