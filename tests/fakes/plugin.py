@@ -6,6 +6,7 @@ request. `hang` methods are not answered until the plugin stops; at `die` method
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socketserver
 import threading
@@ -104,10 +105,13 @@ def _handler(plugin: FakePlugin) -> type[BaseHTTPRequestHandler]:
             content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             if isinstance(answer, str):
                 content = answer.encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            # Who asked may have been killed meanwhile.
+            with contextlib.suppress(ConnectionError):
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+                self.wfile.flush()
 
         def log_message(self, *_: object) -> None:
             pass

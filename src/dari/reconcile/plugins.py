@@ -65,22 +65,21 @@ class Concern:
 def concerned(ctx: Context, networks: Iterable[str], sandboxes: Iterable[str]) -> Concern | None:
     """None where no plugin has to do with any of them, which is cheap to say."""
     claims = plugin_claims.of(ctx)
-    remote = {each.id for each in ctx.tables.networks.all(ctx.shared) if _is_plugins(each.spec)}
-    if not claims and not remote:
-        return None
     claimed = {each.network_id for each in claims}
-    found = Concern({each: None for each in networks if each in remote or each in claimed})
     claiming = {each.sandbox_id for each in claims}
+    found = Concern({each: None for each in networks if each in claimed or _is_plugins(ctx, each)})
     for each in sandboxes:
         attached = [one.network_id for one in of_sandbox(ctx, each) if one.is_active]
-        if each in claiming or any(one in remote for one in attached):
+        own = [one for one in attached if _is_plugins(ctx, one)]
+        if own or each in claiming:
             found.sandboxes[each] = None
-            found.networks.update((one, None) for one in attached if one in remote)
+            found.networks.update(dict.fromkeys(own))
     return found if found.networks or found.sandboxes else None
 
 
-def _is_plugins(spec: NetworkSpec) -> bool:
-    return is_remote(spec) or has_remote_ipam(spec)
+def _is_plugins(ctx: Context, network_id: str) -> bool:
+    network = ctx.tables.networks.get(ctx.shared, network_id)
+    return network is not None and (is_remote(network.spec) or has_remote_ipam(network.spec))
 
 
 @asynccontextmanager

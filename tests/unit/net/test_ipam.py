@@ -5,14 +5,22 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address, ip_network
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.strategies import prefixes
 
 from dari.model.config import DEFAULT_POOLS, Pool
 from dari.model.errors import Forbidden, Internal, InvalidArgument, NotFound
 from dari.model.network import Subnet
-from dari.net.ipam import check_subnet, mac_of, pick_address, pick_gateway, pick_lease, pick_subnet
+from dari.net.ipam import (
+    allocation,
+    check_subnet,
+    mac_of,
+    pick_address,
+    pick_gateway,
+    pick_lease,
+    pick_subnet,
+)
 
 NET = IPv4Network("172.18.0.0/16")
 GATEWAY = IPv4Address("172.18.0.1")
@@ -58,6 +66,7 @@ def test_every_address_once_and_then_none(subnet, addresses):
         pick_address(prefix, taken, network="web (id)")
 
 
+@settings(deadline=None)
 @given(
     st.sets(st.integers(1, 254)),
     st.integers(1, 254),
@@ -126,6 +135,7 @@ def test_thirty_one_networks_then_who_holds_what():
         pick_subnet(DEFAULT_POOLS, taken, [IPv4Network("192.168.1.0/24")])
 
 
+@settings(deadline=None)
 @given(st.sets(prefixes(), max_size=12), st.sets(prefixes(), max_size=12))
 def test_a_picked_subnet_overlaps_nothing(networks, routes):
     pools = [Pool(base="172.16.0.0/12", size=24)]
@@ -203,3 +213,35 @@ def test_an_overlap_names_the_other_network():
         "Pool overlaps with other one on this address space: 10.5.3.0/24 overlaps 10.5.0.0/16"
         " of network shop_default"
     )
+
+
+@settings(deadline=None)
+@given(st.sets(st.integers(1, 254)), st.integers(1, 254), st.integers(24, 29))
+def test_how_full_a_subnet_is_agrees_with_what_can_be_given(taken, gateway, range_length):
+    """What is counted as available can be given one by one, and then nothing is."""
+    prefix = IPv4Network("10.0.0.0/24")
+    ip_range = str(IPv4Network((int(IPv4Address("10.0.0.64")), range_length), strict=False))
+    subnet = check_subnet(
+        Subnet(
+            subnet=str(prefix), gateway=f"10.0.0.{gateway}", ip_range=ip_range if range_length > 24 else ""
+        ),
+        {},
+    )
+    held = {IPv4Address(f"10.0.0.{number}") for number in taken}
+    before = allocation(subnet, held)
+    assert before.in_use == len(held | {subnet.gateway}) + 2
+    for left in range(before.available, 0, -1):
+        assert allocation(subnet, held).available == left
+        held.add(pick_lease(subnet, held))
+    assert allocation(subnet, held).available == 0
+    with pytest.raises(Internal):
+        pick_lease(subnet, held)
+
+
+def test_how_full_large_and_small_subnets_are():
+    def of(text: str) -> tuple[int, int]:
+        found = allocation(check_subnet(Subnet(subnet=text), {}), ())
+        return found.in_use, found.available
+
+    assert of("10.0.0.0/31") == (0, 2) and of("10.0.0.0/32") == (0, 1) and of("10.0.0.0/30") == (2, 2)
+    assert of("fd00::/64") == (1, (1 << 64) - 1) and of("fd00::/48") == (1, (1 << 64) - 1)
