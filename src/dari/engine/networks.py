@@ -90,12 +90,13 @@ async def _insert(
 ) -> Network:
     """The network in the store. `given` are a plugin's subnets; None: they are cut here."""
     for _ in range(_TRIES):
+        turn = await overlay.take_turn(eng, spec)
         _check_free_name(eng, spec.name)
         subnets = given if given is not None else decide(eng, spec, facts.routes, skipped)
         subnets = sublinks.adapt_subnets(spec, subnets)
         txn = Txn()
         network = Network(id=network_id, created=eng.ctx.now(), spec=spec, subnets=subnets)
-        network = overlay.numbered(eng, txn, network)
+        network = overlay.numbered(eng, txn, network, turn)
         _check_bridge_name(eng, network)
         want = network_want(eng.ctx, network)
         driver(want.driver).check(want, facts)

@@ -6,6 +6,7 @@ Must not know: JSON, the store's kind.
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 
 import msgspec
 
@@ -13,11 +14,12 @@ from dari.engine.base import Engine
 from dari.model.errors import Forbidden, Unsupported
 from dari.model.network import Network, NetworkSpec
 from dari.net import overlay
-from dari.store.base import Txn
+from dari.store.base import ABSENT, Txn
 from dari.store.federation import Federation
 from dari.units import new_global_id, new_id
 
 GLOBAL = "global"
+_NETWORKS = "networks"
 
 
 def is_overlay(spec: NetworkSpec) -> bool:
@@ -40,14 +42,35 @@ def check_spec(eng: Engine, spec: NetworkSpec) -> None:
     overlay.asked_vni(spec.options)
 
 
-def numbered(eng: Engine, txn: Txn, network: Network) -> Network:
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A look at all shared networks that holds as long as nobody creates another one: two nodes must not cut the
+    same subnet at once."""
+
+    made: int
+    revision: int
+
+
+async def take_turn(eng: Engine, spec: NetworkSpec) -> Turn | None:
+    """Before subnets are decided. The count is read first, so that whoever creates after it is noticed at the commit,
+    and whoever did before it is in the rows. Raises Unavailable. None for networks of this host alone."""
+    shared = eng.ctx.shared
+    if not is_overlay(spec) or not isinstance(shared, Federation):
+        return None
+    table = eng.ctx.tables.allocations
+    row = shared.get(table.key(_NETWORKS))
+    turn = Turn(int(table.get(shared, _NETWORKS) or "0"), row.revision if row is not None else ABSENT)
+    await shared.remote.refresh(eng.ctx.tables.networks.prefix)
+    return turn
+
+
+def numbered(eng: Engine, txn: Txn, network: Network, turn: Turn | None) -> Network:
     """The network with its VXLAN id, claimed in `txn`. Raises Forbidden where it is another's, or none is left."""
-    if not is_overlay(network.spec):
+    if turn is None:
         return network
     tables, store = eng.ctx.tables, eng.ctx.shared
-    # Two nodes must not cut the same subnet at once: whoever creates moves this row on.
-    made = int(tables.allocations.get(store, "networks") or "0")
-    tables.allocations.replace(txn, store, str(made + 1), "networks")
+    txn.checks[tables.allocations.key(_NETWORKS)] = turn.revision
+    tables.allocations.put(txn, str(turn.made + 1), _NETWORKS)
     taken = {int(parts[0]) for parts in tables.vnis.keys(store)}
     vni = overlay.asked_vni(network.spec.options)
     if vni is None:
