@@ -25,6 +25,7 @@ import docker
 import pytest
 
 from dari.dns import nudge
+from dari.relay import door
 
 IMAGE = "busybox:latest"
 _SOURCE = Path(__file__).parents[2] / "src"
@@ -201,6 +202,9 @@ class Node:
         status = nudge.ping(f"{self.exec_root}/dns", 0.5)
         if status is not None:
             os.kill(status.pid, signal.SIGTERM)
+        relay = door.entries(f"{self.exec_root}/relay")
+        if relay is not None:
+            os.kill(relay[0], signal.SIGTERM)
         self._remove_cgroups()
         self.holder.kill()
         self.holder.wait()

@@ -18,7 +18,7 @@ from dari.model.network import Sandbox
 from dari.net.publish import TABLE
 from dari.net.scope import Scope
 from dari.net.state import KernelState
-from dari.reconcile import endpoints, inheritance, names, ports, rootfs, shared_networks, watch
+from dari.reconcile import endpoints, inheritance, names, ports, relays, rootfs, shared_networks, watch
 from dari.reconcile.context import Context
 from dari.reconcile.kernel import in_kernel
 from dari.reconcile.networks import of_sandbox
@@ -44,6 +44,7 @@ async def boot(ctx: Context) -> None:
     await rootfs.tidy(ctx)
     await watch.adopt(ctx)
     await free_forgotten(ctx)
+    await relays.adopt(ctx)
     for line in ports.hold(ctx):
         log.warning("a published port cannot be held: %s", line)
     async with ctx.lock("settle"):
@@ -52,6 +53,7 @@ async def boot(ctx: Context) -> None:
             log.info("%d kernel objects were brought to what they should be", len(todo.ops))
         _, wanted = render_everything(ctx, await host_facts(ctx))
         await in_kernel(ctx, lambda: ctx.kernel.check_connections(wanted))
+        await relays.carry(ctx, [each.id for each in ctx.tables.sandboxes.all(ctx.local)])
         try:
             await settle_all_names(ctx)
         except Unavailable as error:
@@ -130,6 +132,7 @@ async def leave(ctx: Context) -> bool:
     scope = Scope.everything(nothing)
     async with ctx.lock("settle"):
         await in_kernel(ctx, lambda: converge(ctx.kernel, nothing, scope))
+        relays.stop(ctx)
     return True
 
 

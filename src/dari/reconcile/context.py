@@ -65,6 +65,14 @@ class Settling:
 
 
 @dataclass(slots=True)
+class Relays:
+    """What the relay was told, by name of the port: whose it is and where its connections go. `pid` 0: none runs."""
+
+    told: dict[str, tuple[str, tuple[str, int]]] = field(default_factory=dict)
+    pid: int = 0
+
+
+@dataclass(slots=True)
 class Context:
     """`local` holds this host's objects, `shared` those of global scope (one and the same on a single host).
 
@@ -88,6 +96,7 @@ class Context:
     holds: Holds = field(default_factory=Holds)
     # Network and IPAM plugins; without folders there are none.
     plugins: Plugins = field(default_factory=Plugins)
+    relays: Relays = field(default_factory=Relays)
     # Containers by id: who watches and waits while this daemon runs.
     lives: dict[str, Life] = field(default_factory=dict)
 

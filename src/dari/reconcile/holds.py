@@ -62,11 +62,13 @@ class Holds:
         self.held[claim] = made
         return 0, 0
 
-    def keep(self, claims: Collection[Claim]) -> None:
-        """Let go of everything else."""
-        for claim in [each for each in self.held if each not in claims]:
+    def keep(self, claims: Collection[Claim]) -> list[Claim]:
+        """Let go of everything else; what that was."""
+        gone = [each for each in self.held if each not in claims]
+        for claim in gone:
             for each in self.held.pop(claim):
                 each.close()
+        return gone
 
     def close(self) -> None:
         self.keep(())

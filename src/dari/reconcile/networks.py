@@ -144,7 +144,7 @@ def _sandbox_want(ctx: Context, sandbox: Sandbox, gateway: Endpoint | None) -> S
 def _publishes(sandbox: Sandbox, gateway: Endpoint) -> Iterable[PublishWant]:
     for each in sandbox.ports:
         host = ipaddress.ip_address(each.host_ip)
-        target = gateway.ipv4 if host.version == 4 else gateway.ipv6
+        target = gateway.ipv4 if host.version == 4 else gateway.ipv6 or gateway.ipv4
         if target:
             address = ipaddress.ip_address(target)
             yield PublishWant(each.protocol, host, each.host_port, address, each.container_port, each.count)

@@ -11,14 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 from dari.model.container import Container, PortBinding
-from dari.model.errors import PortInUse
+from dari.model.errors import InvalidArgument, PortInUse
 from dari.model.network import Endpoint, Network, PublishedPort, Sandbox
 from dari.net import gateway
 from dari.net.desired import GatewayMode, Protocol
 from dari.net.ports import Asked, Taken, join, pair_ranges, parse_range, pick_ports, shown
 from dari.net.publish import parse_span, span
+from dari.reconcile import relays
 from dari.reconcile.context import Context
-from dari.reconcile.holds import Claim, strerror
+from dari.reconcile.holds import MOST_HELD, Claim, strerror
 from dari.store.base import Txn
 
 
@@ -54,6 +55,8 @@ def claim(
     modes = gateway.gateway_modes(network.spec.options, is_internal=network.spec.is_internal)
     found = [*_routed(asked, modes)]
     asked = [*join(_translated(asked, modes))]
+    for one in asked:
+        _check_relayed(one, endpoint)
     taken = Taken(_holders(ctx))
 
     def refusal(one: Asked, address: str, port: int) -> str:
@@ -120,7 +123,7 @@ def hold(ctx: Context) -> list[str]:
         Claim(cast(Protocol, protocol), address, first, last): None
         for protocol, address, first, last in _holders(ctx)
     }
-    ctx.holds.keep(claims)
+    relays.drop_claims(ctx, ctx.holds.keep(claims))
     ctx.holds.is_stale = False
     lost = []
     for each in claims:
@@ -183,9 +186,25 @@ def _asked(
 
 
 def _addresses(host_ip: str, defaults: tuple[str, ...], endpoint: Endpoint) -> tuple[str, ...]:
-    """Those of the asked address, or of the defaults, whose family the endpoint has."""
-    asked = (str(ipaddress.ip_address(host_ip.strip("[]"))),) if host_ip else defaults
-    return tuple(each for each in asked if (endpoint.ipv6 if ":" in each else endpoint.ipv4))
+    """The asked address, or those of the defaults whose family the endpoint has.
+
+    An IPv6 address that was asked for also serves a container that has IPv4 only (relays.py)."""
+    if host_ip:
+        address = str(ipaddress.ip_address(host_ip.strip("[]")))
+        return (address,) if endpoint.ipv4 or (":" in address and endpoint.ipv6) else ()
+    return tuple(each for each in defaults if (endpoint.ipv6 if ":" in each else endpoint.ipv4))
+
+
+def _check_relayed(asked: Asked, endpoint: Endpoint) -> None:
+    """Raises InvalidArgument for what neither the kernel nor the relay can carry."""
+    for address in asked.host_ips:
+        needs_relay = address == "::1" or (":" in address and not endpoint.ipv6)
+        if needs_relay and (asked.protocol == "sctp" or asked.count > MOST_HELD):
+            what = "SCTP" if asked.protocol == "sctp" else f"a range of more than {MOST_HELD} ports"
+            raise InvalidArgument(
+                f"cannot publish {what} at {shown(address)}: the kernel does not translate there, and the relay does "
+                "not carry it; publish at an IPv4 address, or at another IPv6 address on a network with IPv6"
+            )
 
 
 def _routed(asked: Iterable[Asked], modes: Mapping[int, GatewayMode]) -> Iterator[PublishedPort]:

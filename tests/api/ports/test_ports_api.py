@@ -106,7 +106,12 @@ async def test_publish_list_unpublish(found: World, api: Api) -> None:
             500,
             "for 0.0.0.0:8099:172.17.0.2:15/tcp: address already",
         ),
-        ({"81/tcp": [{"HostIp": "::1", "HostPort": "8081"}]}, 409, "cannot publish ports"),
+        ({"81/sctp": [{"HostIp": "::1", "HostPort": "8081"}]}, 400, "cannot publish SCTP at [::1]"),
+        (
+            {"1-100/tcp": [{"HostIp": "::", "HostPort": "8201-8300"}]},
+            400,
+            "a range of more than 64 ports at [::]",
+        ),
     ],
 )
 async def test_bad_input_changes_nothing(

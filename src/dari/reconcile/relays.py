@@ -1,0 +1,222 @@
+"""Which published ports the relay carries: those at [::1], which the kernel cannot translate, and those of an IPv6
+address whose container has an IPv4 address only.
+
+The held socket (holds.py) listens and is handed over; the relay outlives this daemon, and the next one takes its
+handles back from it. It is started when the first such port is published. Must not know: rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from dari.model.network import PublishedPort, Sandbox
+from dari.reconcile.context import Context
+from dari.reconcile.holds import Claim
+from dari.reconcile.networks import gateway_endpoint, of_sandbox
+from dari.relay import door
+
+log = logging.getLogger(__name__)
+
+_START_SECONDS = 5.0
+
+
+class Want(NamedTuple):
+    """One relayed port: its claim, its place in it, and where its connections go."""
+
+    claim: Claim
+    place: int
+    target: tuple[str, int]
+
+
+def _directory(ctx: Context) -> str:
+    return f"{ctx.config.exec_root}/relay"
+
+
+def _name(claim: Claim, port: int) -> str:
+    return f"{claim.protocol} [{claim.address}]:{port}"
+
+
+def claim_of(published: PublishedPort) -> Claim:
+    last = published.host_port + published.count - 1
+    return Claim(published.protocol, published.host_ip, published.host_port, last)
+
+
+def _wanted(ctx: Context, sandbox: Sandbox) -> Iterator[tuple[str, Want]]:
+    published = [each for each in sandbox.ports if ":" in each.host_ip and each.host_port]
+    if not published:
+        return
+    endpoint = gateway_endpoint(ctx, (each for each in of_sandbox(ctx, sandbox.id) if each.is_active))
+    address = (endpoint.ipv6 or endpoint.ipv4) if endpoint is not None else ""
+    for each in published:
+        claim, host = claim_of(each), ip_address(each.host_ip)
+        is_translated = ":" in address and not host.is_loopback and not host.is_unspecified
+        if address and claim.is_held and not is_translated:
+            for place, (host_port, container_port) in enumerate(each.pairs()):
+                yield _name(claim, host_port), Want(claim, place, (address, container_port))
+
+
+async def carry(ctx: Context, sandbox_ids: Iterable[str]) -> None:
+    """Make the relay agree with what these sandboxes publish. What goes wrong is in the log: the ports answer at all
+    other addresses all the same."""
+    told = ctx.relays.told
+    new: dict[str, Want] = {}
+    for sandbox_id in sandbox_ids:
+        sandbox = ctx.tables.sandboxes.get(ctx.local, sandbox_id)
+        wants = dict(_wanted(ctx, sandbox)) if sandbox is not None else {}
+        drop(ctx, [n for n, (owner, _) in told.items() if owner == sandbox_id and n not in wants])
+        for name, want in wants.items():
+            if told.get(name) != (sandbox_id, want.target):
+                new[name] = want
+                told[name] = (sandbox_id, want.target)
+    if new and await _ensure(ctx):
+        for name, want in new.items():
+            _add(ctx, name, want)
+
+
+def _add(ctx: Context, name: str, want: Want) -> None:
+    sockets = ctx.holds.held.get(want.claim, [])
+    if want.place >= len(sockets):
+        log.error("%s is not held and cannot be relayed", name)
+        return
+    sock = sockets[want.place]
+    if want.claim.protocol == "tcp":
+        # Its connections inherit this: what lingers of them must not keep the port from the next who gets it.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.listen(128)
+    if not door.add(_directory(ctx), name, want.claim.protocol, want.target, sock):
+        log.error("the relay does not take %s", name)
+
+
+def drop(ctx: Context, names: Iterable[str]) -> None:
+    """The relay lets go of these, as far as it has them."""
+    gone = [name for name in names if ctx.relays.told.pop(name, None) is not None]
+    if gone and not door.drop(_directory(ctx), gone):
+        log.warning("the relay does not answer: %s", ", ".join(gone))
+
+
+def drop_claims(ctx: Context, claims: Iterable[Claim]) -> None:
+    """The same for all ports of these claims."""
+    drop(
+        ctx,
+        [
+            _name(claim, port)
+            for claim in claims
+            if ":" in claim.address
+            for port in range(claim.first, claim.last + 1)
+        ],
+    )
+
+
+async def adopt(ctx: Context) -> None:
+    """Take back what a relay of an earlier daemon carries; what nobody wants any more it lets go of."""
+    found = await asyncio.to_thread(door.entries, _directory(ctx))
+    if found is None:
+        return
+    pid, entries = found
+    wants = {
+        name: (sandbox.id, want)
+        for sandbox in ctx.tables.sandboxes.all(ctx.local)
+        for name, want in _wanted(ctx, sandbox)
+    }
+    handles: dict[Claim, dict[int, socket.socket]] = {}
+    for name, target in entries.items():
+        sock = door.get(_directory(ctx), name) if name in wants else None
+        if sock is None:
+            door.drop(_directory(ctx), [name])
+            continue
+        owner, want = wants[name]
+        handles.setdefault(want.claim, {})[want.place] = sock
+        ctx.relays.told[name] = (owner, target)
+    for claim, sockets in handles.items():
+        if len(sockets) == claim.last - claim.first + 1:
+            ctx.holds.held[claim] = [sockets[place] for place in range(len(sockets))]
+        else:
+            # Cut short by a death: bound anew.
+            for each in sockets.values():
+                each.close()
+            drop_claims(ctx, [claim])
+    _supervise(ctx, pid)
+
+
+async def _ensure(ctx: Context) -> bool:
+    """Whether a relay answers, started if need be."""
+    directory = _directory(ctx)
+    if await asyncio.to_thread(door.entries, directory) is not None:
+        return True
+    child = await asyncio.to_thread(_start, ctx)
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and child.poll() is None:
+        if await asyncio.to_thread(door.entries, directory) is not None:
+            _supervise(ctx, child.pid, child)
+            return True
+        await asyncio.sleep(0.01)
+    log.error(
+        "the relay does not start, see %s/relay.log: ports at [::1] do not answer", ctx.config.exec_root
+    )
+    return False
+
+
+def _start(ctx: Context) -> subprocess.Popen[bytes]:
+    with open(f"{ctx.config.exec_root}/relay.log", "ab") as output:
+        return subprocess.Popen(
+            door.command(_directory(ctx)),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            cwd="/",
+        )
+
+
+def _supervise(ctx: Context, pid: int, child: subprocess.Popen[bytes] | None = None) -> None:
+    ctx.relays.pid = pid
+    task = asyncio.create_task(_again(ctx, pid, child), name=f"relay {pid}")
+    ctx.tasks.add(task)
+    task.add_done_callback(ctx.tasks.discard)
+
+
+async def _again(ctx: Context, pid: int, child: subprocess.Popen[bytes] | None) -> None:
+    """When the relay ends, another one takes over: the sockets are here too."""
+    await _end_of(pid)
+    if child is not None:
+        child.poll()
+    owners = {owner for owner, _ in ctx.relays.told.values()}
+    ctx.relays.told.clear()
+    ctx.relays.pid = 0
+    if owners:
+        log.warning("the relay (pid %d) ended, starting it again", pid)
+        async with ctx.lock("settle"):
+            await carry(ctx, owners)
+
+
+async def _end_of(pid: int) -> None:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def stop(ctx: Context) -> None:
+    """End the relay, if one runs; for when nothing is published any more."""
+    ctx.relays.told.clear()
+    if ctx.relays.pid:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(ctx.relays.pid, signal.SIGTERM)

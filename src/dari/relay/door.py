@@ -1,0 +1,73 @@
+"""Speaking with the relay: one SOCK_SEQPACKET message and one reply each, both JSON, sockets beside them.
+
+`{"op": "add", "name": …, "kind": "tcp" | "udp", "target": [address, port]}` with the listening (or bound) socket;
+without a socket it gives a known name a new target. `{"op": "drop", "names": […]}`. `{"op": "list"}` answers pid and
+the names with their targets. `{"op": "get", "name": …}` answers with the socket. Calls block for well under a
+millisecond while the relay is well. Must not know: whose ports these are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+SOCKET = "relay.sock"
+_BYTES = 1 << 18
+_SECONDS = 2.0
+
+
+def command(directory: str) -> list[str]:
+    """Arguments that start a relay over `directory` in the foreground; isolated and without `site`, which halves
+    its start and its memory."""
+    return [sys.executable, "-I", "-S", str(Path(__file__).with_name("__main__.py")), "--dir", directory]
+
+
+def add(
+    directory: str, name: str, kind: str, target: tuple[str, int], sock: socket.socket | None = None
+) -> bool:
+    """Whether it is relayed now."""
+    descriptors = [] if sock is None else [sock.fileno()]
+    answer, _ = _ask(directory, {"op": "add", "name": name, "kind": kind, "target": target}, descriptors)
+    return bool(answer and answer.get("ok"))
+
+
+def drop(directory: str, names: Iterable[str]) -> bool:
+    """Connections that are under way end too."""
+    answer, _ = _ask(directory, {"op": "drop", "names": list(names)})
+    return bool(answer and answer.get("ok"))
+
+
+def entries(directory: str) -> tuple[int, dict[str, tuple[str, int]]] | None:
+    """The relay's pid, and what it carries where; None where none answers."""
+    answer, _ = _ask(directory, {"op": "list"})
+    if answer is None:
+        return None
+    found = {str(name): (str(each[0]), int(each[1])) for name, each in answer["entries"].items()}
+    return int(answer["pid"]), found
+
+
+def get(directory: str, name: str) -> socket.socket | None:
+    """Another handle of the socket behind a name."""
+    _, descriptors = _ask(directory, {"op": "get", "name": name})
+    return socket.socket(fileno=descriptors[0]) if descriptors else None
+
+
+def _ask(
+    directory: str, request: dict[str, Any], descriptors: Iterable[int] = ()
+) -> tuple[dict[str, Any] | None, list[int]]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.settimeout(_SECONDS)
+        try:
+            sock.connect(os.path.join(directory, SOCKET))
+            socket.send_fds(sock, [json.dumps(request).encode()], list(descriptors))
+            data, received, _, _ = socket.recv_fds(sock, _BYTES, 1)
+        except OSError:
+            return None, []
+        for each in received:
+            os.set_inheritable(each, False)
+        return (json.loads(data) if data else None), received

@@ -1,0 +1,273 @@
+"""The relay's loop: listeners, connections in both directions, UDP clients; one thread, no waiting but in select.
+
+Everything it holds came over the door, so a relay without entries is an idle process. Must not know: anything of
+dari's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+_CHUNK = 1 << 16
+_UDP_IDLE_SECONDS = 90.0
+_MOST_CLIENTS = 1024
+"""UDP clients remembered for each port; the one quiet for longest goes first."""
+
+_MOST_BUFFERED = 4 * _CHUNK
+
+
+@dataclass(slots=True)
+class Entry:
+    """One relayed port. `clients` (UDP): the socket to the target by client, the oldest first."""
+
+    name: str
+    kind: str
+    listener: socket.socket
+    target: tuple[str, int]
+    pairs: set[Pair] = field(default_factory=set)
+    clients: dict[Any, tuple[socket.socket, float]] = field(default_factory=dict)
+
+
+class Pair:
+    """A TCP connection and its counterpart. Each side's bytes wait in a buffer for the other side; an end of one
+    side is passed on when its buffer is empty."""
+
+    def __init__(self, loop: Loop, entry: Entry, client: socket.socket) -> None:
+        self._loop = loop
+        self._entry = entry
+        family = socket.AF_INET6 if ":" in entry.target[0] else socket.AF_INET
+        self._ends = (client, socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
+        # What waits to be sent to end 0 and 1; whether that end's counterpart has said all; who is shut already.
+        self._waiting = (bytearray(), bytearray())
+        self._has_ended = [False, False]
+        self._is_shut = [False, False]
+        self._is_connected = False
+        for each in self._ends:
+            each.setblocking(False)
+        entry.pairs.add(self)
+        try:
+            self._ends[1].connect(entry.target)
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.close()
+            return
+        for each in self._ends:
+            self._loop.selector.register(each, selectors.EVENT_WRITE, self._ready)
+        self._watch()
+
+    def _ready(self, end: socket.socket, events: int) -> None:
+        number = self._ends.index(end)
+        try:
+            if number == 1 and not self._is_connected:
+                code = end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if code:
+                    raise OSError(code, os.strerror(code))
+                self._is_connected = True
+            if events & selectors.EVENT_READ:
+                self._read(number)
+            self._flush(0)
+            self._flush(1)
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.close()
+            return
+        if all(self._is_shut):
+            self.close()
+        else:
+            self._watch()
+
+    def _read(self, number: int) -> None:
+        data = self._ends[number].recv(_CHUNK)
+        if data:
+            self._waiting[1 - number].extend(data)
+        else:
+            self._has_ended[1 - number] = True
+
+    def _flush(self, number: int) -> None:
+        if number == 1 and not self._is_connected:
+            return
+        waiting = self._waiting[number]
+        if waiting:
+            try:
+                del waiting[: self._ends[number].send(waiting)]
+            except BlockingIOError:
+                return
+        if not waiting and self._has_ended[number] and not self._is_shut[number]:
+            self._is_shut[number] = True
+            self._ends[number].shutdown(socket.SHUT_WR)
+
+    def _watch(self) -> None:
+        for number, end in enumerate(self._ends):
+            events = 0
+            if not self._has_ended[1 - number] and len(self._waiting[1 - number]) < _MOST_BUFFERED:
+                events |= selectors.EVENT_READ
+            if self._waiting[number] or (number == 1 and not self._is_connected):
+                events |= selectors.EVENT_WRITE
+            self._loop.watch(end, events, self._ready)
+
+    def close(self) -> None:
+        self._entry.pairs.discard(self)
+        for each in self._ends:
+            self._loop.forget(each)
+            each.close()
+
+
+class Loop:
+    """`run` serves the door until SIGTERM ends the process."""
+
+    def __init__(self, door: socket.socket) -> None:
+        self.selector = selectors.DefaultSelector()
+        self.entries: dict[str, Entry] = {}
+        self._door = door
+        door.setblocking(False)
+        self.selector.register(door, selectors.EVENT_READ, self._knock)
+
+    def run(self) -> None:
+        while True:
+            for key, events in self.selector.select(10.0):
+                # A socket whose turn comes may have been closed by the one before.
+                if self._is_registered(key.fileobj):
+                    act: Callable[[Any, int], None] = key.data
+                    act(key.fileobj, events)
+            self._forget_quiet_clients()
+
+    def watch(self, sock: socket.socket, events: int, act: Callable[[Any, int], None]) -> None:
+        if not events:
+            self.forget(sock)
+        elif self._is_registered(sock):
+            self.selector.modify(sock, events, act)
+        else:
+            self.selector.register(sock, events, act)
+
+    def forget(self, sock: socket.socket) -> None:
+        if self._is_registered(sock):
+            self.selector.unregister(sock)
+
+    def _is_registered(self, sock: Any) -> bool:
+        return sock.fileno() >= 0 and sock in self.selector.get_map()
+
+    # The door
+
+    def _knock(self, door: socket.socket, _: int) -> None:
+        visitor, _ = door.accept()
+        with visitor:
+            visitor.settimeout(1.0)
+            try:
+                data, descriptors, _, _ = socket.recv_fds(visitor, 1 << 18, 1)
+                answer, given = self._answer(json.loads(data), descriptors)
+                socket.send_fds(visitor, [json.dumps(answer).encode()], given)
+            except (OSError, ValueError, KeyError, TypeError):
+                # Whoever asked went away or asked nonsense: the relay goes on.
+                return
+
+    def _answer(self, request: dict[str, Any], descriptors: list[int]) -> tuple[dict[str, Any], list[int]]:
+        match request["op"]:
+            case "add":
+                sock = socket.socket(fileno=descriptors[0]) if descriptors else None
+                target = (str(request["target"][0]), int(request["target"][1]))
+                return {"ok": self._add(request["name"], request["kind"], target, sock)}, []
+            case "drop":
+                for name in request["names"]:
+                    self._drop(name)
+                return {"ok": True}, []
+            case "get":
+                entry = self.entries.get(request["name"])
+                return {"ok": entry is not None}, [entry.listener.fileno()] if entry else []
+            case _:
+                return {"pid": os.getpid(), "entries": {n: e.target for n, e in self.entries.items()}}, []
+
+    def _add(self, name: str, kind: str, target: tuple[str, int], sock: socket.socket | None) -> bool:
+        known = self.entries.get(name)
+        if sock is None:
+            if known is None:
+                return False
+            known.target = target
+            self._close_clients(known)
+            return True
+        self._drop(name)
+        sock.setblocking(False)
+        entry = self.entries[name] = Entry(name, kind, sock, target)
+        act = self._accept if kind == "tcp" else self._from_client
+        self.selector.register(sock, selectors.EVENT_READ, lambda _, __: act(entry))
+        return True
+
+    def _drop(self, name: str) -> None:
+        entry = self.entries.pop(name, None)
+        if entry is None:
+            return
+        self.forget(entry.listener)
+        entry.listener.close()
+        for each in list(entry.pairs):
+            each.close()
+        self._close_clients(entry)
+
+    # TCP
+
+    def _accept(self, entry: Entry) -> None:
+        try:
+            client, _ = entry.listener.accept()
+        except OSError:
+            # Gone again, or no descriptor is left: the next turn tries again.
+            return
+        Pair(self, entry, client)
+
+    # UDP
+
+    def _from_client(self, entry: Entry) -> None:
+        try:
+            data, client = entry.listener.recvfrom(_CHUNK)
+        except OSError:
+            return
+        sock, _ = entry.clients.pop(client, (None, 0.0))
+        if sock is None:
+            if len(entry.clients) >= _MOST_CLIENTS:
+                self._close_client(entry, next(iter(entry.clients)))
+            family = socket.AF_INET6 if ":" in entry.target[0] else socket.AF_INET
+            sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            sock.setblocking(False)
+            try:
+                sock.connect(entry.target)
+            except OSError:
+                sock.close()
+                return
+            self.selector.register(
+                sock, selectors.EVENT_READ, lambda one, _: self._to_client(entry, client, one)
+            )
+        entry.clients[client] = (sock, time.monotonic())
+        try:
+            sock.send(data)
+        except OSError:
+            # Refused, or the buffer is full: a datagram may get lost.
+            return
+
+    def _to_client(self, entry: Entry, client: Any, sock: socket.socket) -> None:
+        try:
+            entry.listener.sendto(sock.recv(_CHUNK), client)
+        except OSError:
+            return
+
+    def _forget_quiet_clients(self) -> None:
+        before = time.monotonic() - _UDP_IDLE_SECONDS
+        for entry in self.entries.values():
+            for client, (_, last) in list(entry.clients.items()):
+                if last > before:
+                    break
+                self._close_client(entry, client)
+
+    def _close_clients(self, entry: Entry) -> None:
+        for client in list(entry.clients):
+            self._close_client(entry, client)
+
+    def _close_client(self, entry: Entry, client: Any) -> None:
+        sock, _ = entry.clients.pop(client)
+        self.forget(sock)
+        sock.close()

@@ -1,0 +1,119 @@
+"""The relay by itself: TCP and UDP from one family to the other, half-closed connections, many of them, new targets."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.kernel.world import tcp_connect, tcp_listener, udp_socket
+
+from dari.relay import door
+
+pytestmark = pytest.mark.kernel_ns
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[str]:
+    directory = str(folder / "relay")
+    process = subprocess.Popen(door.command(directory))
+    try:
+        deadline = time.monotonic() + 10
+        while door.entries(directory) is None:
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.01)
+        yield directory
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+
+
+def add(directory: str, kind: str, port: int, target: tuple[str, int]) -> None:
+    with tcp_listener("::1", port) if kind == "tcp" else udp_socket("::1", port) as sock:
+        assert door.add(directory, f"{kind} {port}", kind, target, sock)
+
+
+def echo(server: socket.socket) -> None:
+    """Reads all there is, then says how much."""
+    accepted, _ = server.accept()
+    with accepted:
+        size = 0
+        while data := accepted.recv(1 << 16):
+            size += len(data)
+        accepted.sendall(str(size).encode())
+
+
+def test_tcp_passes_whole_and_half_closed(tmp_path: Path) -> None:
+    with running(tmp_path) as directory, tcp_listener("127.0.0.1", 9000) as server:
+        add(directory, "tcp", 8080, ("127.0.0.1", 9000))
+        threads = []
+        for size in (0, 1, 10_000_000):
+            threads.append(threading.Thread(target=echo, args=(server,)))
+            threads[-1].start()
+            with tcp_connect("::1", 8080) as client:
+                client.sendall(b"x" * size)
+                client.shutdown(socket.SHUT_WR)
+                assert client.recv(64) == str(size).encode()
+                assert client.recv(64) == b""
+        for each in threads:
+            each.join()
+
+
+def test_a_target_nobody_listens_at_closes_the_connection(tmp_path: Path) -> None:
+    with running(tmp_path) as directory:
+        add(directory, "tcp", 8080, ("127.0.0.1", 9))
+        with tcp_connect("::1", 8080) as client:
+            with pytest.raises((ConnectionResetError, AssertionError)):
+                assert client.recv(16) != b""
+        # And goes on.
+        with tcp_listener("127.0.0.1", 9000) as server:
+            assert door.add(directory, "tcp 8080", "tcp", ("127.0.0.1", 9000))
+            with tcp_connect("::1", 8080) as client:
+                accepted, _ = server.accept()
+                with accepted:
+                    accepted.sendall(b"hello")
+                    assert client.recv(16) == b"hello"
+
+
+def test_udp_keeps_clients_apart(tmp_path: Path) -> None:
+    with running(tmp_path) as directory, udp_socket("127.0.0.1", 9000) as server:
+        add(directory, "udp", 5300, ("127.0.0.1", 9000))
+        clients = [udp_socket("::1") for _ in range(3)]
+        for number, client in enumerate(clients):
+            client.sendto(str(number).encode(), ("::1", 5300))
+        for _ in clients:
+            data, peer = server.recvfrom(16)
+            server.sendto(b"answer to " + data, peer)
+        for number, client in enumerate(clients):
+            assert client.recvfrom(64)[0] == f"answer to {number}".encode()
+            client.close()
+
+
+def test_the_door(tmp_path: Path) -> None:
+    with running(tmp_path) as directory:
+        pid, entries = door.entries(directory) or (0, {})
+        assert pid > 0 and pid != os.getpid() and entries == {}
+        assert not door.add(directory, "tcp 1", "tcp", ("127.0.0.1", 1))
+        add(directory, "tcp", 8080, ("127.0.0.1", 9000))
+        assert door.entries(directory) == (pid, {"tcp 8080": ("127.0.0.1", 9000)})
+        found = door.get(directory, "tcp 8080")
+        assert found is not None and found.getsockname()[1] == 8080
+        found.close()
+        assert door.get(directory, "tcp 8081") is None
+        with tcp_connect("::1", 8080):
+            assert door.drop(directory, ["tcp 8080", "never heard of"])
+        with pytest.raises(ConnectionRefusedError):
+            tcp_connect("::1", 8080)
+        # Nonsense harms nobody.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as visitor:
+            visitor.connect(f"{directory}/{door.SOCKET}")
+            visitor.send(b"{")
+        assert door.entries(directory) == (pid, {})
+    assert door.entries(directory) is None
