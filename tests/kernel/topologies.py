@@ -36,7 +36,8 @@ from dari.net.state import HOST, Address
 PORT = 80
 WAN4, FAR4 = ip_address("192.0.2.1"), ip_address("192.0.2.2")
 WAN6, FAR6 = ip_address("2001:db8::1"), ip_address("2001:db8::2")
-PATIENCE, SILENCE = 20.0, 0.35
+PATIENCE, SILENCE, AGAIN = 30.0, 0.35, 1.0
+AT_ONCE = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +218,7 @@ class _Question:
     probe: Probe
     socket: socket.socket
     number: int
-    is_answered: bool = False
+    echo: int
 
 
 @dataclass(slots=True)
@@ -227,49 +228,41 @@ class Crossfire:
     paths: dict[str, Path | None]
     _stack: ExitStack = field(default_factory=ExitStack)
     _servers: list[socket.socket] = field(default_factory=list)
+    # Pings of another round must be no part of this one's conversations.
+    _rounds: int = 0
 
     def listen(self, names: Iterable[str]) -> None:
         """Everybody listens on PORT, TCP and UDP, both families."""
         for name in names:
-            for each in self._within(name, _listening):
+            for each in self.within(name, _listening):
                 self._servers.append(each)
                 self._stack.callback(each.close)
 
-    def _within(self, name: str, work: Any) -> Any:
-        path = self.paths[name]
-        return work() if path is None else inside(str(path), work)
-
     def fire(self, probes: Sequence[Probe], expected: Sequence[bool]) -> list[bool]:
-        """Whether each probe was answered. Waits for those that are expected, then a little for the others."""
-        by_source: dict[str, list[int]] = {}
-        for number, probe in enumerate(probes):
-            by_source.setdefault(probe.source_netns, []).append(number)
-        questions: dict[int, _Question] = {}
+        """Whether each probe was answered. Those that are expected are asked again and waited for (a machine under
+        load loses packets), the others get a little time after that."""
+        self._rounds += 7919
         with selectors.DefaultSelector() as selector, ExitStack() as stack:
+            volley = _Volley(self, probes, self._rounds, selector, stack)
             for each in self._servers:
                 if each.type != socket.SOCK_STREAM:
                     selector.register(each, selectors.EVENT_READ, None)
-            for source, numbers in by_source.items():
-                try:
-                    made = self._within(source, lambda numbers=numbers: [_ask(probes[n], n) for n in numbers])
-                except OSError:
-                    # The namespace is gone: nobody asks from there.
-                    continue
-                for question in made:
-                    if question is not None:
-                        stack.callback(question.socket.close)
-                        questions[question.number] = question
-                        is_tcp = question.probe.protocol == "tcp"
-                        event = selectors.EVENT_WRITE if is_tcp else selectors.EVENT_READ
-                        selector.register(question.socket, event, question)
-            waiting = {n for n in questions if expected[n]}
+            volley.ask(range(len(probes)))
             deadline = time.monotonic() + PATIENCE
-            while waiting and time.monotonic() < deadline:
-                _hear(selector, waiting, 0.1)
+            again = time.monotonic() + AGAIN
+            while time.monotonic() < deadline and (missing := volley.missing(expected)):
+                volley.hear(0.1)
+                if time.monotonic() > again:
+                    volley.ask(missing)
+                    again = time.monotonic() + AGAIN
             silence = time.monotonic() + SILENCE
             while time.monotonic() < silence:
-                _hear(selector, waiting, 0.05)
-        return [n in questions and questions[n].is_answered for n in range(len(probes))]
+                volley.hear(0.05)
+            return [number in volley.answered for number in range(len(probes))]
+
+    def within(self, name: str, work: Any) -> Any:
+        path = self.paths[name]
+        return work() if path is None else inside(str(path), work)
 
     def close(self) -> None:
         self._stack.close()
@@ -296,7 +289,7 @@ def _listening() -> list[socket.socket]:
     return found
 
 
-def _ask(probe: Probe, number: int) -> _Question | None:
+def _ask(probe: Probe, number: int, mark: int) -> _Question | None:
     """None: the kernel refuses to send at all."""
     family = (
         socket.AF_INET if probe.destination is None or probe.destination.version == 4 else socket.AF_INET6
@@ -314,11 +307,11 @@ def _ask(probe: Probe, number: int) -> _Question | None:
         if probe.protocol == "udp":
             made.send(b"question")
         elif probe.protocol == "icmp":
-            made.send(_echo(family, number))
+            made.send(_echo(family, number + mark))
     except OSError:
         made.close()
         return None
-    return _Question(probe, made, number)
+    return _Question(probe, made, number, (number + mark) & 0xFFFF)
 
 
 def _echo(family: int, number: int) -> bytes:
@@ -330,24 +323,73 @@ def _echo(family: int, number: int) -> bytes:
     return body[:2] + struct.pack("!H", check) + body[4:]
 
 
-def _hear(selector: selectors.BaseSelector, waiting: set[int], seconds: float) -> None:
-    for key, _ in selector.select(seconds):
-        made = key.fileobj
-        assert isinstance(made, socket.socket)
-        question = key.data
-        if question is None:
-            _echo_back(made)
-            continue
-        try:
-            is_answer = _is_answer(made, question)
-        except OSError:
-            # Refused, or told that there is no way.
-            is_answer = None
-        if is_answer is False:
-            continue
-        question.is_answered = bool(is_answer)
-        waiting.discard(question.number)
-        selector.unregister(made)
+class _Volley:
+    """Questions under way at one time."""
+
+    def __init__(
+        self,
+        fire: Crossfire,
+        probes: Sequence[Probe],
+        mark: int,
+        selector: selectors.BaseSelector,
+        stack: ExitStack,
+    ) -> None:
+        self._fire = fire
+        self._probes = probes
+        self._mark = mark
+        self._selector = selector
+        self._stack = stack
+        self._gone: set[int] = set()
+        self.answered: set[int] = set()
+
+    def missing(self, expected: Sequence[bool]) -> list[int]:
+        """Expected, not answered, and somebody is there to ask."""
+        return [
+            number
+            for number, is_expected in enumerate(expected)
+            if is_expected and number not in self.answered and number not in self._gone
+        ]
+
+    def ask(self, numbers: Iterable[int]) -> None:
+        """A few at a time: what the kernel cannot queue it drops."""
+        by_source: dict[str, list[int]] = {}
+        for number in numbers:
+            by_source.setdefault(self._probes[number].source_netns, []).append(number)
+        for source, own in by_source.items():
+            for at in range(0, len(own), AT_ONCE):
+                part = own[at : at + AT_ONCE]
+                try:
+                    made = self._fire.within(
+                        source, lambda part=part: [_ask(self._probes[n], n, self._mark) for n in part]
+                    )
+                except OSError:
+                    # The namespace is gone: nobody asks from there.
+                    self._gone.update(own)
+                    break
+                for question in made:
+                    if question is not None:
+                        self._stack.callback(question.socket.close)
+                        is_tcp = question.probe.protocol == "tcp"
+                        event = selectors.EVENT_WRITE if is_tcp else selectors.EVENT_READ
+                        self._selector.register(question.socket, event, question)
+                self.hear(0)
+
+    def hear(self, seconds: float) -> None:
+        for key, _ in self._selector.select(seconds):
+            made = key.fileobj
+            assert isinstance(made, socket.socket)
+            question = key.data
+            if question is None:
+                _echo_back(made)
+                continue
+            try:
+                if not _is_answer(made, question):
+                    continue
+                self.answered.add(question.number)
+            except OSError:
+                # Refused, or told that there is no way: this one is done.
+                pass
+            self._selector.unregister(made)
 
 
 def _is_answer(made: socket.socket, question: _Question) -> bool:
@@ -362,7 +404,7 @@ def _is_answer(made: socket.socket, question: _Question) -> bool:
     # A raw IPv4 socket gets the IP header too, and every reply the address sends.
     at = 4 * (data[0] & 15) if made.family == socket.AF_INET else 0
     kind, _, _, number, _ = struct.unpack_from("!BBHHH", data, at)
-    return kind in (0, 129) and number == question.number & 0xFFFF
+    return kind in (0, 129) and number == question.echo
 
 
 def _echo_back(server: socket.socket) -> None:

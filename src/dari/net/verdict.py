@@ -291,6 +291,7 @@ class _Evaluation:
                 destination=address or flight.destination,
                 port=self._port(nat, port, flight.port) if port else flight.port,
             )
+        state.flight = replace(state.flight, ct_status=flight.ct_status | _given(flight, state.flight))
         state.nat_rule = rule.text
         return self._outcome("accept", state, chain, rule.text)
 
@@ -433,6 +434,16 @@ def _parse(text: str) -> Table:
 
 def _is_for(family: str, flight: Flight) -> bool:
     return family in ("inet", family_of(flight))
+
+
+def _given(before: Flight, after: Flight) -> set[str]:
+    """What `ct status` says from then on, in the same hook too."""
+    found = set()
+    if (before.destination, before.port) != (after.destination, after.port):
+        found.add("dnat")
+    if before.source != after.source:
+        found.add("snat")
+    return found
 
 
 def _addresses(flight: Flight) -> tuple[Address, Address, int]:

@@ -164,6 +164,18 @@ def test_nat(rule: str, destination: str, port: int, source: str) -> None:
     assert untouched == PACKET
 
 
+def test_a_later_chain_of_the_hook_sees_what_was_given() -> None:
+    text = (
+        "table inet t {\n\tchain n {\n\t\ttype nat hook prerouting priority dstnat; policy accept;\n"
+        "\t\ttcp dport 80 dnat ip to 10.0.0.9:81\n\t}\n\n"
+        "\tchain f {\n\t\ttype filter hook prerouting priority filter; policy drop;\n"
+        "\t\tct status dnat tcp dport 81 accept\n\t}\n}\n"
+    )
+    rules = Ruleset([NftTable(HOST, "inet", "t", text)], [])
+    assert rules.run("prerouting", PACKET, Ground()).kind == "accept"
+    assert rules.run("prerouting", replace(PACKET, port=81), Ground()).kind == "drop"
+
+
 def test_ipv6_nat() -> None:
     found = run(SIX, "dnat to [fd00::9]:8080", kind="nat").flight
     assert (str(found.destination), found.port) == ("fd00::9", 8080)
