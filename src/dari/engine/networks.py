@@ -19,6 +19,7 @@ from dari.engine.addresses import check_endpoint
 from dari.engine.base import Engine
 from dari.engine.lookup import find_container, find_network
 from dari.engine.subnets import ask_ipam, decide
+from dari.engine.validate import check_policy
 from dari.model.container import Container
 from dari.model.errors import Conflict, DariError, Forbidden, InvalidArgument, NotFound
 from dari.model.event import Event
@@ -128,6 +129,7 @@ def _check_spec(eng: Engine, spec: NetworkSpec) -> None:
         raise InvalidArgument("invalid network name: name is empty")
     if "/" in spec.name:
         raise InvalidArgument(f"invalid network name: {spec.name} must not hold a slash")
+    check_policy(spec.labels, has_targets=True)
     if spec.name in PREDEFINED or spec.name == "default":
         raise Forbidden(f"operation is not permitted on predefined {spec.name} network")
     overlay.check_spec(eng, spec)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from dari.engine.signals import parse_signal
 from dari.model.container import ContainerConfig, HealthConfig, HostConfig, PortBinding, RestartPolicy
 from dari.model.errors import InvalidArgument
+from dari.net import policy
 from dari.units import SECOND
 
 _MIB = 1024 * 1024
@@ -59,8 +60,17 @@ def check_config(config: ContainerConfig) -> None:
     for path in config.volumes:
         if not path.startswith("/"):
             raise InvalidArgument(f"invalid volume specification: '{path}': mount path must be absolute")
+    check_policy(config.labels, has_targets=False)
     if len(config.hostname) > 64:
         raise InvalidArgument(f"invalid hostname: {config.hostname!r} is longer than 64 characters")
+
+
+def check_policy(labels: Mapping[str, str], *, has_targets: bool) -> None:
+    """Raises InvalidArgument where the label of a container or (`has_targets`) a network is no policy."""
+    try:
+        policy.parse(labels.get(policy.LABEL, ""), has_targets=has_targets)
+    except ValueError as error:
+        raise InvalidArgument(f"label {policy.LABEL}: {error}") from None
 
 
 def check_host(config: ContainerConfig, host: HostConfig, limits: HostLimits) -> list[str]:

@@ -138,10 +138,35 @@ class PublishWant:
 
 
 @dataclass(frozen=True, slots=True)
+class Flow:
+    """Packets from `prefix` to ports `low` to `high`. `protocol` as nft lists it (`58`: ICMPv6); protocols without
+    ports have all of them."""
+
+    prefix: Prefix
+    protocol: str
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyWant:
+    """Who may call a sandbox (policy.py). Flows do not overlap. `inner`: the subnets it is on, beyond which is
+    outside; `closed`: interfaces by which only what is allowed comes in."""
+
+    allow: tuple[Flow, ...] = ()
+    deny: tuple[Flow, ...] = ()
+    outside_allow: tuple[tuple[str, int, int], ...] = ()
+    outside_deny: tuple[tuple[str, int, int], ...] = ()
+    inner: tuple[Prefix, ...] = ()
+    closed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SandboxWant:
     """A sandbox with a namespace of its own (`netns` is its name below the daemon's netns folder).
 
-    `dns_port`: names are answered on 127.0.0.11, this port; None = nobody answers there.
+    `dns_port`: names are answered on 127.0.0.11, this port; None = nobody answers there. `policy` None: everybody
+    may call.
     """
 
     id: str
@@ -149,6 +174,7 @@ class SandboxWant:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     dns_port: int | None = None
     publishes: tuple[PublishWant, ...] = ()
+    policy: PolicyWant | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
-from dari.net.state import HOST, Addr, Address, KernelObject, Netns, NftElement, Prefix, Route, Sysctl
+from dari.net.state import (
+    HOST,
+    Addr,
+    Address,
+    Fdb,
+    KernelObject,
+    Neighbour,
+    Netns,
+    NftElement,
+    Prefix,
+    Route,
+    Sysctl,
+)
 
 _WORD = re.compile(r'[^\s",{}]+')
 
@@ -53,7 +65,7 @@ class Names:
             return self._of_text(f"{each.element} {each.value}")
         if isinstance(each, Sysctl):
             return self._of_text(each.path.replace("/", " "))
-        if isinstance(each, Addr | Route):
+        if isinstance(each, Addr | Route | Fdb | Neighbour):
             return self.of_link(HOST, each.link)
         return self.of_link(HOST, str(getattr(each, "name", "")))
 

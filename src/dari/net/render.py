@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from dari.net import firewall
+from dari.net import firewall, policy
 from dari.net.desired import Desired, EndpointWant, NetworkWant, SandboxWant
 from dari.net.drivers import driver
 from dari.net.facts import HostFacts
@@ -56,6 +56,8 @@ def _sandbox(
             yield Sysctl(sandbox.netns, path, value)
     if (table := firewall.sandbox_table(sandbox)) is not None:
         yield table
+    if sandbox.policy is not None:
+        yield from policy.objects(sandbox.netns, sandbox.policy)
     homes: dict[Address, NetworkWant] = {}
     for endpoint in endpoints:
         network = networks[endpoint.network_id]

@@ -22,7 +22,7 @@ from dari.net.desired import (
     SubnetWant,
 )
 from dari.net.drivers import REMOTE
-from dari.reconcile import names, shared_networks
+from dari.reconcile import names, policies, shared_networks
 from dari.reconcile.attached import of_sandbox as of_sandbox
 from dari.reconcile.context import Context
 from dari.reconcile.plugin_claims import is_remote
@@ -131,13 +131,14 @@ def _sandbox_want(ctx: Context, sandbox: Sandbox, gateway: Endpoint | None) -> S
     netns = os.path.basename(sandbox.netns)
     # Deleting a table waits for an RCU grace period (20 ms). A sandbox that leaves its last network with names
     # keeps the two rules: they lead where nobody listens, and nobody asks there any more.
-    is_kept = any(key[:2] == ("nft-table", netns) for key in ctx.settling.rendered.get(sandbox.id, ()))
+    is_kept = any(key[:3] == ("nft-table", netns, "ip") for key in ctx.settling.rendered.get(sandbox.id, ()))
     return SandboxWant(
         id=sandbox.id,
         netns=netns,
         sysctls=sandbox.sysctls,
         dns_port=names.DNS_PORT if is_kept or names.is_answered(ctx, sandbox) else None,
         publishes=tuple(_publishes(sandbox, gateway)) if gateway is not None else (),
+        policy=policies.of_sandbox(ctx, sandbox, ctx.settling.facts),
     )
 
 

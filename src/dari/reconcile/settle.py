@@ -21,7 +21,7 @@ from dari.net.plan import Plan, plan
 from dari.net.render import render
 from dari.net.scope import Key, Scope
 from dari.net.state import HOST, KernelState
-from dari.reconcile import names, plugin_claims, plugins, ports, relays
+from dari.reconcile import names, plugin_claims, plugins, policies, ports, relays
 from dari.reconcile.checks import life
 from dari.reconcile.context import Context
 from dari.reconcile.kernel import in_kernel
@@ -147,6 +147,7 @@ async def _settle_batch(ctx: Context, batch: Iterable[str]) -> None:
     if ctx.holds.is_stale:
         ports.hold(ctx)
     ids = _sort(ctx, batch)
+    ids.sandboxes.update(dict.fromkeys(policies.beside(ctx, list(ids.sandboxes))))
     await settle_kernel(ctx, ids)
     await relays.carry(ctx, ids.sandboxes)
     networks, sandboxes = _named(ctx, ids)

@@ -25,6 +25,9 @@ T = TypeVar("T")
 LINKING = "linking"
 """The one word of `Tables.linking_containers`."""
 
+POLICY = "dari.policy"
+"""The one word of `Tables.policed_containers` and `policed_networks`: the label."""
+
 
 class Table(Generic[T]):
     """Typed rows under one prefix. `str` tables hold references (a name → an id)."""
@@ -136,6 +139,11 @@ class Index(Generic[T]):
             self._keys.setdefault(word, set()).add(key)
 
 
+def _policy(labels: dict[str, str]) -> str:
+    """Whether a row has a policy (net/policy.py): its label's name, or nothing."""
+    return POLICY if POLICY in labels else ""
+
+
 class Tables:
     """All tables of a daemon. Leases and names hold the id of their owner."""
 
@@ -162,6 +170,8 @@ class Tables:
         self.endpoints_of_sandbox = Index(self.endpoints, lambda row: row.sandbox_id)
         self.containers_of_sandbox = Index(self.containers, lambda row: row.sandbox_id)
         self.sandboxes_left = Index(self.sandboxes, lambda row: row.owner_name)
+        self.policed_containers = Index(self.containers, lambda row: _policy(row.config.labels))
+        self.policed_networks = Index(self.networks, lambda row: _policy(row.spec.labels))
         self.linking_containers = Index(self.containers, lambda row: LINKING if row.host.links else "")
 
 

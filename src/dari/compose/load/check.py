@@ -1,7 +1,8 @@
 """Kinds and unknown keys: phase 3. Every key is in the table of `keys.py` or the model is refused.
 
 Works on one interpolated file, short forms and all, and casts text that stands for a number or a boolean
-(variables are always text). `x-` keys hold anything, anywhere.
+(variables are always text). `x-` keys hold anything, anywhere, but for `x-policy`,
+which is dari's (policy.py).
 """
 
 from __future__ import annotations
@@ -71,10 +72,10 @@ def _walk_mapping(value: dict[str, Any], node: Node, path: Path, inert: list[Pat
             raise ComposeError(
                 f"{dotted(path)}: invalid name {name!r}, use letters, digits, '.', '_', '-'", place
             )
-        if name.startswith("x-") and not is_named and node.wildcard is None:
+        following = node.child(name)
+        if following is None and name.startswith("x-") and not is_named:
             found[name] = item
             continue
-        following = node.child(name)
         if following is None:
             raise ComposeError(_unknown(name, node, path), place)
         found[name] = _walk(item, following, place, inert)

@@ -345,6 +345,20 @@ _CONTENT: dict[str, Key] = {
     "template_driver": _key("str", is_inert=True),
 }
 
+_RULES: dict[str, Key] = {
+    f"x-policy.{verdict}{suffix}": key
+    for verdict in ("allow", "deny")
+    for suffix, key in {
+        "": LIST,
+        "[]": MAP,
+        "[].from": _key("str list"),
+        "[].from[]": STR,
+        "[].ports": _key("str int list"),
+        "[].ports[]": _key("str int"),
+    }.items()
+}
+_POLICY: dict[str, Key] = {"x-policy": MAP, "x-policy.default": STR, **_RULES}
+
 TABLE: dict[str, Key] = {
     "version": ANY,
     "name": STR,
@@ -356,6 +370,10 @@ TABLE: dict[str, Key] = {
     "services": _key("map", is_required=True),
     "services.*": _key("map", is_required=True),
     **{f"services.*.{path}": key for path, key in _SERVICE.items()},
+    **{f"services.*.{path}": key for path, key in _POLICY.items()},
+    **_POLICY,
+    **{f"x-policy.{verdict}[].to": _key("str list") for verdict in ("allow", "deny")},
+    **{f"x-policy.{verdict}[].to[]": STR for verdict in ("allow", "deny")},
     "networks": MAP,
     "networks.*": _key("map", c.resource),
     **{f"networks.*.{path}": key for path, key in {**_RESOURCE, **_DRIVER}.items()},

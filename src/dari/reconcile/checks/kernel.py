@@ -13,6 +13,7 @@ from dari.net import diagnosis, surroundings
 from dari.net.facts import HostFacts
 from dari.net.judged import Truth
 from dari.net.names import Names
+from dari.net.overlay import vxlan_name
 from dari.net.plan import Plan, plan
 from dari.net.scope import Scope
 from dari.net.state import KernelState, Veth
@@ -73,6 +74,7 @@ def names_of(ctx: Context) -> Names:
         want = network_want(ctx, network)
         links["", want.bridge_name] = ("", network.name)
         altnames[want.altname] = ("", network.name)
+        altnames[f"dari-vx-{network.id[:12]}"] = links["", vxlan_name(network.id)] = ("", network.name)
         subnets |= {each.prefix: network.name for each in want.subnets}
     for endpoint in ctx.tables.endpoints.all(ctx.shared):
         named = networks.get(endpoint.network_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fakes.kernel import FakeKernel
 
@@ -100,6 +100,7 @@ def test_an_address_too_many() -> None:
     assert told(changed(extra)) == [("address.leftover", "network web")]
 
 
+@settings(deadline=None)
 @given(st.sets(st.sampled_from(sorted(WANTED.objects)), max_size=6))
 def test_every_step_is_in_one_finding(keys: set[tuple[str, ...]]) -> None:
     kernel = FakeKernel(WANTED)

@@ -1,0 +1,114 @@
+"""Policies: which sandboxes have one, and what it means while these containers are there.
+
+From labels of containers and networks, and the endpoints on the receiver's networks, to `PolicyWant`. Peers that come
+and go change elements of the receiver's table, so whoever settles an endpoint settles those with a policy beside it.
+Must not know: rules. See net/policy.py.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Iterable
+
+from dari.model.container import Container
+from dari.model.network import Endpoint, Network, Sandbox
+from dari.net import policy
+from dari.net.desired import PolicyWant
+from dari.net.facts import HostFacts
+from dari.net.state import Address, Prefix
+from dari.reconcile.attached import attachments
+from dari.reconcile.context import Context
+
+log = logging.getLogger(__name__)
+
+
+def of_sandbox(ctx: Context, sandbox: Sandbox, facts: HostFacts | None) -> PolicyWant | None:
+    """None where nobody says anything about calls to this sandbox."""
+    container = ctx.tables.containers.get(ctx.local, sandbox.container_id)
+    own = _parsed(container.config.labels if container else {}, has_targets=False)
+    attached = attachments(ctx, sandbox)
+    networks: dict[str, policy.Policy] = {}
+    for network, _ in attached:
+        found = _parsed(network.spec.labels, has_targets=True)
+        if found is not None:
+            networks[network.name] = found
+    if own is None and not networks:
+        return None
+    names = {name for _, endpoint in attached for name in names_of(endpoint, container)}
+    receiver = policy.Receiver(
+        frozenset(names),
+        {network.name: endpoint.interface for network, endpoint in attached},
+        {network.name: _subnets(network) for network, _ in attached},
+        {network.name: (*_gateways(network), *_host(ctx, facts)) for network, _ in attached},
+    )
+    return policy.compiled(own, networks, receiver, list(_peers(ctx, sandbox, attached)))
+
+
+def beside(ctx: Context, sandbox_ids: Iterable[str]) -> list[str]:
+    """The sandboxes with a policy that may be about these: they are on a network with one of them, or were."""
+    policed = [each.sandbox_id for each in ctx.tables.policed_containers.get(ctx.local, policy.LABEL)]
+    policed_networks = {each.id for each in ctx.tables.policed_networks.get(ctx.shared, policy.LABEL)}
+    if not policed and not policed_networks:
+        return []
+    touched: set[str] = set()
+    for each in sandbox_ids:
+        touched.update(ctx.settling.attached.get(each, ()))
+        touched.update(one.network_id for one in ctx.tables.endpoints_of_sandbox.get(ctx.shared, each))
+    found: dict[str, None] = {}
+    for sandbox_id in policed:
+        own = ctx.tables.endpoints_of_sandbox.get(ctx.shared, sandbox_id)
+        if any(one.network_id in touched and one.is_active for one in own):
+            found[sandbox_id] = None
+    for network_id in policed_networks & touched:
+        for one in ctx.tables.endpoints.all(ctx.shared, network_id):
+            if one.is_active and ctx.tables.sandboxes.get(ctx.local, one.sandbox_id) is not None:
+                found[one.sandbox_id] = None
+    return list(found)
+
+
+def names_of(endpoint: Endpoint, container: Container | None) -> set[str]:
+    """What a container is known by on a network: its name and its aliases there."""
+    names = {*endpoint.spec.aliases, *endpoint.dns_names}
+    if container is not None:
+        names.add(container.name)
+    return names
+
+
+def _parsed(labels: dict[str, str], *, has_targets: bool) -> policy.Policy | None:
+    text = labels.get(policy.LABEL)
+    if text is None:
+        return None
+    try:
+        return policy.parse(text, has_targets=has_targets)
+    except ValueError as error:
+        # It was checked when the object was made: an older darid's, or a label another engine took. Closed is safe.
+        log.error("a policy cannot be read, nobody may call: %s", error)
+        return policy.Policy("deny")
+
+
+def _peers(ctx: Context, sandbox: Sandbox, attached: list[tuple[Network, Endpoint]]) -> Iterable[policy.Peer]:
+    for network, _ in attached:
+        for endpoint in ctx.tables.endpoints.all(ctx.shared, network.id):
+            if not endpoint.is_active or endpoint.sandbox_id == sandbox.id:
+                continue
+            container = ctx.tables.containers.get(ctx.local, endpoint.container_id)
+            addresses = tuple(ipaddress.ip_address(each) for each in (endpoint.ipv4, endpoint.ipv6) if each)
+            yield policy.Peer(network.name, frozenset(names_of(endpoint, container)), addresses)
+
+
+def _subnets(network: Network) -> tuple[Prefix, ...]:
+    return tuple(ipaddress.ip_network(each.subnet) for each in network.subnets)
+
+
+def _gateways(network: Network) -> tuple[Address, ...]:
+    return tuple(ipaddress.ip_address(each.gateway) for each in network.subnets if each.gateway)
+
+
+def _host(ctx: Context, facts: HostFacts | None) -> Iterable[Address]:
+    """The host's own addresses, by which it calls a port it publishes itself; those it has as other networks' gateway
+    left out, which come and go."""
+    gateways = {each.gateway for network in ctx.tables.networks.all(ctx.shared) for each in network.subnets}
+    for each in facts.addresses if facts is not None else ():
+        if not (each.is_loopback or each.is_link_local or str(each.ip) in gateways):
+            yield each.ip
