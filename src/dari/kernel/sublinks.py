@@ -9,6 +9,7 @@ Formats: linux/if_link.h (IFLA_MACVLAN_*, IFLA_IPVLAN_*), linux/if_vlan.h.
 from __future__ import annotations
 
 import errno
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -104,7 +105,7 @@ def apply_parents(ops: Sequence[Op], host: Visit) -> list[KernelError]:
             made = rtnetlink.add_link(each.name, "dummy", mac=mac, mtu=each.mtu, is_up=each.is_up)
         batch.add(op, made, rtnetlink.add_altname(each.altname, each.name))
     errors = batch.send(host.route)
-    _take_back(host.route, [error for error in errors if id(error.op) not in batch.unmade])
+    _delete_names(host.route, [error for error in errors if id(error.op) not in batch.unmade], HOST)
     return [*failed, *map(_worded, errors)]
 
 
@@ -124,42 +125,78 @@ def apply_children(ops: Sequence[Op], host: Visit, visits: Visits) -> list[Kerne
             _clear_half_made(adding, visit)
         refused = taken_names([(op, _child(op).name) for op in adding], visit.route)
         refused += [_no_parent(op, _child(op).parent) for op in adding if _child(op).parent not in indexes]
-        failed += refused
         skipped = {id(error.op) for error in refused}
-        making, marking = Batch(), Batch()
+        ready = [op for op in adding if id(op) not in skipped]
+        failed += [*refused, *map(_worded, _add_children(ready, indexes, host, visit))]
+        batch = Batch()
         for op in own:
-            if id(op) in skipped:
-                continue
-            each = _child(op)
             if op.action == "set":
+                each = _child(op)
                 mac = each.mac if isinstance(each, Macvlan) else ""
-                marking.add(op, rtnetlink.set_link(each.name, is_up=each.is_up, mtu=each.mtu, mac=mac))
-                continue
-            making.add(op, _add_child(each, indexes[each.parent], visit.descriptor if name != HOST else -1))
-            marks = [rtnetlink.add_altname(each.altname, each.name)]
-            if isinstance(each, Macvlan) and each.mode == "passthru":
-                # Such a link is born with its parent's address, and gives the parent the one it is told.
-                marks.append(rtnetlink.set_link(each.name, mac=each.mac))
-            marks.append(rtnetlink.set_link(each.name, is_up=each.is_up))
-            # In the host's namespace all go in one batch, so that no kill can part them.
-            (making if name == HOST else marking).add(op, *marks)
-        errors = making.send(host.route)
-        unmade = making.unmade if name == HOST else {id(error.op) for error in errors}
-        errors += [error for error in marking.send(visit.route) if id(error.op) not in unmade]
-        _take_back(visit.route, [error for error in errors if id(error.op) not in unmade])
-        failed += map(_worded, errors)
+                batch.add(op, rtnetlink.set_link(each.name, is_up=each.is_up, mtu=each.mtu, mac=mac))
+        failed += map(_worded, batch.send(visit.route))
     return failed
 
 
-def _take_back(route: Netlink, failed: Iterable[KernelError]) -> None:
-    """A link that was made but could not be marked would be nobody's."""
-    made = [error.op for error in failed if error.op is not None and error.op.action == "add"]
-    route.request(
-        [rtnetlink.delete_link(each.object.name) for each in made if isinstance(each.object, _Links)]
-    )
+def _add_children(ops: Sequence[Op], indexes: dict[str, int], host: Visit, visit: Visit) -> list[KernelError]:
+    """Of one namespace. Until kernel 6.8 or so a name that the sender's own namespace has (`eth0`) cannot be given to
+    a link born in another one: it is born under a name nobody has, and named when it is marked."""
+    if not ops:
+        return []
+    making = Batch()
+    for op in ops:
+        each = _child(op)
+        descriptor = visit.descriptor if each.netns != HOST else -1
+        making.add(op, _add_child(each, _birth_name(each), indexes[each.parent], descriptor))
+        if each.netns == HOST:
+            # In one batch, so that no kill can part them.
+            making.add(op, *_marking(each, name=each.name))
+    errors = making.send(host.route)
+    failed = {id(error.op) for error in errors}
+    marking = Batch()
+    left = [op for op in ops if id(op) not in failed and _child(op).netns != HOST]
+    answers, _ = visit.route.request([rtnetlink.get_link(_birth_name(_child(op))) for op in left])
+    made: list[tuple[Op, Link]] = []
+    for op, answer in zip(left, answers, strict=True):
+        if not answer:
+            errors.append(KernelError(op, errno.ENODEV, "it went as soon as it was made"))
+            continue
+        link = rtnetlink.read_link(answer[0])
+        made.append((op, link))
+        marking.add(op, *_marking(_child(op), index=link.index))
+    late = marking.send(visit.route)
+    errors += late
+    # A link that was made but could not be marked would be nobody's.
+    undone = {id(error.op) for error in late}
+    _delete(visit.route, [link for op, link in made if id(op) in undone])
+    _delete_names(host.route, [error for error in errors if id(error.op) not in making.unmade], HOST)
+    return errors
 
 
-def _add_child(each: Macvlan | Ipvlan, parent: int, netns: int) -> Message:
+def _birth_name(each: Macvlan | Ipvlan) -> str:
+    if each.netns == HOST:
+        return each.name
+    return f"dari-c{hashlib.blake2b(each.altname.encode(), digest_size=4).hexdigest()}"
+
+
+def _marking(each: Macvlan | Ipvlan, name: str = "", index: int = 0) -> Iterator[Message]:
+    yield rtnetlink.add_altname(each.altname, name, index)
+    if index:
+        yield rtnetlink.set_link(index=index, new_name=each.name)
+    if isinstance(each, Macvlan) and each.mode == "passthru":
+        # Such a link is born with its parent's address, and gives the parent the one it is told.
+        yield rtnetlink.set_link(name, index, mac=each.mac)
+    yield rtnetlink.set_link(name, index, is_up=each.is_up)
+
+
+def _delete_names(route: Netlink, failed: Iterable[KernelError], netns: str) -> None:
+    """Take back what was made in that namespace and could not be marked: it would be nobody's."""
+    made = [error.op.object for error in failed if error.op is not None and error.op.action == "add"]
+    ours = [each for each in made if isinstance(each, _Links) and each.key[1] == netns]
+    route.request([rtnetlink.delete_link(each.name) for each in ours])
+
+
+def _add_child(each: Macvlan | Ipvlan, name: str, parent: int, netns: int) -> Message:
     if isinstance(each, Macvlan):
         data = attr(_MACVLAN_MODE, _MACVLAN_MODES[each.mode].to_bytes(4, "little"))
         kind, mac = "macvlan", each.mac
@@ -168,15 +205,16 @@ def _add_child(each: Macvlan | Ipvlan, parent: int, netns: int) -> Message:
             _IPVLAN_FLAGS, _IPVLAN_FLAG_BITS[each.flag]
         )
         kind, mac = "ipvlan", ""
-    return rtnetlink.add_link(each.name, kind, data, parent=parent, mac=mac, mtu=each.mtu, netns=netns)
+    return rtnetlink.add_link(name, kind, data, parent=parent, mac=mac, mtu=each.mtu, netns=netns)
 
 
 def _clear_half_made(adding: Sequence[Op], visit: Visit) -> None:
     """Delete what a daemon killed between making and marking has left: a child of a parent outside, without mark,
-    under a wanted name. A container cannot have made it: what it makes has its parent inside."""
+    under a wanted name or one of birth. A container cannot have made it: what it makes has its parent inside."""
     if not adding:
         return
-    answers, _ = visit.route.request([rtnetlink.get_link(_child(op).name) for op in adding])
+    names = [name for op in adding for name in (_birth_name(_child(op)), _child(op).name)]
+    answers, _ = visit.route.request([rtnetlink.get_link(name) for name in names])
     links = [rtnetlink.read_link(answer[0]) for answer in answers if answer]
     left = [
         link

@@ -118,12 +118,13 @@ def test_put_right_after_meddling(tmp_path: Path) -> None:
         assert found.reach(1, server, "192.0.2.64") == "192.0.2.65"
 
 
-def test_what_a_kill_left_half_made_is_made_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["eth0", "dari-c5d890e08"])
+def test_what_a_kill_left_half_made_is_made_anew(tmp_path: Path, name: str) -> None:
     """Killed between making the interface and marking it; what a container makes itself is left alone."""
     with lan(tmp_path) as found:
         found.settle(Desired((), (), (sandbox(0),)))
         path = tmp_path / "netns" / "box0"
-        run("ip", "link", "add", "link", "lan0", "name", "eth0", "netns", str(path), "type", "macvlan")
+        run("ip", "link", "add", "link", "lan0", "name", name, "netns", str(path), "type", "macvlan")
         wanted = found.settle(boxes(net("macvlan"), 0))
         assert found.reach(None, found.listen(0, "0.0.0.0"), "192.0.2.64") == ROUTER
         found.at(0, lambda: run("ip", "link", "add", "link", "eth0", "name", "mine", "type", "macvlan"))
