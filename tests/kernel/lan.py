@@ -21,6 +21,7 @@ from tests.kernel.world import (
     tcp_connect,
     tcp_listener,
 )
+from tests.patience import PATIENCE
 
 from dari.kernel.host import Kernel
 from dari.net.desired import Desired, EndpointWant, NetworkWant, SubnetWant
@@ -82,7 +83,7 @@ class Lan:
         with self.at(box, lambda: tcp_connect(address, port)) as client:
             server, (peer, *_) = listener.accept()
             with server:
-                server.settimeout(5)
+                server.settimeout(5 * PATIENCE)
                 client.sendall(b"question")
                 assert server.recv(100) == b"question"
                 server.sendall(b"answer")

@@ -13,6 +13,8 @@ from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.patience import PATIENCE
+
 from dari.kernel import syscalls
 from dari.kernel.host import Kernel
 from dari.net.desired import Desired, EndpointWant, NetworkWant, PublishWant, SandboxWant, SubnetWant
@@ -138,11 +140,11 @@ def tcp_listener(address: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((address, port))
     listener.listen()
-    listener.settimeout(5)
+    listener.settimeout(5 * PATIENCE)
     return listener
 
 
-def tcp_connect(address: str, port: int, timeout: float = 5) -> socket.socket:
+def tcp_connect(address: str, port: int, timeout: float = 5 * PATIENCE) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     client = socket.socket(family, socket.SOCK_STREAM)
     client.settimeout(timeout)
@@ -158,5 +160,5 @@ def udp_socket(address: str, port: int = 0) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     made = socket.socket(family, socket.SOCK_DGRAM)
     made.bind((address, port))
-    made.settimeout(5)
+    made.settimeout(5 * PATIENCE)
     return made

@@ -23,6 +23,7 @@ from typing import Any
 
 import docker
 import pytest
+from tests.patience import PATIENCE
 
 from dari.dns import nudge
 from dari.relay import door
@@ -34,6 +35,7 @@ _START_SECONDS = 30.0
 
 def wait_for(what: str, condition: Callable[[], Any], seconds: float = 15.0) -> Any:
     """The first true result of `condition`; fails naming `what` after `seconds`."""
+    seconds *= PATIENCE
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = condition()
@@ -72,7 +74,7 @@ class Node:
 
     @property
     def client(self) -> docker.DockerClient:
-        return docker.DockerClient(base_url=f"unix://{self.socket}", timeout=60)
+        return docker.DockerClient(base_url=f"unix://{self.socket}", timeout=60 * PATIENCE)
 
     def start(self, *, waits: bool = True) -> None:
         """Start darid and wait until it answers, unless told not to."""
@@ -144,7 +146,10 @@ class Node:
 
     def _enter(self, pid: int, namespaces: list[str], command: tuple[str, ...], check: bool) -> str:
         done = subprocess.run(
-            ["nsenter", "-t", str(pid), *namespaces, *command], capture_output=True, text=True, timeout=30
+            ["nsenter", "-t", str(pid), *namespaces, *command],
+            capture_output=True,
+            text=True,
+            timeout=30 * PATIENCE,
         )
         if check and done.returncode:
             raise AssertionError(f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}")

@@ -7,12 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
 from tests.scenarios.conftest import IMAGE, Node, wait_for
 
 MIB = 1 << 20
-
-pytestmark = pytest.mark.timeout(300)
 
 
 def group(node: Node, container: Any) -> Path:

@@ -10,8 +10,6 @@ import pytest
 from docker.types import IPAMConfig, IPAMPool
 from tests.scenarios.conftest import IMAGE, Node, wait_for
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture
 def wire(node: Node) -> Iterator[str]:

@@ -24,7 +24,7 @@ from dari.net.render import render
 from dari.net.scope import Scope
 from dari.net.state import KernelState, Sysctl
 
-pytestmark = [pytest.mark.kernel_ns, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.kernel_ns
 
 FACTS = HostFacts(has_ipv6=True, links={"lo": 65536, PARENT: 1500})
 few = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
