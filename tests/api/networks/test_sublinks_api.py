@@ -252,10 +252,10 @@ async def test_bad_options_change_nothing(
     found: World, api: Api, driver: str, options: dict[str, str], status: int, text: str
 ) -> None:
     before = found.kernel.state
-    answer = await create(api, "bad", driver, Options=options, IPAM={"Config": [{"Subnet": "10.1.0.0/24"}]})
+    answer = await create(api, "nope", driver, Options=options, IPAM={"Config": [{"Subnet": "10.1.0.0/24"}]})
     assert answer == (status, {"message": text})
     assert found.kernel.state == before
-    assert (await api("GET", "/networks/bad"))[0] == 404
+    assert (await api("GET", "/networks/nope"))[0] == 404
 
 
 async def test_a_shim_does_not_take_the_hosts_own_route(tmp_path: Path) -> None:
