@@ -48,8 +48,8 @@ class CreateBody(DockerNoun, frozen=True, kw_only=True):
     config_only: bool = False
     config_from: ConfigFromBody = ConfigFromBody()
     ipam: IpamBody = msgspec.field(name="IPAM", default=IpamBody())
-    enable_ipv4: bool = msgspec.field(name="EnableIPv4", default=True)
-    enable_ipv6: bool = msgspec.field(name="EnableIPv6", default=False)
+    enable_ipv4: bool | None = msgspec.field(name="EnableIPv4", default=None)
+    enable_ipv6: bool | None = msgspec.field(name="EnableIPv6", default=None)
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
 
@@ -109,8 +109,6 @@ async def network_create(request: web.Request, eng: Engine) -> web.StreamRespons
         is_ingress=body.ingress,
         is_config_only=body.config_only,
         config_from=body.config_from.network,
-        enable_ipv4=body.enable_ipv4,
-        enable_ipv6=body.enable_ipv6,
         ipam_driver=body.ipam.driver or "default",
         ipam_options=body.ipam.options,
         subnets=[
@@ -120,7 +118,9 @@ async def network_create(request: web.Request, eng: Engine) -> web.StreamRespons
         options=body.options,
         labels=body.labels,
     )
-    network = await networks.create(eng, spec)
+    # Older clients that send the first do not mean it.
+    ipv4 = body.enable_ipv4 if version_of(request) >= (1, 48) else None
+    network = await networks.create(eng, spec, ipv4=ipv4, ipv6=body.enable_ipv6)
     return wire.json_response({"Id": network.id, "Warning": ""}, status=201)
 
 
@@ -139,8 +139,8 @@ async def network_inspect(request: web.Request, eng: Engine) -> web.StreamRespon
     shape = network_json(eng, network, has_containers=True)
     if version_of(request) >= (1, 52):
         shape["Status"] = {"IPAM": ipam_json(eng, network)}
-    if wire.flag(request, "verbose"):
-        shape["Services"] = {}
+    # `verbose` adds what a swarm knows of services: a network of one engine has none.
+    wire.flag(request, "verbose")
     return wire.json_response(shape)
 
 

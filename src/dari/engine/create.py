@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import msgspec
 
@@ -23,7 +24,7 @@ from dari.model.config import Config
 from dari.model.container import Container, ContainerConfig, HostConfig, LogConfig, RestartPolicy
 from dari.model.errors import Conflict, InvalidArgument, NotFound
 from dari.model.image import Image
-from dari.model.network import Endpoint, EndpointSpec, Network, Sandbox
+from dari.model.network import Endpoint, EndpointSpec, Network, PendingEndpoint, Sandbox
 from dari.reconcile.containers import joined_id
 from dari.reconcile.journal import emit
 from dari.reconcile.names import split_link
@@ -31,6 +32,9 @@ from dari.reconcile.rows import event
 from dari.runtime.hostfacts import memory_nodes
 from dari.store.base import Txn, TxnConflict
 from dari.units import is_global_id, new_id
+
+Place: TypeAlias = Network | str
+"""A network, or the name of one that is not there yet."""
 
 # Names under which clients ask for the one runtime there is; Docker's own default among them.
 _RUNTIMES = ("crun", "runc", "io.containerd.runc.v2")
@@ -55,7 +59,8 @@ class Request:
 async def create(eng: Engine, request: Request) -> tuple[Container, list[str]]:
     """The container and the warnings it deserves.
 
-    Raises NotFound (the image alone: clients answer it with a pull), Conflict (the name is in use), InvalidArgument.
+    Raises NotFound (the image alone: clients answer it with a pull), Conflict (the name is in use), InvalidArgument,
+    Forbidden (a network that only holds configuration).
     """
     name = check_name(request.name) if request.name else ""
     if name:
@@ -83,7 +88,7 @@ async def _create(eng: Engine, request: Request, name: str, image: Image) -> tup
     config = msgspec.structs.replace(config, mac_address="")
     path, args = command_line(config)
     name = name or generate_name(lambda word: eng.ctx.tables.names.get(eng.ctx.local, word) is not None)
-    sandbox = _sandbox(host, container_id)
+    sandbox = _sandbox(host, container_id, specs)
     container = Container(
         id=container_id,
         name=name,
@@ -105,7 +110,7 @@ async def _create(eng: Engine, request: Request, name: str, image: Image) -> tup
 
 
 async def _write(
-    eng: Engine, container: Container, sandbox: Sandbox | None, specs: list[tuple[Network, EndpointSpec]]
+    eng: Engine, container: Container, sandbox: Sandbox | None, specs: list[tuple[Place, EndpointSpec]]
 ) -> None:
     tables, txn = eng.ctx.tables, Txn()
     tables.containers.insert(txn, container, container.id)
@@ -113,6 +118,8 @@ async def _write(
     if sandbox is not None:
         tables.sandboxes.insert(txn, sandbox, sandbox.id)
         for index, (network, spec) in enumerate(specs):
+            if isinstance(network, str):
+                continue
             endpoint = Endpoint(
                 id=new_id(),
                 network_id=network.id,
@@ -229,24 +236,24 @@ def _checked_link(eng: Engine, link: str) -> tuple[str, str]:
 
 def _endpoint_specs(
     eng: Engine, config: ContainerConfig, host: HostConfig, asked: dict[str, EndpointSpec]
-) -> list[tuple[Network, EndpointSpec]]:
-    """The networks of a container, that of its network mode first. Raises NotFound, InvalidArgument."""
+) -> list[tuple[Place, EndpointSpec]]:
+    """The networks of a container, that of its network mode first. Raises InvalidArgument, Forbidden."""
     mode = host.network_mode
     if joined_id(mode):
         return []
     if config.network_disabled and not asked:
         mode = "none"
-    found: dict[str, tuple[Network, EndpointSpec]] = {}
-    main = _network(eng, mode)
+    found: dict[str, tuple[Place, EndpointSpec]] = {}
+    main = _place(eng, mode)
     for name, spec in asked.items():
-        network = _network(eng, "bridge" if name == "default" else name)
-        if mode in ("host", "none") and network.id != main.id:
+        place = _place(eng, "bridge" if name == "default" else name)
+        if mode in ("host", "none") and _key(place) != _key(main):
             raise InvalidArgument(
                 f"conflicting options: cannot attach both user-defined and non-user-defined network-modes: "
-                f"{network.name} and {mode}"
+                f"{place if isinstance(place, str) else place.name} and {mode}"
             )
-        found[network.id] = (network, spec)
-    _, spec = found.pop(main.id, (main, EndpointSpec()))
+        found[_key(place)] = (place, spec)
+    _, spec = found.pop(_key(main), (main, EndpointSpec()))
     if config.mac_address:
         if spec.mac_address and spec.mac_address != config.mac_address:
             raise InvalidArgument(
@@ -255,16 +262,22 @@ def _endpoint_specs(
             )
         spec = msgspec.structs.replace(spec, mac_address=config.mac_address)
     ordered = [(main, spec), *found.values()]
-    for network, each in ordered:
-        _check_spec(network, each)
+    for place, each in ordered:
+        if not isinstance(place, str):
+            _check_spec(place, each)
     return ordered
 
 
-def _network(eng: Engine, ref: str) -> Network:
-    network = find_network(eng, ref)
-    if network.spec.is_config_only:
-        raise InvalidArgument(f"cannot use network {network.name}: it only holds configuration")
-    return network
+def _place(eng: Engine, ref: str) -> Place:
+    """A network, or the word for one that is not there: as in Docker it is looked for again at the start."""
+    try:
+        return find_network(eng, ref)
+    except NotFound:
+        return ref
+
+
+def _key(place: Place) -> str:
+    return place if isinstance(place, str) else place.id
 
 
 def _check_spec(network: Network, spec: EndpointSpec) -> None:
@@ -283,7 +296,7 @@ def _with_hostname(config: ContainerConfig, host: HostConfig, container_id: str)
     return msgspec.structs.replace(config, hostname=container_id[:12])
 
 
-def _sandbox(host: HostConfig, container_id: str) -> Sandbox | None:
+def _sandbox(host: HostConfig, container_id: str, specs: list[tuple[Place, EndpointSpec]]) -> Sandbox | None:
     """The container's own sandbox; None where it joins another's."""
     mode = host.network_mode
     if joined_id(mode):
@@ -293,4 +306,9 @@ def _sandbox(host: HostConfig, container_id: str) -> Sandbox | None:
         container_id=container_id,
         mode="host" if mode == "host" else "none" if mode == "none" else "own",
         sysctls={name: value for name, value in host.sysctls.items() if name.startswith("net.")},
+        pending=[
+            PendingEndpoint(network=place, spec=spec, index=index)
+            for index, (place, spec) in enumerate(specs)
+            if isinstance(place, str)
+        ],
     )

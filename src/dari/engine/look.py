@@ -13,7 +13,7 @@ from dari.engine.lookup import find_container
 from dari.engine.view import ContainerView, Place, Sizes
 from dari.model.container import Container
 from dari.model.errors import DariError, NotFound
-from dari.model.network import Endpoint, Network, Sandbox
+from dari.model.network import Endpoint, Network, NetworkSpec, PendingEndpoint, Sandbox
 from dari.reconcile.containers import is_alive
 from dari.reconcile.networks import of_sandbox
 
@@ -124,6 +124,7 @@ def _view(eng: Engine, container: Container, rows: _Rows) -> ContainerView:
             network = rows.networks.get(endpoint.network_id)
             if network is not None:
                 places.append(Place(network, endpoint))
+        places += [_pending_place(each, sandbox) for each in sandbox.pending]
     else:
         # In another's namespace: what is published there is the owner's.
         sandbox = None
@@ -138,6 +139,20 @@ def _view(eng: Engine, container: Container, rows: _Rows) -> ContainerView:
         image=asked if rows.images[asked] == container.image_id else container.image_id,
         exec_ids=rows.exec_ids.get(container.id, []),
     )
+
+
+def _pending_place(asked: PendingEndpoint, sandbox: Sandbox) -> Place:
+    """An attachment whose network is not there: by the name it was asked for."""
+    network = Network(id="", created=0, spec=NetworkSpec(name=asked.network))
+    endpoint = Endpoint(
+        id="",
+        network_id="",
+        sandbox_id=sandbox.id,
+        container_id=sandbox.container_id,
+        spec=asked.spec,
+        index=asked.index,
+    )
+    return Place(network, endpoint)
 
 
 def _image_id(eng: Engine, ref: str) -> str:

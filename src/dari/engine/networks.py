@@ -6,30 +6,29 @@ takes it back. Must not know: JSON, the kernel. Source: Docker Engine API v1.51,
 
 from __future__ import annotations
 
-import ipaddress
 import logging
-import re
 from contextlib import nullcontext
 from typing import Literal
 
 import msgspec
 
-from dari.engine import overlay, selection, sublinks
-from dari.engine.addresses import check_endpoint
+from dari.engine import overlay, sublinks
 from dari.engine.base import Engine
 from dari.engine.lookup import find_container, find_network
+from dari.engine.network_filters import active_endpoints as active_endpoints
+from dari.engine.network_filters import select as select
+from dari.engine.network_spec import check_unused, complete
 from dari.engine.subnets import ask_ipam, decide
-from dari.engine.validate import check_policy
 from dari.model.container import Container
 from dari.model.errors import Conflict, DariError, Forbidden, InvalidArgument, NotFound
 from dari.model.event import Event
 from dari.model.network import Endpoint, EndpointSpec, Network, NetworkSpec, Sandbox, Subnet
-from dari.net import gateway
+from dari.net.attachment import check_endpoint
 from dari.net.drivers import driver
 from dari.net.facts import HostFacts
-from dari.net.ipam import Allocation
+from dari.net.ipam import Allocation, check_subnet
 from dari.net.sublinks import is_sublink
-from dari.reconcile import endpoints, ipam, ipam_plugin, plugin_claims, plugins, ports
+from dari.reconcile import endpoints, ipam, ipam_plugin, pending, plugin_claims, plugins, ports
 from dari.reconcile.journal import emit
 from dari.reconcile.networks import bridge_name, gateway_endpoint, network_want, of_sandbox
 from dari.reconcile.plugin_options import NULL_POOLS
@@ -39,27 +38,30 @@ from dari.units import is_global_id, new_id
 
 log = logging.getLogger(__name__)
 
-PREDEFINED = ("bridge", "host", "none")
 _TRIES = 16
+_CONFIG_ONLY = "cannot create endpoint on configuration-only network"
 _LIVING = frozenset(("running", "paused", "restarting"))
-_MTU = "com.docker.network.driver.mtu"
-_IPV6_POOL = ipaddress.IPv6Network("fd00::/8")
 
 
-async def create(eng: Engine, spec: NetworkSpec) -> Network:
-    """A new network, its bridge in place, its plugin told.
+async def create(
+    eng: Engine, asked: NetworkSpec, *, ipv4: bool | None = None, ipv6: bool | None = None
+) -> Network:
+    """A new network, its bridge in place, its plugin told. `ipv4`, `ipv6`: asked for or refused; None: options and
+    defaults decide.
 
     Raises InvalidArgument, Forbidden (predefined, overlapping), NotFound (driver), Conflict (the name is taken),
     Internal (a plugin refuses).
     """
+    spec = complete(eng, asked, ipv4, ipv6)
     # Two requests must not both find a parent interface free.
     async with eng.ctx.lock("parents") if is_sublink(spec.driver) else nullcontext():
         return await _create(eng, spec)
 
 
 async def _create(eng: Engine, spec: NetworkSpec) -> Network:
-    _check_spec(eng, spec)
     _check_free_name(eng, spec.name)
+    if spec.is_config_only:
+        return await _insert_configuration(eng, spec)
     spec, skipped = await _ask_driver(eng, spec)
     # Routes appear and go without us: a pool must not be cut over one.
     is_fresh = not spec.subnets or is_sublink(spec.driver)
@@ -102,15 +104,32 @@ async def _insert(
         want = network_want(eng.ctx, network)
         driver(want.driver).check(want, facts)
         await sublinks.check_host(eng, network, facts)
-        eng.ctx.tables.networks.insert(txn, network, network.id)
-        eng.ctx.tables.network_names.insert(txn, network.id, spec.name)
-        emit(eng.ctx, txn, _event(network, "create"))
         try:
-            await eng.ctx.shared.commit(txn)
+            return await _store(eng, txn, network)
         except TxnConflict:
             continue
-        return network
     raise Conflict(f"network {spec.name} is being changed by other requests, try again")
+
+
+async def _insert_configuration(eng: Engine, spec: NetworkSpec) -> Network:
+    """A configuration network claims nothing: its subnets are checked by themselves only."""
+    for each in spec.subnets:
+        if each.subnet:
+            check_subnet(each, {})
+    network = Network(id=new_id(), created=eng.ctx.now(), spec=spec, subnets=spec.subnets)
+    try:
+        return await _store(eng, Txn(), network)
+    except TxnConflict:
+        raise Conflict(f"network with name {spec.name} already exists") from None
+
+
+async def _store(eng: Engine, txn: Txn, network: Network) -> Network:
+    """With what `txn` claims for it. Raises TxnConflict."""
+    eng.ctx.tables.networks.insert(txn, network, network.id)
+    eng.ctx.tables.network_names.insert(txn, network.id, network.name)
+    emit(eng.ctx, txn, _event(network, "create"))
+    await eng.ctx.shared.commit(txn)
+    return network
 
 
 async def _ask_driver(eng: Engine, spec: NetworkSpec) -> tuple[NetworkSpec, frozenset[int]]:
@@ -124,42 +143,20 @@ async def _ask_driver(eng: Engine, spec: NetworkSpec) -> tuple[NetworkSpec, froz
     return spec, await plugins.skipped_gateways(eng.ctx, spec, told)
 
 
-def _check_spec(eng: Engine, spec: NetworkSpec) -> None:
-    if not spec.name.strip():
-        raise InvalidArgument("invalid network name: name is empty")
-    if "/" in spec.name:
-        raise InvalidArgument(f"invalid network name: {spec.name} must not hold a slash")
-    check_policy(spec.labels, has_targets=True)
-    if spec.name in PREDEFINED or spec.name == "default":
-        raise Forbidden(f"operation is not permitted on predefined {spec.name} network")
-    overlay.check_spec(eng, spec)
-    if spec.scope not in ("", "local") and not overlay.is_overlay(spec):
-        raise InvalidArgument(
-            f"network {spec.name}: scope {spec.scope} needs a cluster, this engine runs alone"
-        )
-    if spec.driver in ("host", "null", "none"):
-        raise Forbidden(f'only one instance of "{spec.driver}" network is allowed')
-    if spec.is_config_only or spec.config_from:
-        raise InvalidArgument(f"network {spec.name}: configuration-only networks are not supported")
-    if not spec.enable_ipv4:
-        raise InvalidArgument(f"network {spec.name}: IPv4 cannot be disabled")
-    gateway.check(spec.options, is_internal=spec.is_internal)
-    mtu = spec.options.get(_MTU, "")
-    if mtu and not mtu.isdigit():
-        raise InvalidArgument(f"invalid value for option {_MTU}: {mtu!r} is not a number")
-
-
 def _check_free_name(eng: Engine, name: str) -> None:
     if eng.ctx.tables.network_names.get(eng.ctx.shared, name) is not None:
         raise Conflict(f"network with name {name} already exists")
 
 
 def _check_bridge_name(eng: Engine, network: Network) -> None:
-    name = bridge_name(network)
+    if network.spec.driver != "bridge":
+        return
+    name = bridge_name(eng.ctx, network)
     for other in eng.ctx.tables.networks.all(eng.ctx.shared):
-        if other.spec.driver == "bridge" and bridge_name(other) == name:
+        if other.spec.driver == "bridge" and bridge_name(eng.ctx, other) == name:
             raise Forbidden(
-                f"networks have same bridge name: bridge {name} of network {other.name} is wanted by {network.name}"
+                f"cannot create network {network.id} ({name}): conflicts with network {other.id} ({name}): "
+                f"networks have same bridge name: {other.name} has it"
             )
 
 
@@ -172,6 +169,7 @@ async def remove(eng: Engine, ref: str) -> None:
         await overlay.close_door(eng, network)
     except TxnConflict:
         raise Conflict(f"network {network.name} is being changed by other requests, try again") from None
+    check_unused(eng, network)
     active = active_endpoints(eng, network)
     if active:
         await overlay.open_door(eng, network)
@@ -179,7 +177,8 @@ async def remove(eng: Engine, ref: str) -> None:
         raise Forbidden(
             f"error while removing network: network {network.name} has active endpoints ({names})"
         )
-    await _erase(eng, network, _event(network, "destroy"))
+    # As Docker, which tells of a configuration network's beginning only.
+    await _erase(eng, network, *(() if network.spec.is_config_only else (_event(network, "destroy"),)))
 
 
 async def _erase(eng: Engine, network: Network, *events: Event) -> None:
@@ -210,11 +209,6 @@ def allocations(eng: Engine, network: Network) -> dict[str, Allocation]:
     return ipam.allocations(eng.ctx, network)
 
 
-def active_endpoints(eng: Engine, network: Network) -> list[Endpoint]:
-    """The endpoints of running containers."""
-    return [each for each in eng.ctx.tables.endpoints.all(eng.ctx.shared, network.id) if each.is_active]
-
-
 def container_name(eng: Engine, endpoint: Endpoint) -> str:
     """Of its container; of one that was removed while others live in its sandbox, the name it had."""
     container = eng.ctx.tables.containers.get(eng.ctx.local, endpoint.container_id)
@@ -226,15 +220,26 @@ def container_name(eng: Engine, endpoint: Endpoint) -> str:
     return (sandbox.owner_name if sandbox is not None else "") or endpoint.container_id[:12]
 
 
-async def connect(eng: Engine, network_ref: str, container_ref: str, spec: EndpointSpec) -> Endpoint:
-    """Put a container, running or not, on a further network.
+async def connect(eng: Engine, network_ref: str, container_ref: str, spec: EndpointSpec) -> Endpoint | None:
+    """Put a container, running or not, on a further network; None where nothing changed, or where a network that is
+    not there was noted for the next start.
 
     Raises NotFound, InvalidArgument, Forbidden (already on it), PortInUse.
     """
-    network = find_network(eng, network_ref)
     container = find_container(eng, container_ref)
     ctx = eng.ctx
     async with ctx.lock(container.id):
+        container = find_container(eng, container.id)
+        try:
+            network = find_network(eng, network_ref)
+        except NotFound:
+            if container.status.state in _LIVING:
+                raise
+            await pending.add(ctx, _own_sandbox(eng, container), network_ref, spec)
+            return None
+        if container.status.state not in _LIVING and _is_attached(eng, network, container):
+            # As Docker: what a stopped container was told already is no error.
+            return None
         try:
             sandbox, endpoint, is_live = await _attach(eng, network, container, spec)
         except BaseException:
@@ -248,6 +253,14 @@ async def connect(eng: Engine, network_ref: str, container_ref: str, spec: Endpo
                 await _detach(eng, sandbox, endpoint)
                 raise
     return endpoint
+
+
+def _is_attached(eng: Engine, network: Network, container: Container) -> bool:
+    """Whether it is on the network, or will be at its start."""
+    sandbox = eng.ctx.tables.sandboxes.get(eng.ctx.local, container.sandbox_id)
+    if sandbox is not None and any(each.network in (network.name, network.id) for each in sandbox.pending):
+        return True
+    return any(each.network_id == network.id for each in of_sandbox(eng.ctx, container.sandbox_id))
 
 
 async def _attach(
@@ -313,20 +326,17 @@ def new_endpoint(
 
 
 def check_spec(network: Network, spec: EndpointSpec) -> None:
-    """May an endpoint like this be on that network? Raises InvalidArgument with Docker's texts."""
-    if network.is_predefined:
-        if spec.ipv4_address or spec.ipv6_address:
-            raise InvalidArgument("user specified IP address is supported on user defined networks only")
-        if spec.aliases:
-            raise InvalidArgument(
-                "network-scoped alias is supported only for containers in user defined networks"
-            )
-    check_endpoint(spec, network.subnets, has_user_subnet=any(each.subnet for each in network.spec.subnets))
+    """May an endpoint like this be on that network? Raises InvalidArgument, Forbidden with Docker's texts."""
+    if network.spec.is_config_only:
+        raise Forbidden(_CONFIG_ONLY)
+    check_endpoint(network, spec)
 
 
 def _new_endpoint(
     eng: Engine, network: Network, container: Container, sandbox: Sandbox, spec: EndpointSpec
 ) -> Endpoint:
+    if network.spec.is_config_only:
+        raise Forbidden(_CONFIG_ONLY)
     if network.spec.driver == "host":
         raise InvalidArgument(
             "cannot connect container to host network - container must be created in host network mode"
@@ -363,17 +373,23 @@ async def disconnect(eng: Engine, network_ref: str, container_ref: str, *, force
 
     Raises NotFound, Forbidden (not on it), InvalidArgument (the host network).
     """
-    network = find_network(eng, network_ref)
     try:
         container = find_container(eng, container_ref)
     except NotFound:
         if not force:
             raise
-        await _disconnect_left_over(eng, network, container_ref)
+        await _disconnect_left_over(eng, find_network(eng, network_ref), container_ref)
         return
-    if network.spec.driver == "host":
+    try:
+        network = find_network(eng, network_ref)
+    except NotFound:
+        if container.status.state in _LIVING and not force:
+            raise
+        await pending.remove(eng.ctx, container.id, network_ref)
+        return
+    if network.spec.driver == "host" and container.host.network_mode == "host":
         raise InvalidArgument(
-            "container cannot be disconnected from host network or connected to host network"
+            "cannot disconnect container from host network - container was created in host network mode"
         )
     async with eng.ctx.lock(container.id):
         container = find_container(eng, container.id)
@@ -417,7 +433,7 @@ async def prune(eng: Engine, filters: dict[str, list[str]]) -> list[str]:
     """Remove the user's networks nobody is on; their names."""
     removed: list[str] = []
     for network in select(eng, filters, for_prune=True):
-        if network.is_predefined or active_endpoints(eng, network):
+        if network.is_predefined or network.spec.is_config_only or active_endpoints(eng, network):
             continue
         try:
             await _erase(eng, network, _event(network, "destroy"))
@@ -429,65 +445,6 @@ async def prune(eng: Engine, filters: dict[str, list[str]]) -> list[str]:
     emit(eng.ctx, txn, Event(type="network", action="prune", actor_id="", attributes={"reclaimed": "0"}))
     await eng.ctx.local.commit(txn)
     return removed
-
-
-_LIST_FILTERS = frozenset(("dangling", "driver", "id", "label", "name", "scope", "type"))
-_PRUNE_FILTERS = frozenset(("until", "label", "label!"))
-
-
-def select(eng: Engine, filters: dict[str, list[str]], *, for_prune: bool = False) -> list[Network]:
-    """The networks that pass Docker's filters, by name. Raises InvalidArgument for filters it does not know."""
-    for name in filters:
-        if name not in (_PRUNE_FILTERS if for_prune else _LIST_FILTERS):
-            raise InvalidArgument(f"invalid filter '{name}'")
-    networks = eng.ctx.tables.networks.all(eng.ctx.shared)
-    return sorted((each for each in networks if _passes(eng, each, filters)), key=lambda each: each.name)
-
-
-def _passes(eng: Engine, network: Network, filters: dict[str, list[str]]) -> bool:
-    spec = network.spec
-    for name, values in filters.items():
-        match name:
-            case "driver":
-                is_passing = spec.driver in values
-            case "scope":
-                is_passing = spec.scope in values
-            case "id":
-                is_passing = any(_matches(value, network.id) for value in values)
-            case "name":
-                is_passing = any(_matches(value, network.name) for value in values)
-            case "type":
-                is_passing = any(_is_type(network, value) for value in values)
-            case "dangling":
-                is_passing = _is_dangling(eng, network) == selection.truth(name, values)
-            case "until":
-                is_passing = network.created <= selection.moment(values, eng.ctx.now())
-            case "label":
-                is_passing = all(selection.has_label(spec.labels, value) for value in values)
-            case _:
-                is_passing = not any(selection.has_label(spec.labels, value) for value in values)
-        if not is_passing:
-            return False
-    return True
-
-
-def _matches(pattern: str, text: str) -> bool:
-    if pattern in text:
-        return True
-    try:
-        return re.search(pattern, text) is not None
-    except re.error:
-        return False
-
-
-def _is_type(network: Network, value: str) -> bool:
-    if value not in ("custom", "builtin"):
-        raise InvalidArgument(f"invalid filter 'type={value}'")
-    return network.is_predefined == (value == "builtin")
-
-
-def _is_dangling(eng: Engine, network: Network) -> bool:
-    return not network.is_predefined and not active_endpoints(eng, network)
 
 
 def _event(network: Network, action: str, container: Container | None = None) -> Event:

@@ -6,6 +6,7 @@ Must not know: who makes the network. Source: Docker Engine API v1.51, "Network"
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 from functools import lru_cache
 
 import msgspec
@@ -49,7 +50,7 @@ def decide(
         if not asked.subnet:
             continue
         checked = ipam.check_subnet(asked, taken)
-        if checked.prefix.version == 6 and not spec.enable_ipv6:
+        if not (spec.enable_ipv6 if checked.prefix.version == 6 else spec.enable_ipv4):
             continue
         taken[checked.prefix] = spec.name
         gateway = checked.gateway
@@ -63,8 +64,11 @@ def decide(
                 aux={name: str(address) for name, address in checked.aux.items()},
             )
         )
-    versions = {ipaddress.ip_network(each.subnet).version for each in found}
-    if 4 not in versions:
+    counts = Counter(ipaddress.ip_network(each.subnet).version for each in found)
+    if spec.driver == "bridge" and max(counts.values(), default=0) > 1:
+        raise Forbidden("bridge driver doesn't support multiple subnets")
+    versions = set(counts)
+    if 4 not in versions and spec.enable_ipv4:
         found.insert(0, _cut(eng, spec, taken, routes))
     if 6 not in versions and spec.enable_ipv6:
         prefix = _unique_local(eng, taken)
@@ -83,7 +87,7 @@ def taken_subnets(eng: Engine) -> dict[Prefix, str]:
         _prefix(subnet.subnet): network.name
         for network in eng.ctx.tables.networks.all(eng.ctx.shared)
         for subnet in network.subnets
-        if not plugin_claims.has_remote_ipam(network.spec)
+        if not plugin_claims.has_remote_ipam(network.spec) and not network.spec.is_config_only
     }
 
 

@@ -42,6 +42,8 @@ class Config(Noun, frozen=True, kw_only=True):
     dns: list[str] = []
     dns_search: list[str] = []
     dns_options: list[str] = []
+    is_forwarding: bool = True
+    default_network_options: dict[str, dict[str, str]] = {}
     default_bind_ip: str = "0.0.0.0"
     # Whether published ports answer at the containers' own addresses, whoever asks.
     is_direct_routing: bool = False

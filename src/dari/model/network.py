@@ -127,6 +127,14 @@ class PublishedPort(Noun, frozen=True, kw_only=True):
         ]
 
 
+class PendingEndpoint(Noun, frozen=True, kw_only=True):
+    """An attachment asked for by the name of a network that is not there: it is looked for at the start."""
+
+    network: str
+    spec: EndpointSpec = EndpointSpec()
+    index: int = 0
+
+
 class Sandbox(Noun, frozen=True, kw_only=True):
     """A network namespace and its files. `mode`: own (ours), host, none, container (another's, `owner_id`).
 
@@ -144,3 +152,4 @@ class Sandbox(Noun, frozen=True, kw_only=True):
     is_active: bool = False
     ports: list[PublishedPort] = []
     sysctls: dict[str, str] = {}
+    pending: list[PendingEndpoint] = []

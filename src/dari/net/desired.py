@@ -56,8 +56,9 @@ class NetworkWant:
     published ports answer at the container's address, with `nat-unprotected` all ports do, `isolated` concerns
     internal networks only. `trusted_interfaces` of the host reach published ports at the container's address,
     `is_direct_routing`: so do all. `accept_mark`: forwarded packets with this mark and mask pass (the daemon's, so
-    the same for all). `options`: Docker's driver options as given. `plugin`: whose network it is, where `driver` is
-    `remote`.
+    the same for all). `is_inhibiting_ipv4`: the bridge carries no IPv4 address, somebody else on it is the gateway.
+    `is_forwarding`: the host is made to forward. `options`: Docker's driver options as given. `plugin`: whose
+    network it is, where `driver` is `remote`.
     """
 
     id: str
@@ -79,6 +80,8 @@ class NetworkWant:
     trusted_interfaces: tuple[str, ...] = ()
     is_direct_routing: bool = False
     accept_mark: tuple[int, int] | None = None
+    is_inhibiting_ipv4: bool = False
+    is_forwarding: bool = True
 
     def gateway_mode(self, version: int) -> GatewayMode:
         return self.gateway_modes.get(version, "nat")

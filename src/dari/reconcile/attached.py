@@ -27,6 +27,19 @@ def attachments(ctx: Context, sandbox: Sandbox) -> list[tuple[Network, Endpoint]
     return found
 
 
+def find_network(ctx: Context, ref: str) -> Network | None:
+    """By id, by name, or by a beginning of an id that means one network only."""
+    tables, store = ctx.tables, ctx.shared
+    network = tables.networks.get(store, ref) if ref else None
+    if network is not None or not ref:
+        return network
+    network_id = tables.network_names.get(store, ref)
+    if network_id is None:
+        matches = [parts[0] for parts in tables.networks.keys(store) if parts[0].startswith(ref)]
+        network_id = matches[0] if len(matches) == 1 else None
+    return tables.networks.get(store, network_id) if network_id else None
+
+
 def containers_in(ctx: Context, sandbox_id: str) -> list[Container]:
     """The containers that live in a sandbox, its owner among them, whether they run or not."""
     return ctx.tables.containers_of_sandbox.get(ctx.local, sandbox_id)

@@ -17,7 +17,7 @@ import msgspec
 from dari.model.container import Container, Health
 from dari.model.errors import Conflict, DariError, NotFound
 from dari.model.network import Sandbox
-from dari.reconcile import endpoints, inheritance, links, names, rootfs
+from dari.reconcile import endpoints, inheritance, links, names, pending, rootfs
 from dari.reconcile.context import Context
 from dari.reconcile.journal import emit
 from dari.reconcile.rows import change, event, find, with_status
@@ -45,6 +45,7 @@ async def bring_up(ctx: Context, container_id: str, *, restart_count: int = 0) -
     _check_joined(ctx, container)
     was = container
     try:
+        await pending.resolve(ctx, container_id)
         await inheritance.take_over(ctx, container_id)
         await endpoints.activate(ctx, container_id)
         container = await change(

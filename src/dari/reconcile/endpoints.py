@@ -14,9 +14,10 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from dari.model.container import Container
-from dari.model.errors import Conflict, DriverRefused, NotFound
+from dari.model.errors import Conflict, DriverRefused, Forbidden, NotFound
 from dari.model.event import Event
 from dari.model.network import Endpoint, Network, Sandbox
+from dari.net import options as driver_options
 from dari.net import sublinks
 from dari.net.ipam import mac_of
 from dari.reconcile import ipam, ipam_plugin, plugin_claims, ports, shared_networks
@@ -28,8 +29,7 @@ from dari.reconcile.networks import gateway_endpoint
 from dari.store.base import ABSENT, Txn, TxnConflict
 
 _TRIES = 16
-_IFACE_PREFIX = "com.docker.network.container_iface_prefix"
-IFNAME = "com.docker.network.endpoint.ifname"
+_IPV6_OFF = "net/ipv6/conf/IFNAME/disable_ipv6"
 # Who waits for its next start holds the sandbox it shares: the owner's end must not take that start's network away.
 _HOLDING = frozenset(("running", "paused", "restarting"))
 _WITHOUT_INTERFACE = ("host", "null", "none")
@@ -111,6 +111,7 @@ def add_activation(
     if sandbox.mode == "container":
         return sandbox, []
     active: list[Endpoint] = []
+    reserved = _asked_names(endpoints)
     for endpoint in sorted(endpoints, key=lambda each: (each.index, each.id)):
         network = ctx.tables.networks.get(ctx.shared, endpoint.network_id)
         if network is None or network.desired_state != "present":
@@ -118,7 +119,8 @@ def add_activation(
         if not endpoint.is_active:
             if shared_networks.is_shared(network):
                 _stand_on(ctx, txn, network)
-            endpoint = _decide(ctx, txn, container, network, endpoint, active)
+            endpoint = _decide(ctx, txn, container, network, endpoint, reserved)
+            reserved.add(endpoint.interface)
             ctx.tables.endpoints.put(txn, endpoint, endpoint.network_id, endpoint.id)
         active.append(endpoint)
     wanted = msgspec.structs.replace(sandbox, is_active=True, netns=_netns(ctx, sandbox))
@@ -138,6 +140,17 @@ def _stand_on(ctx: Context, txn: Txn, network: Network) -> None:
     txn.checks[ctx.tables.networks.key(network.id)] = row.revision if row is not None else ABSENT
 
 
+def _asked_names(endpoints: Iterable[Endpoint]) -> set[str]:
+    """The interfaces' names that are taken: those that are there, and those somebody asked for. Raises Forbidden."""
+    found: set[str] = set()
+    for endpoint in endpoints:
+        name = endpoint.interface or endpoint.spec.driver_opts.get(driver_options.IFNAME, "")
+        if name and name in found:
+            raise Forbidden(f"two interfaces of one container cannot both be called {name}")
+        found.add(name)
+    return found
+
+
 def _netns(ctx: Context, sandbox: Sandbox) -> str:
     return f"{ctx.config.netns_dir}/{sandbox.id[:12]}" if sandbox.mode in ("own", "none") else ""
 
@@ -148,9 +161,9 @@ def _decide(
     container: Container,
     network: Network,
     endpoint: Endpoint,
-    others: Iterable[Endpoint],
+    reserved: set[str],
 ) -> Endpoint:
-    """The endpoint with its addresses, interface names and DNS names."""
+    """The endpoint with its addresses, DNS names, and an interface name that is not one of `reserved`."""
     names = dns_names(ctx, container, endpoint)
     if network.spec.driver in _WITHOUT_INTERFACE:
         return msgspec.structs.replace(endpoint, is_active=True, dns_names=names)
@@ -161,6 +174,11 @@ def _decide(
             f"{network.name}: ipvlan interfaces do not support custom mac address assignment"
         )
     given, bound_mac = ipam.give(ctx, txn, network, endpoint)
+    if _has_ipv6_off(endpoint) and given[6].address:
+        # As Docker: an interface that is told not to speak IPv6 gets no address.
+        ctx.tables.leases.delete(txn, network.id, given[6].address)
+        txn.checks.pop(ctx.tables.leases.key(network.id, given[6].address), None)
+        given[6] = ipam.Given()
     # Of a plugin's interface the plugin knows the name, the hardware address and the gateway (plugins.py); an ipvlan
     # interface has its parent's address.
     is_plugin = plugin_claims.is_remote(network.spec)
@@ -168,9 +186,9 @@ def _decide(
     mac = asked_mac or bound_mac
     if not mac and not is_plugin and network.spec.driver != "ipvlan":
         mac = _mac(given[4].address)
-    prefix = network.spec.options.get(_IFACE_PREFIX, "eth")
-    taken = {each.interface for each in others}
-    free = next(f"{prefix}{number}" for number in range(len(taken) + 1) if f"{prefix}{number}" not in taken)
+    prefix = network.spec.options.get(driver_options.INTERFACE_PREFIX) or "eth"
+    names_left = (f"{prefix}{number}" for number in range(len(reserved) + 1))
+    free = next(name for name in names_left if name not in reserved)
     return msgspec.structs.replace(
         endpoint,
         is_active=True,
@@ -181,11 +199,16 @@ def _decide(
         ipv6_prefix=given[6].length,
         gateway6="" if is_plugin else given[6].gateway,
         mac=mac,
-        interface=endpoint.spec.driver_opts.get(IFNAME) or free,
+        interface=endpoint.spec.driver_opts.get(driver_options.IFNAME) or free,
         host_interface="" if is_bare else f"veth{secrets.token_hex(4)[:7]}",
         dns_names=names,
         node=ctx.node_id if shared_networks.is_shared(network) else "",
     )
+
+
+def _has_ipv6_off(endpoint: Endpoint) -> bool:
+    asked = driver_options.endpoint_sysctls(endpoint.spec.driver_opts.get(driver_options.SYSCTLS, ""))
+    return asked.get(_IPV6_OFF, "0") != "0"
 
 
 def _mac(ipv4: str) -> str:

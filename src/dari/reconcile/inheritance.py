@@ -20,6 +20,7 @@ import msgspec
 from dari.model.container import Container
 from dari.model.errors import Conflict
 from dari.model.network import Endpoint, Sandbox
+from dari.net.options import IFNAME
 from dari.reconcile import endpoints, ports
 from dari.reconcile.attached import containers_in, of_sandbox
 from dari.reconcile.context import Context
@@ -159,7 +160,7 @@ def _merge(ctx: Context, txn: Txn, heir: Container, own: Sandbox, left: Sandbox)
         ctx.tables.endpoints.put(txn, moved, wanted.network_id, wanted.id)
     ports.release(ctx, txn, left)
     sandbox = msgspec.structs.replace(
-        left, container_id=heir.id, owner_name="", ports=[], sysctls=own.sysctls
+        left, container_id=heir.id, owner_name="", ports=[], sysctls=own.sysctls, pending=own.pending
     )
     ctx.tables.sandboxes.put(txn, sandbox, left.id)
 
@@ -171,7 +172,7 @@ def fits(present: Endpoint, wanted: Endpoint, heir: Container) -> bool:
         spec.ipv4_address in ("", present.ipv4)
         and spec.ipv6_address in ("", present.ipv6)
         and mac.lower() in ("", present.mac)
-        and spec.driver_opts.get(endpoints.IFNAME, "") in ("", present.interface)
+        and spec.driver_opts.get(IFNAME, "") in ("", present.interface)
         and spec.link_local_ips == present.spec.link_local_ips
     )
 

@@ -17,6 +17,7 @@ from dari.model.errors import Internal
 from dari.model.network import Endpoint, Network, Subnet
 from dari.model.plugin import MAC_ADDRESS
 from dari.net import ipam
+from dari.net.options import DEFAULT_GATEWAYS
 from dari.net.state import Address
 from dari.reconcile import plugin_claims
 from dari.reconcile.context import Context
@@ -98,7 +99,9 @@ def _lease(
         ctx.tables.leases.insert(txn, endpoint.id, network.id, str(found))
         if is_serial and asked is None:
             ctx.tables.last_addresses.put(txn, str(found), network.id, subnet.subnet)
-        return Given(str(found), prefix.prefixlen, subnet.gateway)
+        return Given(
+            str(found), prefix.prefixlen, subnet.aux.get(DEFAULT_GATEWAYS[prefix.version], subnet.gateway)
+        )
     raise Internal(f"network {network.name} has no subnet for endpoint {endpoint.id}")
 
 

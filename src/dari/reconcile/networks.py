@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from dari.model.network import Endpoint, Network, Sandbox
 from dari.net import gateway as gateways
+from dari.net import options as driver_options
 from dari.net import sublinks
 from dari.net.desired import (
     Desired,
@@ -22,15 +23,14 @@ from dari.net.desired import (
     SubnetWant,
 )
 from dari.net.drivers import REMOTE
+from dari.net.state import Interface
 from dari.reconcile import names, policies, shared_networks
 from dari.reconcile.attached import of_sandbox as of_sandbox
 from dari.reconcile.context import Context
 from dari.reconcile.plugin_claims import is_remote
 
-_BRIDGE = "com.docker.network.bridge."
-_MTU = "com.docker.network.driver.mtu"
-_ENDPOINT_SYSCTLS = "com.docker.network.endpoint.sysctls"
-_FALSE = ("false", "0", "f", "no")
+# Prefix lengths Docker gives to addresses of --link-local-ip.
+_LINK_LOCAL_LENGTHS = {4: 16, 6: 64}
 
 
 def gateway_endpoint(ctx: Context, active: Iterable[Endpoint]) -> Endpoint | None:
@@ -83,18 +83,24 @@ def _is_plugins(ctx: Context, endpoint: Endpoint) -> bool:
     return network is not None and is_remote(network.spec)
 
 
-def bridge_name(network: Network) -> str:
-    return network.spec.options.get(_BRIDGE + "name") or f"br-{network.id[:12]}"
+def bridge_name(ctx: Context, network: Network) -> str:
+    """Docker's `br-<id>` where nothing else is asked for; who asks to be the default bridge is called as that one."""
+    asked = network.spec.options.get(driver_options.NAME)
+    if not asked and network.spec.options.get(driver_options.DEFAULT_BRIDGE, "") in ("true", "1"):
+        return ctx.config.bridge_name
+    return asked or f"br-{network.id[:12]}"
 
 
 def network_want(ctx: Context, network: Network) -> NetworkWant:
     """A network, its driver options read. Options are checked when the network is created."""
     options = network.spec.options
+    # Of a plugin's options only the plugin knows what they mean.
+    asked = driver_options.parse({} if is_remote(network.spec) else options)
     return NetworkWant(
         id=network.id,
         name=network.name,
         driver=REMOTE if is_remote(network.spec) else network.spec.driver,
-        bridge_name=bridge_name(network),
+        bridge_name=bridge_name(ctx, network),
         altname=f"dari-net-{network.id[:12]}",
         subnets=tuple(
             SubnetWant(
@@ -105,9 +111,11 @@ def network_want(ctx: Context, network: Network) -> NetworkWant:
             for each, prefix in ((each, ipaddress.ip_network(each.subnet)) for each in network.subnets)
         ),
         is_internal=network.spec.is_internal,
-        mtu=_mtu(ctx, network),
-        is_masquerading=options.get(_BRIDGE + "enable_ip_masquerade", "true").lower() not in _FALSE,
-        is_icc=options.get(_BRIDGE + "enable_icc", "true").lower() not in _FALSE,
+        mtu=_mtu(ctx, network, asked.mtu),
+        is_masquerading=asked.is_masquerading,
+        is_icc=asked.is_icc,
+        is_inhibiting_ipv4=asked.is_inhibiting_ipv4,
+        is_forwarding=ctx.config.is_forwarding,
         is_default=network.is_predefined and network.spec.driver == "bridge",
         options=options,
         gateway_modes=gateways.gateway_modes(options, is_internal=network.spec.is_internal),
@@ -120,8 +128,7 @@ def network_want(ctx: Context, network: Network) -> NetworkWant:
     )
 
 
-def _mtu(ctx: Context, network: Network) -> int:
-    asked = int(network.spec.options.get(_MTU) or 0)
+def _mtu(ctx: Context, network: Network, asked: int) -> int:
     if network.spec.driver == "overlay":
         return shared_networks.overlay_mtu(ctx, asked)
     return asked or ctx.config.mtu
@@ -163,7 +170,8 @@ def _endpoint_want(endpoint: Endpoint, *, is_gateway: bool) -> EndpointWant:
         host_interface=endpoint.host_interface,
         interface=endpoint.interface,
         mac=endpoint.mac,
-        addresses=tuple(ipaddress.ip_interface(f"{text}/{length}") for text, length in pairs if text),
+        addresses=tuple(ipaddress.ip_interface(f"{text}/{length}") for text, length in pairs if text)
+        + tuple(map(_link_local, endpoint.spec.link_local_ips)),
         gateways=tuple(ipaddress.ip_address(each) for each in (endpoint.gateway, endpoint.gateway6) if each),
         is_default_gateway=is_gateway,
         routes=tuple(
@@ -175,11 +183,11 @@ def _endpoint_want(endpoint: Endpoint, *, is_gateway: bool) -> EndpointWant:
     )
 
 
+def _link_local(text: str) -> Interface:
+    address = ipaddress.ip_address(text)
+    return ipaddress.ip_interface(f"{address}/{_LINK_LOCAL_LENGTHS[address.version]}")
+
+
 def _sysctls(endpoint: Endpoint) -> dict[str, str]:
-    """`net.ipv4.conf.IFNAME.log_martians=1,…` by slashed path; IFNAME stays for the driver to fill in."""
-    found: dict[str, str] = {}
-    for pair in endpoint.spec.driver_opts.get(_ENDPOINT_SYSCTLS, "").split(","):
-        name, separator, value = pair.strip().partition("=")
-        if separator:
-            found[name.replace(".", "/")] = value
-    return found
+    """By slashed path; IFNAME stays for the driver to fill in."""
+    return driver_options.endpoint_sysctls(endpoint.spec.driver_opts.get(driver_options.SYSCTLS, ""))

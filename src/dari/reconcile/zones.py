@@ -16,7 +16,7 @@ from dari.reconcile.context import Context
 
 def has_names(network: Network) -> bool:
     """Whether containers on it are known by name: user-defined networks only, as in Docker."""
-    return not network.is_predefined
+    return not network.is_predefined and not network.spec.is_config_only
 
 
 def zone_text(ctx: Context, network_id: str) -> str | None:

@@ -61,12 +61,6 @@ async def test_a_name_in_use_is_a_conflict(api: Api) -> None:
         ),
         (
             "",
-            {"Image": "busybox", "HostConfig": {"NetworkMode": "nowhere"}},
-            400,
-            "network nowhere not found",
-        ),
-        (
-            "",
             {"Image": "busybox", "HostConfig": {"NetworkMode": "container:nobody"}},
             400,
             "No such container: nobody",
@@ -130,6 +124,51 @@ async def test_several_networks_with_aliases_at_once(api: Api) -> None:
     assert networks["back"]["Aliases"] == ["db"]
     assert set(networks["back"]["DNSNames"]) == {"web", "db", shown["Id"][:12]}
     assert networks["front"]["IPAddress"] and networks["back"]["IPAddress"]
+
+
+async def test_a_network_that_is_not_there_is_looked_for_at_the_start(found: World, api: Api) -> None:
+    body = {
+        "Image": "busybox",
+        "HostConfig": {"NetworkMode": "later"},
+        "NetworkingConfig": {"EndpointsConfig": {"later": {"Aliases": ["soon"]}, "other": {}}},
+    }
+    assert (await api("POST", "/containers/create?name=web", body))[0] == 201
+    _, shown = await api("GET", "/containers/web/json")
+    assert list(shown["NetworkSettings"]["Networks"]) == ["later", "other"]
+    assert shown["NetworkSettings"]["Networks"]["later"]["NetworkID"] == ""
+    for missing in ("later", "other"):
+        status, answer = await api("POST", "/containers/web/start")
+        message = f"failed to set up container networking: network {missing} not found"
+        assert (status, answer["message"]) == (404, message)
+        assert (await api("POST", "/networks/create", {"Name": missing}))[0] == 201
+    # Never mind the second, and take a third that is not there either.
+    assert (await api("POST", "/networks/third/connect", {"Container": "web"}))[0] == 200
+    assert (await api("POST", "/networks/fourth/connect", {"Container": "web"}))[0] == 200
+    assert (await api("POST", "/networks/fourth/disconnect", {"Container": "web"}))[0] == 200
+    assert (await api("POST", "/networks/fourth/disconnect", {"Container": "web"}))[0] == 403
+    assert (await api("POST", "/networks/create", {"Name": "third"}))[0] == 201
+    assert (await api("POST", "/networks/later/connect", {"Container": "web"}))[0] == 200
+    assert (await api("POST", "/containers/web/start"))[0] == 204
+    _, shown = await api("GET", "/containers/web/json")
+    networks = shown["NetworkSettings"]["Networks"]
+    assert list(networks) == ["later", "other", "third"]
+    assert "soon" in networks["later"]["DNSNames"] and all(each["IPAddress"] for each in networks.values())
+    # A running container is told at once.
+    assert (await api("POST", "/networks/fifth/connect", {"Container": "web"}))[0] == 404
+    status, answer = await api("POST", "/networks/later/connect", {"Container": "web"})
+    assert (status, answer["message"]) == (403, "endpoint with name web already exists in network later")
+
+
+async def test_a_network_that_came_must_give_what_was_asked(api: Api) -> None:
+    asked = {"IPAMConfig": {"IPv4Address": "10.9.0.9"}}
+    body = {"Image": "busybox", "HostConfig": {"NetworkMode": "late"}}
+    body["NetworkingConfig"] = {"EndpointsConfig": {"late": asked}}
+    assert (await api("POST", "/containers/create?name=web", body))[0] == 201
+    config = {"Config": [{"Subnet": "10.8.0.0/24"}]}
+    assert (await api("POST", "/networks/create", {"Name": "late", "IPAM": config}))[0] == 201
+    status, answer = await api("POST", "/containers/web/start")
+    assert status == 400
+    assert answer["message"].endswith("no configured subnet or ip-range contain the IP address 10.9.0.9")
 
 
 async def test_volumes_of_the_image_become_anonymous_volumes(found: World, api: Api) -> None:

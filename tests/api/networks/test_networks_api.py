@@ -11,6 +11,7 @@ from tests.fakes.engine import Api, World, add_container, api_of, world
 
 from dari.dns import zone
 from dari.model.network import EndpointSpec
+from dari.net.options import IFNAME, SYSCTLS
 from dari.net.state import Bridge, NftElement, Veth
 
 
@@ -58,7 +59,7 @@ async def test_create_inspect_remove(found: World, api: Api) -> None:
 BAD = [
     ({"Name": "web"}, 409, "network with name web already exists"),
     ({"Name": "bridge"}, 403, "operation is not permitted on predefined bridge network"),
-    ({"Name": "  "}, 400, "invalid network name: name is empty"),
+    ({"Name": "  "}, 400, "invalid name: name is empty"),
     ({"Name": "x", "Driver": "nope"}, 404, 'plugin "nope" not found'),
     ({"Name": "x", "Driver": "host"}, 403, 'only one instance of "host" network is allowed'),
     (
@@ -84,7 +85,7 @@ BAD = [
     (
         {"Name": "x", "Options": {"com.docker.network.driver.mtu": "many"}},
         400,
-        "invalid value for option com.docker.network.driver.mtu: 'many' is not a number",
+        'failed to parse com.docker.network.driver.mtu value: many (strconv.Atoi: parsing "many": invalid syntax)',
     ),
     ({"Name": 5}, 400, "invalid JSON: Expected `str`, got `int` - at `$.Name`"),
 ]
@@ -186,19 +187,46 @@ CONNECT = [
         "auto",
         {"Container": "c1", "EndpointConfig": {"IPAMConfig": {"IPv4Address": "172.30.0.9"}}},
         400,
-        "user specified IP address is supported only when connecting to networks with user configured subnets",
+        "invalid endpoint settings:\nuser specified IP address is supported only when connecting to networks with user "
+        "configured subnets",
     ),
     (
         "bridge",
         {"Container": "c1", "EndpointConfig": {"Aliases": ["a"]}},
         400,
-        "network-scoped alias is supported only for containers in user defined networks",
+        "invalid endpoint settings:\nnetwork-scoped alias is supported only for containers in user defined networks",
     ),
     (
         "db",
         {"Container": "c1", "EndpointConfig": {"MacAddress": "01:00:00:00:00:00"}},
         400,
-        "invalid endpoint settings:\ninvalid MAC address: 01:00:00:00:00:00",
+        "invalid MAC address 01:00:00:00:00:00",
+    ),
+    (
+        "db",
+        {"Container": "c1", "EndpointConfig": {"DriverOpts": {SYSCTLS: "net.ipv4.ip_forward=1"}}},
+        400,
+        "invalid endpoint settings:\nunrecognised network interface sysctl 'net.ipv4.ip_forward=1'; represent "
+        "'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'",
+    ),
+    (
+        "db",
+        {"Container": "c1", "EndpointConfig": {"IPAMConfig": {"LinkLocalIPs": ["169.254.1.x"]}}},
+        400,
+        "invalid endpoint settings:\ninvalid link-local IP address: 169.254.1.x",
+    ),
+    (
+        "db",
+        {"Container": "c1", "EndpointConfig": {"DriverOpts": {IFNAME: "much-too-long-a-name"}}},
+        400,
+        "invalid endpoint settings:\ninvalid interface name 'much-too-long-a-name': 1 to 15 characters, no blanks, no "
+        "slashes, not lo",
+    ),
+    (
+        "db",
+        {"Container": "c1", "EndpointConfig": {"DriverOpts": {IFNAME: "eth0"}}},
+        403,
+        "two interfaces of one container cannot both be called eth0",
     ),
 ]
 

@@ -6,7 +6,6 @@ Must not know: other drivers, published ports, names.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network
 
@@ -14,14 +13,13 @@ from dari.model.errors import InvalidArgument, Unsupported
 from dari.net import firewall
 from dari.net.desired import EndpointWant, NetworkWant
 from dari.net.facts import HostFacts
+from dari.net.options import is_interface_name
 from dari.net.state import HOST, Addr, Bridge, KernelObject, Prefix, Route, Sysctl, Veth
 
 MTU_RANGE = (68, 65535)
 MTU_MINIMUM_IPV6 = 1280
 
 DEFAULT_ROUTES: dict[int, Prefix] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
-
-_INTERFACE = re.compile(r"[^\s/:\"\\*?]{1,15}\Z")
 
 
 class BridgeDriver:
@@ -30,7 +28,7 @@ class BridgeDriver:
     def check(self, network: NetworkWant, facts: HostFacts) -> None:
         """Raises InvalidArgument (name, MTU, no subnet) or Unsupported (IPv6 on a host without it)."""
         name, bridge = network.name, network.bridge_name
-        if not _INTERFACE.match(bridge) or bridge in (".", ".."):
+        if not is_interface_name(bridge):
             raise InvalidArgument(
                 f"invalid bridge name {bridge!r} of network {name}: 1 to 15 characters, no blanks, no slashes"
             )
@@ -55,15 +53,17 @@ class BridgeDriver:
         yield from firewall.docker_user_rules(facts)
         yield Bridge(bridge, network.altname, network.mtu)
         for subnet in network.subnets:
-            if subnet.gateway is not None:
+            is_inhibited = network.is_inhibiting_ipv4 and subnet.prefix.version == 4
+            if subnet.gateway is not None and not is_inhibited:
                 yield Addr(HOST, bridge, subnet.gateway)
         if facts.has_ipv6:
             # Without this the kernel gives the bridge link-local addresses nobody asked for.
             yield Sysctl(HOST, f"net/ipv6/conf/{bridge}/disable_ipv6", "0" if has_ipv6 else "1")
         if not network.is_internal:
-            yield Sysctl(HOST, "net/ipv4/ip_forward", "1")
-            if has_ipv6:
-                yield Sysctl(HOST, "net/ipv6/conf/all/forwarding", "1")
+            if network.is_forwarding:
+                yield Sysctl(HOST, "net/ipv4/ip_forward", "1")
+                if has_ipv6:
+                    yield Sysctl(HOST, "net/ipv6/conf/all/forwarding", "1")
             # A packet from 127.0.0.1 to a published port leaves over the bridge (and is masqueraded there).
             yield Sysctl(HOST, f"net/ipv4/conf/{bridge}/route_localnet", "1")
         yield from firewall.network_elements(network)
