@@ -134,12 +134,32 @@ def test_an_address_that_leaves_takes_its_connections_along(tmp_path: Path) -> N
             assert asking.recv(100) == b"y"
         # Gone, and somebody else is there at once: before anything could happen behind our backs.
         settle_to(world, desired(boxes=(1,)))
-        settle_to(world, desired())
-        with inside(world.path(0), lambda: udp_socket(A, 5000)) as asking:
+        other = replace(
+            endpoint(1, 0), sandbox_id="box2", host_interface="veth-other", altname="dari-ep-other"
+        )
+        settle_to(world, Desired((network(1),), (other,), (sandbox(2),)))
+        with inside(world.path(2), lambda: udp_socket(A, 5000)) as asking:
             asking.settimeout(0.4)
             out.sendto(b"late", answer_to)
             with pytest.raises(TimeoutError):
                 asking.recv(100)
+
+
+def test_who_gets_his_own_address_back_keeps_his_connections(tmp_path: Path) -> None:
+    """Off a network and on it again: nothing has to be looked for in the kernel's table."""
+    alone = Desired((network(1),), (), (sandbox(0),))
+    with living(tmp_path, desired(boxes=(0,)), has_outside=True) as world:
+        out = world.udp(None, 9000, OUTSIDE)
+        with inside(world.path(0), lambda: udp_socket(A, 5000)) as asking:
+            asking.sendto(b"x", (OUTSIDE, 9000))
+            _, answer_to = out.recvfrom(100)
+        # Whoever wants to look at the kernel's table waits meanwhile: it is not needed.
+        with world.kernel._connections._lock:
+            settle_to(world, alone)
+            settle_to(world, desired(boxes=(0,)))
+        with inside(world.path(0), lambda: udp_socket(A, 5000)) as asking:
+            out.sendto(b"y", answer_to)
+            assert asking.recv(100) == b"y"
 
 
 def test_a_network_left_takes_its_connections_along(tmp_path: Path) -> None:

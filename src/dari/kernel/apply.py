@@ -70,7 +70,8 @@ class Applier:
         self._nft = nft
         self._mould = mould
         self._connections = connections
-        self._gone: list[Address] = []
+        # By address that goes: the namespace that had it.
+        self._gone: dict[Address, str] = {}
         self._indexes: dict[str, dict[str, int]] = defaultdict(dict)
         self.failed: list[KernelError] = []
         self.has_buried = False
@@ -91,7 +92,7 @@ class Applier:
             if isinstance(op.object, MovedLink):
                 visit = self._visits.get(op.object.netns)
                 if visit is not None:
-                    self._gone += addresses_of(visit, op.object.name)
+                    self._gone |= dict.fromkeys(addresses_of(visit, op.object.name), visit.name)
                     self.failed += moved.move_back(op, op.object, visit, self._namespaces.own)
         ops = [op for op in ops if not isinstance(op.object, MovedLink)]
         dying = {op.object.name for op in ops if isinstance(op.object, Netns)}
@@ -106,13 +107,13 @@ class Applier:
             if isinstance(op.object, Veth):
                 visit = self._visits.get(op.object.peer_netns) if op.object.peer_netns else None
                 if visit is not None:
-                    self._gone += addresses_of(visit, op.object.peer)
+                    self._gone |= dict.fromkeys(addresses_of(visit, op.object.peer), visit.name)
                 self.failed += bury_veth(op, op.object, self._host, self._visits)
                 self.has_buried = True
         children = [op for op in ops if isinstance(op.object, Macvlan | Ipvlan)]
         for op in children:
             if isinstance(op.object, Macvlan | Ipvlan) and (visit := self._visits.get(op.object.netns)):
-                self._gone += addresses_of(visit, op.object.name)
+                self._gone |= dict.fromkeys(addresses_of(visit, op.object.name), visit.name)
         self.failed += sublinks.delete_children(children, self._visits)
         bridges = [op for op in ops if isinstance(op.object, Bridge)]
         if bridges:
@@ -133,7 +134,7 @@ class Applier:
         try:
             visit = self._visits.get(name)
             if visit is not None:
-                self._gone += addresses_of(visit)
+                self._gone |= dict.fromkeys(addresses_of(visit), visit.name)
                 self.has_buried = bury_sandbox(visit, self._host) or self.has_buried
             self._visits.close(name)
             self._namespaces.delete(name)
@@ -153,7 +154,7 @@ class Applier:
                     batch.add(op, rtnetlink.set_link("lo", is_up=False), tolerated=GONE)
                 elif isinstance(each, Addr | Route) and (index := self._index(visit, each.link)):
                     if isinstance(each, Addr):
-                        self._gone.append(each.address.ip)
+                        self._gone[each.address.ip] = name
                         message = rtnetlink.delete_address(index, each.address)
                     else:
                         message = rtnetlink.delete_route(each.to, each.via, index, each.metric)
@@ -167,7 +168,7 @@ class Applier:
         for op in ops:
             by_kind[type(op.object)].append(op)
         finish_way = self._connections.make_way(
-            op.object.address.ip for op in by_kind[Addr] if isinstance(op.object, Addr)
+            {op.object.address.ip: op.object.netns for op in by_kind[Addr] if isinstance(op.object, Addr)}
         )
         for op in by_kind[Netns]:
             try:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_network
@@ -96,11 +96,15 @@ class Connections:
     """
 
     def __init__(self) -> None:
+        # Held while the kernel's table is looked at; the other one for what is to be done only.
         self._lock = threading.Lock()
+        self._books = threading.Lock()
         self._route = Netlink()
         self._netfilter = Netlink(NETLINK_NETFILTER)
         self._publishes: list[Publish] = []
-        self._gone: set[Address] = set()
+        # Addresses without an owner by the namespace that had them last, and those a pass is about.
+        self._gone: dict[Address, str] = {}
+        self._passing: frozenset[Address] = frozenset()
         self._worker = ThreadPoolExecutor(1, "dari-connections")
 
     def close(self) -> None:
@@ -108,33 +112,43 @@ class Connections:
         self._netfilter.close()
         self._route.close()
 
-    def forget_later(self, publishes: Iterable[Publish], gone: Iterable[Address]) -> None:
-        """With the next `catch_up`."""
-        with self._lock:
+    def forget_later(self, publishes: Iterable[Publish], gone: Mapping[Address, str]) -> None:
+        """With the next `catch_up`. `gone`: addresses by the namespace that had them."""
+        with self._books:
             self._publishes += publishes
             self._gone.update(gone)
 
     def catch_up(self) -> None:
         with self._lock:
-            publishes, gone = self._publishes, self._gone
-            self._publishes, self._gone = [], set()
-            self._forget(publishes, gone)
+            with self._books:
+                publishes, gone = self._publishes, frozenset(self._gone)
+                self._publishes, self._gone, self._passing = [], {}, gone
+            try:
+                self._forget(publishes, gone)
+            finally:
+                self._passing = frozenset()
 
-    def make_way(self, coming: Iterable[Address]) -> Callable[[], None]:
-        """These addresses get an owner: what is known of an earlier one goes first.
+    def make_way(self, coming: Mapping[Address, str]) -> Callable[[], None]:
+        """These addresses get an owner (a namespace): what is known of an earlier one goes first.
 
-        Begins at once and goes on beside the caller, who calls what is returned before the addresses are given.
+        Begins at once and goes on beside the caller, who calls what is returned before the addresses are given. Who
+        gets back what he had himself needs no way made: its connections are his own.
         """
-        addresses = frozenset(coming)
-        if not addresses:
-            return _nothing
-        # Decided in the worker: a pass that is under way (`catch_up`) may be about these very addresses.
-        return self._worker.submit(self._make_way, addresses).result
+        with self._books:
+            for address, owner in coming.items():
+                if self._gone.get(address) == owner:
+                    del self._gone[address]
+            # A pass that is under way must not meet the new owner's connections.
+            if not any(each in self._gone or each in self._passing for each in coming):
+                return _nothing
+        return self._worker.submit(self._make_way, frozenset(coming)).result
 
     def _make_way(self, coming: frozenset[Address]) -> None:
         with self._lock:
-            gone = self._gone & coming
-            self._gone -= gone
+            with self._books:
+                gone = coming & self._gone.keys()
+                for each in gone:
+                    del self._gone[each]
             self._forget((), gone)
 
     def forget(self, publishes: Iterable[Publish]) -> None:
