@@ -22,6 +22,7 @@ from dari.api import (
     networks,
     nodes,
     ports,
+    registrations,
     system,
     volumes,
 )
@@ -42,6 +43,7 @@ ROUTES: list[Route] = [
     *volumes.ROUTES,
     *doctor.ROUTES,
     *nodes.ROUTES,
+    *registrations.ROUTES,
     *ports.ROUTES,
     *explain.ROUTES,
 ]

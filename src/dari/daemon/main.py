@@ -27,7 +27,7 @@ from dari import __version__
 from dari.api.server import make_app, make_runner
 from dari.daemon import cluster, options, sockets
 from dari.daemon.responder import Responder
-from dari.engine import events, predefined
+from dari.engine import events, predefined, registrations
 from dari.engine.base import Engine
 from dari.kernel.host import Kernel
 from dari.kernel.plugin import Plugins
@@ -35,6 +35,7 @@ from dari.model.config import Config
 from dari.model.errors import DariError
 from dari.reconcile import boot, plugin_boot, watch
 from dari.reconcile.context import Context
+from dari.reconcile.member_checks import Checker
 from dari.runtime.containers import Runtime
 from dari.runtime.images import Images
 from dari.store.base import StoreUnavailable
@@ -118,6 +119,8 @@ async def run(config: Config) -> None:
         await boot.boot(ctx)
         _spawn(ctx, responder.supervise())
         _spawn(ctx, boot.watch_host(ctx))
+        eng.rooms[registrations.ROOM] = Checker(ctx)
+        _spawn(ctx, eng.rooms[registrations.ROOM].run())
         if isinstance(store, Federation):
             for work in cluster.works(eng, store):
                 _spawn(ctx, work)

@@ -102,6 +102,8 @@ class Endpoint(Noun, frozen=True, kw_only=True):
     dns_names: list[str] = []
     # The id of the node it is on; set on networks several hosts share.
     node: str = ""
+    # As its container's health check says; empty where there is none.
+    health: str = ""
     # What a network plugin told when the endpoint joined.
     routes: list[StaticRoute] = []
 

@@ -18,7 +18,17 @@ from dari.model.network import Sandbox
 from dari.net.publish import TABLE
 from dari.net.scope import Scope
 from dari.net.state import KernelState
-from dari.reconcile import endpoints, inheritance, names, ports, relays, rootfs, shared_networks, watch
+from dari.reconcile import (
+    endpoints,
+    inheritance,
+    members,
+    names,
+    ports,
+    relays,
+    rootfs,
+    shared_networks,
+    watch,
+)
 from dari.reconcile.context import Context
 from dari.reconcile.kernel import in_kernel
 from dari.reconcile.networks import of_sandbox
@@ -64,6 +74,7 @@ async def boot(ctx: Context) -> None:
 async def settle_all_names(ctx: Context) -> None:
     """All zones, views and files; those of nobody go. Raises Unavailable."""
     networks = {each.id: None for each in ctx.tables.networks.all(ctx.shared)}
+    networks[members.ZONE_ID] = None
     sandboxes = {each.id: None for each in ctx.tables.sandboxes.all(ctx.local)}
     for path in ctx.settling.files:
         folder, _, name = path.partition("/")

@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Iterable
 
 from dari.model.errors import DariError
+from dari.reconcile import members
 from dari.reconcile.context import Context
 from dari.reconcile.settle import settle
 from dari.units import is_global_id
@@ -50,6 +51,8 @@ def affected(ctx: Context, keys: Iterable[str]) -> list[str]:
         table, _, rest = key.partition("/")
         if table in ("networks", "endpoints"):
             ids[rest.partition("/")[0]] = None
+        elif table == "registrations":
+            ids[members.ZONE_ID] = None
         has_nodes = has_nodes or table == "nodes"
     if has_nodes:
         ids.update((each.id, None) for each in ctx.tables.networks.all(ctx.shared) if is_global_id(each.id))

@@ -12,11 +12,17 @@ import logging
 import os
 import signal
 
+import msgspec
+
 from dari.model.container import Container, ContainerConfig, Health, HealthConfig, HealthResult
 from dari.model.errors import DariError
+from dari.model.event import Event
+from dari.reconcile.attached import of_sandbox
 from dari.reconcile.context import Context
 from dari.reconcile.rows import change, event, with_status
+from dari.reconcile.settle import settle_quietly
 from dari.runtime.launch import ExecSpec
+from dari.store.base import StoreUnavailable, Txn
 from dari.units import SECOND
 
 log = logging.getLogger(__name__)
@@ -124,4 +130,24 @@ async def _record(ctx: Context, container_id: str, config: HealthConfig, result:
     if found.status == was:
         await change(ctx, container_id, judged)
     else:
-        await change(ctx, container_id, judged, lambda row: event(row, f"health_status: {found.status}"))
+        networks: list[str] = []
+
+        def tell_endpoints(txn: Txn, row: Container) -> None:
+            """Those who look names up prefer instances that are well."""
+            networks.clear()
+            for endpoint in of_sandbox(ctx, row.sandbox_id):
+                if endpoint.is_active and endpoint.container_id == row.id:
+                    told = msgspec.structs.replace(endpoint, health=found.status)
+                    ctx.tables.endpoints.put(txn, told, endpoint.network_id, endpoint.id)
+                    networks.append(endpoint.network_id)
+
+        def told(row: Container) -> Event:
+            return event(row, f"health_status: {found.status}")
+
+        try:
+            await change(ctx, container_id, judged, told, also=tell_endpoints)
+        except StoreUnavailable:
+            # Its networks are shared and their store is away: the others learn of it at the next change.
+            await change(ctx, container_id, judged, told)
+        else:
+            await settle_quietly(ctx, *networks)

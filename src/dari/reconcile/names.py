@@ -21,6 +21,7 @@ from dari.dns import nudge, zone
 from dari.model.container import Container
 from dari.model.errors import Unavailable
 from dari.model.network import Endpoint, Network, Sandbox
+from dari.reconcile import members
 from dari.reconcile.attached import attachments, of_sandbox
 from dari.reconcile.context import Context
 from dari.reconcile.zones import has_names, named_network, zone_text
@@ -196,7 +197,8 @@ def view_of(ctx: Context, sandbox_id: str) -> zone.View | None:
         upstreams=servers[:3],
         upstream_scope=scope,
     )
-    return records.view(named, networks)
+    found = records.view(named, networks)
+    return found._replace(networks=(*found.networks, members.ZONE_ID))
 
 
 def is_answered(ctx: Context, sandbox: Sandbox) -> bool:

@@ -7,7 +7,7 @@ its names and entries with it until it returns. Must not know: the kernel, the s
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 from dari.model.errors import Forbidden
 from dari.model.network import Endpoint, Network
@@ -16,6 +16,7 @@ from dari.net.desired import OverlayWant, PeerWant
 from dari.net.facts import HostFacts
 from dari.net.state import Address
 from dari.reconcile.context import Context
+from dari.store.federation import Federation
 from dari.units import is_global_id
 
 
@@ -93,3 +94,10 @@ def check_host(ctx: Context, network: Network, facts: HostFacts) -> None:
                     f"subnet {subnet} of network {network.name} overlaps with route {route} of this node: containers "
                     "on it could not reach one of the two; create the network with another --subnet"
                 )
+
+
+def watches(ctx: Context) -> list[AsyncIterator[frozenset[str]]]:
+    """What tells that endpoints of other nodes, or the nodes themselves, have changed; none on a host alone."""
+    if not isinstance(ctx.shared, Federation):
+        return []
+    return [ctx.shared.watch_remote("endpoints/"), ctx.shared.watch_remote("nodes/")]

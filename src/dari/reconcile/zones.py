@@ -6,12 +6,16 @@ network of hundreds costs little more than on an empty one. Must not know: views
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+
 from dari.discovery import records
 from dari.dns import zone
 from dari.model.container import Container
 from dari.model.network import Endpoint, Network
-from dari.reconcile import shared_networks
+from dari.reconcile import members, shared_networks
 from dari.reconcile.context import Context
+
+_UNWELL = "unhealthy"
 
 
 def has_names(network: Network) -> bool:
@@ -21,6 +25,8 @@ def has_names(network: Network) -> bool:
 
 def zone_text(ctx: Context, network_id: str) -> str | None:
     """None where the network is gone, or has no names."""
+    if network_id == members.ZONE_ID:
+        return members.zone_text(ctx)
     network = ctx.tables.networks.get(ctx.shared, network_id)
     if network is None or not has_names(network):
         ctx.settling.pieces.pop(network_id, None)
@@ -37,7 +43,20 @@ def zone_text(ctx: Context, network_id: str) -> str | None:
             made = records.piece(named_endpoint(endpoint, container), named)
             found[endpoint.id] = (endpoint, container, made)
     ctx.settling.pieces[network_id] = found
-    return zone.encode_pieces(records.zone(named, ()), (each for _, _, each in found.values()))
+    return zone.encode_pieces(records.zone(named, ()), _by_health(found.values()))
+
+
+def _by_health(found: Collection[tuple[Endpoint, Container | None, zone.Piece]]) -> Iterable[zone.Piece]:
+    """The pieces; a container that is unwell keeps only the names that nobody else answers to."""
+    if not any(endpoint.health == _UNWELL for endpoint, _, _ in found):
+        return [each for _, _, each in found]
+    well = {name for endpoint, _, each in found if endpoint.health != _UNWELL for name in each.names}
+    return [
+        each._replace(names=tuple(name for name in each.names if name not in well))
+        if endpoint.health == _UNWELL
+        else each
+        for endpoint, _, each in found
+    ]
 
 
 def named_network(network: Network) -> records.NamedNetwork:

@@ -103,8 +103,8 @@ class Federation:
             raise
 
     def watch(self, prefix: str) -> AsyncIterator[frozenset[str]]:
-        """The local store's rows and the shared ones'; see `watch_remote` for those of others alone."""
-        return self.local.watch(prefix)
+        """Of one table: where it is shared by all the shared store's rows, else the local ones; see `watch_remote`."""
+        return (self.remote if self._is_remote_key(prefix, None) else self.local).watch(prefix)
 
     def watch_remote(self, prefix: str) -> AsyncIterator[frozenset[str]]:
         return self.remote.watch(prefix)

@@ -16,6 +16,7 @@ from dari.model.container import Container
 from dari.model.event import Event
 from dari.model.network import Endpoint, Network, Sandbox
 from dari.model.plugin import PluginClaim
+from dari.model.registration import Registration
 from dari.model.volume import Volume
 from dari.store.base import ABSENT, Row, Store, Txn
 from dari.units import is_global_id
@@ -166,6 +167,7 @@ class Tables:
         self.members = Table("members", Member)  # <node id>, until it leaves
         self.allocations = Table("allocations", str)  # networks → how many shared ones were ever made
         self.vnis = Table("vnis", str)  # <VNI> → network id
+        self.registrations = Table("registrations", Registration)  # <service>/<id>
         self.events = Table("events", Event)  # <time ns, 20 digits>-<n>
         self.endpoints_of_sandbox = Index(self.endpoints, lambda row: row.sandbox_id)
         self.containers_of_sandbox = Index(self.containers, lambda row: row.sandbox_id)

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address
 from dari.dns import nudge, zone
 from dari.model.finding import Finding
 from dari.model.network import Sandbox
-from dari.reconcile import names
+from dari.reconcile import members, names
 from dari.reconcile.attached import attachments
 from dari.reconcile.checks.found import Found, Way
 from dari.reconcile.context import Context
@@ -57,6 +57,7 @@ def _container(ctx: Context, sandbox: Sandbox) -> str:
 
 def _responder_files(ctx: Context) -> list[Found]:
     networks = {each.id: each.name for each in ctx.tables.networks.all(ctx.shared)}
+    networks[members.ZONE_ID] = members.ZONE_ID
     sandboxes = {each.id: _container(ctx, each) for each in ctx.tables.sandboxes.all(ctx.local)}
     wanted = names.wanted_files(ctx, networks, sandboxes)
     found: list[Found] = []

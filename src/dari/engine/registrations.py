@@ -1,0 +1,174 @@
+"""Register, deregister, heartbeat, look up and watch: who is a member of which service.
+
+Containers are members by themselves. Must not know: JSON, DNS, the store's kind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+
+import msgspec
+
+from dari.discovery import registry
+from dari.discovery.registry import Instance as Instance
+from dari.engine.base import Engine
+from dari.model.container import Container
+from dari.model.errors import Conflict
+from dari.model.network import Endpoint, Network
+from dari.model.registration import Registration, Verdict
+from dari.reconcile import members, shared_networks
+from dari.reconcile.member_checks import Checker
+from dari.reconcile.settle import settle
+from dari.store.base import Txn, TxnConflict
+from dari.units import new_id
+
+ROOM = "checker"
+"""Where an engine's checks are found among its rooms."""
+
+_VERDICTS: dict[str, Verdict] = {"healthy": "passing", "unhealthy": "critical", "starting": "unknown"}
+
+
+async def register(eng: Engine, registration: Registration) -> Registration:
+    """A new member, or a known one (by its id) changed. Raises InvalidArgument, Unavailable (the store)."""
+    checked = registry.check_registration(registration)
+    waits = any(check.kind != "ttl" for check in checked.checks)
+    made = msgspec.structs.replace(
+        checked,
+        id=checked.id or new_id()[:16],
+        owner=eng.ctx.node_id,
+        created=eng.ctx.now(),
+        verdict="unknown" if waits else "passing",
+        changed=eng.ctx.now(),
+    )
+    txn = Txn()
+    registry.register(eng.ctx.tables, eng.ctx.shared, txn, made)
+    try:
+        await eng.ctx.shared.commit(txn)
+    except TxnConflict:
+        raise Conflict(f"registration {made.id} is being changed by other requests, try again") from None
+    await settle(eng.ctx, members.ZONE_ID)
+    return made
+
+
+async def deregister(eng: Engine, ref: str) -> None:
+    """By id, or by a name with one registration. Raises NotFound, InvalidArgument, Unavailable."""
+    found = registry.find(eng.ctx.tables, eng.ctx.shared, ref)
+    txn = Txn()
+    eng.ctx.tables.registrations.delete(txn, found.name, found.id)
+    await eng.ctx.shared.commit(txn)
+    await settle(eng.ctx, members.ZONE_ID)
+
+
+def heartbeat(eng: Engine, registration_id: str) -> None:
+    """A member with a time to live says that it lives. Raises NotFound: register again."""
+    checker: Checker = eng.rooms[ROOM]
+    checker.beat(registration_id)
+
+
+def registrations(eng: Engine) -> list[Registration]:
+    return eng.ctx.tables.registrations.all(eng.ctx.shared)
+
+
+def lookup(eng: Engine, name: str, *, is_healthy_only: bool = False, tag: str = "") -> list[Instance]:
+    """The members of a service: passing ones first. A container is found by every name it has on a network."""
+    asked = name.lower().rstrip(".")
+    found = [each for each in _everything(eng) if each.service == asked]
+    if tag:
+        found = [each for each in found if tag in each.tags]
+    return registry.in_order(found, is_healthy_only=is_healthy_only)
+
+
+def services(eng: Engine) -> dict[str, list[Instance]]:
+    """All members by the first name they have: a container's Compose service, else its own name."""
+    found: dict[str, list[Instance]] = {}
+    for each in _registered(eng):
+        found.setdefault(each.service, []).append(each)
+    for network, endpoint, container in _placed(eng):
+        label = container.config.labels.get("com.docker.compose.service", "") if container else ""
+        aliases = endpoint.spec.aliases
+        service = (label or next(iter(aliases), "") or _name(endpoint, container)).lower()
+        found.setdefault(service, []).append(_instance(service, network, endpoint, container))
+    return {name: registry.in_order(found[name]) for name in sorted(found)}
+
+
+async def watch(eng: Engine, name: str, *, is_healthy_only: bool = False) -> AsyncIterator[list[Instance]]:
+    """What `lookup` says, now and whenever it says something else."""
+    last: list[Instance] | None = None
+    sources = [
+        eng.ctx.shared.watch(eng.ctx.tables.registrations.prefix),
+        eng.ctx.local.watch("endpoints/"),
+        *shared_networks.watches(eng.ctx),
+    ]
+    wake = asyncio.Event()
+
+    async def wait(source: AsyncIterator[frozenset[str]]) -> None:
+        async for _ in source:
+            wake.set()
+
+    tasks = [asyncio.create_task(wait(source)) for source in sources]
+    try:
+        while True:
+            await wake.wait()
+            wake.clear()
+            now = lookup(eng, name, is_healthy_only=is_healthy_only)
+            if now != last:
+                yield now
+                last = now
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _everything(eng: Engine) -> Iterator[Instance]:
+    yield from _registered(eng)
+    for network, endpoint, container in _placed(eng):
+        for name in dict.fromkeys(_names(endpoint, container)):
+            yield _instance(name, network, endpoint, container)
+            yield _instance(f"{name}.{network.name.lower()}", network, endpoint, container)
+
+
+def _registered(eng: Engine) -> Iterator[Instance]:
+    for each in eng.ctx.tables.registrations.all(eng.ctx.shared):
+        yield registry.of_registration(each)
+
+
+def _placed(eng: Engine) -> Iterator[tuple[Network, Endpoint, Container | None]]:
+    """Every endpoint that can be reached; the container is None where it is another node's."""
+    for network in eng.ctx.tables.networks.all(eng.ctx.shared):
+        endpoints = eng.ctx.tables.endpoints.all(eng.ctx.shared, network.id)
+        for endpoint in shared_networks.living(eng.ctx, endpoints):
+            if endpoint.ipv4 or endpoint.ipv6:
+                container = eng.ctx.tables.containers.get(eng.ctx.local, endpoint.container_id)
+                yield network, endpoint, container
+
+
+def _name(endpoint: Endpoint, container: Container | None) -> str:
+    return container.name if container else next(iter(endpoint.dns_names), endpoint.container_id[:12])
+
+
+def _names(endpoint: Endpoint, container: Container | None) -> Iterable[str]:
+    plain = endpoint.dns_names or [_name(endpoint, container), *endpoint.spec.aliases]
+    return (each.lower() for each in plain)
+
+
+def _instance(service: str, network: Network, endpoint: Endpoint, container: Container | None) -> Instance:
+    config = container.config if container is not None else None
+    exposed = sorted(config.exposed_ports) if config is not None else []
+    ports = [
+        (int(port), protocol or "tcp") for port, _, protocol in (each.partition("/") for each in exposed)
+    ]
+    labels = config.labels if config is not None else {}
+    tags = [each for each in labels.get("dari.tags", "").split(",") if each]
+    return Instance(
+        service=service,
+        id=endpoint.container_id,
+        address=endpoint.ipv4 or endpoint.ipv6,
+        ports=tuple(ports),
+        verdict=_VERDICTS.get(endpoint.health, "passing"),
+        source="container",
+        network=network.name,
+        node=endpoint.node,
+        tags=tuple(tags),
+        meta={"container": _name(endpoint, container), **labels},
+    )
