@@ -237,6 +237,11 @@ def _break(life: Living, each: KernelObject, chance: random.Random) -> str:
         case Bridge() | Veth() if chance.random() < 0.5:
             run("ip", "link", "set", each.name, "down")
             return f"{each.name} down"
+        case Veth() if chance.random() < 0.3 and each.peer_netns:
+            path = life.fire.paths[each.peer_netns]
+            assert path is not None
+            run_in(path, "ip", "link", "set", each.peer, "down")
+            return f"{each.peer} of {each.peer_netns} down"
         case Veth() if chance.random() < 0.5:
             run("ip", "link", "set", each.name, "nomaster")
             return f"{each.name} without bridge"

@@ -40,6 +40,7 @@ def look(namespaces: Namespaces, host: Visit, nft: Nft, names: Iterable[str] | N
     tables: list[NftTable] = []
     sysctls: list[Sysctl] = []
     ruled: set[str] = set()
+    down: set[tuple[str, str]] = set()
     with Visits(namespaces, host) as visits:
         wanted = namespaces.names() if names is None else names
         for visit in (*visits.all_of(name for name in wanted if name != HOST), host):
@@ -50,6 +51,7 @@ def look(namespaces: Namespaces, host: Visit, nft: Nft, names: Iterable[str] | N
                 foreign_tables = [each for each in nfnetlink.tables(visit.netfilter) if each[1] != TABLE]
                 if foreign_tables:
                     tables += _tables(visit.name, foreign_tables, nft if visit.name == HOST else None)
+            down.update((visit.name, link.name) for link in found.values() if not link.is_up)
             ours = {index for index, link in found.items() if _is_ours(visit, link)}
             links += [
                 ForeignLink(visit.name, link.name, link.kind, link.is_up, link.mtu)
@@ -61,7 +63,13 @@ def look(namespaces: Namespaces, host: Visit, nft: Nft, names: Iterable[str] | N
             if _is_ruled(visit):
                 ruled.add(visit.name)
     return Foreign(
-        tuple(links), tuple(addresses), tuple(routes), tuple(tables), tuple(sysctls), frozenset(ruled)
+        tuple(links),
+        tuple(addresses),
+        tuple(routes),
+        tuple(tables),
+        tuple(sysctls),
+        frozenset(ruled),
+        frozenset(down),
     )
 
 

@@ -28,6 +28,7 @@ class Foreign:
 
     `tables`: whole, with the elements of their sets. `sysctls`: those the walk asks for (`WATCHED`).
     `ruled`: namespaces whose routing rules (ip rule) are more than the kernel's three: routes there cannot be told.
+    `down`: interfaces in sandboxes, dari's too, that are switched off at that very end (a veth has two).
     """
 
     links: tuple[ForeignLink, ...] = ()
@@ -36,6 +37,7 @@ class Foreign:
     tables: tuple[NftTable, ...] = ()
     sysctls: tuple[Sysctl, ...] = ()
     ruled: frozenset[str] = frozenset()
+    down: frozenset[tuple[str, str]] = frozenset()
 
 
 WATCHED = (

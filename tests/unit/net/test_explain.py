@@ -168,6 +168,21 @@ def test_verdicts(source: str, destination: str, port: int, verdict: Verdict) ->
     assert (trace.hops[-1] is trace.decided_by) or trace.decided_by is None
 
 
+@pytest.mark.parametrize(
+    ("source", "destination", "words"),
+    [
+        ("box0", "10.1.0.12", "br0 and br1 are different networks"),
+        ("box0", "10.2.0.13", "the network of br2 is internal"),
+        (OUTSIDE, "10.0.0.10", "from outside, the network of br0 is reached through published ports alone"),
+        (OUTSIDE, "127.0.0.1", "the host's loopback addresses are closed"),
+    ],
+)
+def test_what_a_drop_of_ours_means(source: str, destination: str, words: str) -> None:
+    trace = ask(source, destination)
+    assert trace.verdict == "dropped"
+    assert words in decided(trace).text
+
+
 def places(trace: Trace) -> list[tuple[str, str]]:
     return [(each.stage, each.where) for each in trace.hops if not each.is_answer]
 
@@ -392,6 +407,18 @@ def test_an_address_claimed_twice() -> None:
     assert "claimed twice on bridge br0: by box1 and box2" in decided(trace).text
 
 
+def test_which_end_of_a_veth_is_down() -> None:
+    state = changed(
+        Veth("vx", "dari-x", "eth1", "box0", "br1", "02:00:00:00:00:01", is_up=False),
+        changed(Addr("box0", "eth1", ip_interface("10.1.0.99/24"))),
+    )
+    # The host's end: the sandbox still sends over it.
+    assert decided(ask("box0", "10.1.0.1", state=state)).key == ("link", HOST, "vx")
+    # Its own end: its routes are gone, and the default route leads there.
+    own = replace(strange("accept"), down=frozenset({("box0", "eth1")}))
+    assert ask("box0", "10.1.0.1", state=state, foreign=own).verdict == "delivered"
+
+
 def test_a_smaller_mtu_is_a_remark_and_stops_what_is_too_big() -> None:
     state = changed(replace(VETH, mtu=1400))
     trace = ask("box0", "10.0.0.11", state=state)
@@ -481,7 +508,9 @@ def test_br_netfilter_shows_bridged_packets_to_the_rules() -> None:
     assert ("policy", HOST) in places(trace)
     without_pair = without(("nft-element", HOST, "inet", "dari", "pairs", '"br0" . "br0"'))
     assert ask("box0", "10.0.0.11", state=without_pair).verdict == "delivered"
-    assert ask("box0", "10.0.0.11", state=filtered(without_pair)).verdict == "dropped"
+    apart = ask("box0", "10.0.0.11", state=filtered(without_pair))
+    assert apart.verdict == "dropped"
+    assert "may not speak with each other (icc is off)" in decided(apart).text
 
 
 def test_br_netfilter_turns_hairpins_round_inside_the_bridge() -> None:

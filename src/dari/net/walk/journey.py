@@ -19,6 +19,7 @@ from dari.net.verdict import CONNTRACK, Outcome
 from dari.net.walk.bridge import Segment
 from dari.net.walk.connections import Connection, Connections, give_back, learn
 from dari.net.walk.discovery import Discovery
+from dari.net.walk.meaning import meaning
 from dari.net.walk.space import LOOPBACK4, Space, Way, called, default_key
 from dari.net.walk.trail import Trail
 from dari.net.walk.wire import Wire
@@ -391,9 +392,8 @@ class Journey:
             text = f"{where} is not understood"
             self._trail.stop("unknown", "policy", space.name, text, outcome.table, outcome.uses)
         if outcome.kind == "drop":
-            self._trail.stop(
-                "dropped", "policy", space.name, f"{where} drops it", outcome.table, outcome.uses
-            )
+            text = f"{where} drops it{meaning(self._world, hook, outcome)}"
+            self._trail.stop("dropped", "policy", space.name, text, outcome.table, outcome.uses)
         is_refusal = not outcome.how or "reset" in outcome.how or "port-unreachable" in outcome.how
         self._trail.stop(
             "refused" if is_refusal else "unreachable",

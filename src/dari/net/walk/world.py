@@ -58,6 +58,7 @@ class World:
         self._sysctls: dict[str, dict[str, str]] = defaultdict(dict)
         self._tables: dict[str, list[NftTable]] = defaultdict(list)
         self._elements: dict[str, list[NftElement]] = defaultdict(list)
+        self._down = foreign.down if foreign is not None else frozenset()
         names = {HOST}
         self._nics[HOST]["lo"] = Nic("lo", "lo", ("link", HOST, "lo"))
         for each in state:
@@ -100,8 +101,10 @@ class World:
                 if each.master:
                     self.ports[each.master].append(each)
                 if each.peer_netns and each.peer:
+                    # Without its other end an interface keeps its routes; switched off itself it does not.
+                    is_up = each.is_up or (each.peer_netns, each.peer) not in self._down
                     self._nics[each.peer_netns][each.peer] = Nic(
-                        each.peer, "inside", each.key, each.is_up, each.mtu, each
+                        each.peer, "inside", each.key, is_up, each.mtu, each
                     )
             case Macvlan() | Ipvlan():
                 self.subs[each.parent].append(each)
