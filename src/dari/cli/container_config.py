@@ -196,7 +196,8 @@ def _networks(options: Options) -> tuple[str, dict[str, Any]]:
     first: dict[str, Any] = endpoints.setdefault(mode or "default", {})
     if options.texts("network-alias"):
         first["Aliases"] = [*first.get("Aliases", ()), *options.texts("network-alias")]
-    addresses = {"IPv4Address": options.text("ip"), "IPv6Address": options.text("ip6")}
+    addresses: dict[str, Any] = {"IPv4Address": options.text("ip"), "IPv6Address": options.text("ip6")}
+    addresses["LinkLocalIPs"] = options.texts("link-local-ip")
     given = {field: address for field, address in addresses.items() if address}
     if given:
         first["IPAMConfig"] = {**first.get("IPAMConfig", {}), **given}
@@ -225,6 +226,8 @@ def _network(text: str) -> tuple[str, dict[str, Any]]:
         elif key in ("ip", "ip6"):
             field = "IPv4Address" if key == "ip" else "IPv6Address"
             settings.setdefault("IPAMConfig", {})[field] = value
+        elif key == "link-local-ip":
+            settings.setdefault("IPAMConfig", {}).setdefault("LinkLocalIPs", []).append(value)
         elif key == "mac-address":
             settings["MacAddress"] = value
         elif key == "driver-opt":

@@ -57,6 +57,7 @@ _TEXT = {
     "name": ("text", "", "Assign a name to the container"),
     "network": ("list", "", "Connect a container to a network"),
     "net": ("list", "", "Connect a container to a network"),
+    "link-local-ip": ("list", "", "Container IPv4/IPv6 link-local addresses"),
     "network-alias": ("list", "", "Add network-scoped alias for the container"),
     "no-healthcheck": ("bool", "", "Disable any container-specified HEALTHCHECK"),
     "oom-kill-disable": ("bool", "", "Disable OOM Killer"),

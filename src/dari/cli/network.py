@@ -45,8 +45,11 @@ def ls(context: Context, options: Options) -> int:
     "Create a network",
     Flag("attachable", "bool", "Enable manual container attachment"),
     Flag("aux-address", "list", "Auxiliary IPv4 or IPv6 addresses used by Network driver"),
+    Flag("config-from", "text", "The network from which to copy the configuration"),
+    Flag("config-only", "bool", "Create a configuration only network"),
     Flag("driver", "text", "Driver to manage the Network", "d", "bridge"),
     Flag("gateway", "list", "IPv4 or IPv6 Gateway for the master subnet"),
+    Flag("ingress", "bool", "Create swarm routing-mesh network"),
     Flag("internal", "bool", "Restrict external access to the network"),
     Flag("ip-range", "list", "Allocate container ip from a sub-range"),
     Flag("ipam-driver", "text", "IP Address Management Driver", default="default"),
@@ -68,7 +71,6 @@ def create(context: Context, options: Options) -> int:
             "Driver": options.text("driver"),
             "Internal": options.on("internal"),
             "Attachable": options.on("attachable"),
-            "EnableIPv6": options.on("ipv6"),
             "Options": pairs(options.texts("opt"), "opt", needs_value=False),
             "Labels": pairs(options.texts("label"), "label", needs_value=False),
             "IPAM": {
@@ -81,6 +83,14 @@ def create(context: Context, options: Options) -> int:
         raise UsageError(str(error)) from error
     if options.has("ipv4"):
         body["EnableIPv4"] = options.on("ipv4")
+    if options.has("ipv6"):
+        body["EnableIPv6"] = options.on("ipv6")
+    if options.on("ingress"):
+        body["Ingress"] = True
+    if options.on("config-only"):
+        body["ConfigOnly"] = True
+    if options.text("config-from"):
+        body["ConfigFrom"] = {"Network": options.text("config-from")}
     if options.text("scope"):
         body["Scope"] = options.text("scope")
     made = context.docker.post("/networks/create", body)
@@ -142,6 +152,11 @@ def rm(context: Context, options: Options) -> int:
     "Connect a container to a network",
     Flag("alias", "list", "Add network-scoped alias for the container"),
     Flag("driver-opt", "list", "driver options for the network"),
+    Flag(
+        "gw-priority",
+        "int",
+        "Highest gw-priority provides the default gateway. Accepts positive and negative values.",
+    ),
     Flag("ip", "text", "IPv4 address (e.g., 172.30.100.104)"),
     Flag("ip6", "text", "IPv6 address (e.g., 2001:db8::33)"),
     Flag("link", "list", "Add link to another container"),
@@ -161,6 +176,8 @@ def connect(context: Context, options: Options) -> int:
         endpoint["Aliases"] = options.texts("alias")
     if options.texts("link"):
         endpoint["Links"] = options.texts("link")
+    if options.has("gw-priority"):
+        endpoint["GwPriority"] = options.number("gw-priority")
     if options.texts("driver-opt"):
         try:
             endpoint["DriverOpts"] = pairs(options.texts("driver-opt"), "driver-opt")

@@ -404,7 +404,6 @@ def network_body(project: Project, network: Network) -> dict[str, Any]:
         "Options": model.get("driver_opts") or {},
         "Internal": bool(model.get("internal")),
         "Attachable": bool(model.get("attachable")),
-        "EnableIPv6": bool(model.get("enable_ipv6")),
         "Labels": {
             **(model.get("labels") or {}),
             labels.PROJECT: project.name,
@@ -413,8 +412,10 @@ def network_body(project: Project, network: Network) -> dict[str, Any]:
             labels.CONFIG_HASH: digest.network_hash(network),
         },
     }
-    if model.get("enable_ipv4") is not None:
-        found["EnableIPv4"] = bool(model["enable_ipv4"])
+    # What is not said is the engine's to decide (its default network options).
+    for key, field in (("enable_ipv4", "EnableIPv4"), ("enable_ipv6", "EnableIPv6")):
+        if model.get(key) is not None:
+            found[field] = bool(model[key])
     if ipam.get("config") or ipam.get("driver") or ipam.get("options"):
         names = {
             "subnet": "Subnet",

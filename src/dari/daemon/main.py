@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import faulthandler
 import gc
+import json
 import logging
 import os
 import platform
@@ -33,6 +34,7 @@ from dari.kernel.host import Kernel
 from dari.kernel.plugin import Plugins
 from dari.model.config import Config
 from dari.model.errors import DariError
+from dari.model.event import Event
 from dari.reconcile import boot, plugin_boot, watch
 from dari.reconcile.context import Context
 from dari.reconcile.member_checks import Checker
@@ -52,8 +54,9 @@ _LOG_LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40, "fatal": 50}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run darid; the exit code: 0 told to stop, 1 cannot start, 2 wrong arguments."""
     warnings: list[str] = []
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        config = options.read(sys.argv[1:] if arguments is None else arguments, warnings)
+        config = options.read(given, warnings)
     except DariError as error:
         print(f"darid: {error.message}", file=sys.stderr)
         return 2
@@ -68,20 +71,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     faulthandler.register(signal.SIGUSR1)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run(config))
+            runner.run(run(config, given))
     except (DariError, StoreUnavailable) as error:
         print(f"darid: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-async def run(config: Config) -> None:
+async def run(config: Config, arguments: Sequence[str] = ()) -> None:
     """Serve until SIGTERM or SIGINT. Raises StoreUnavailable where another darid uses the data root."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    loop.add_signal_handler(signal.SIGHUP, log.info, "settings are read at start only")
+    loop.add_signal_handler(signal.SIGHUP, log.info, "darid is starting: its settings were just read")
     _prepare(config)
     local = SqliteStore(f"{config.data_root}/dari.db")
     store = cluster.open_shared(config, local) if config.store else local
@@ -103,6 +106,7 @@ async def run(config: Config) -> None:
         )
         stack.callback(ctx.plugins.close)
         eng = Engine(ctx=ctx, id=_engine_id(config), name=platform.node(), started=time.time_ns())
+        loop.add_signal_handler(signal.SIGHUP, _reload, eng, arguments)
         responder = Responder(
             config.dns_dir,
             f"{config.exec_root}/dari-dns.pid",
@@ -142,6 +146,31 @@ async def run(config: Config) -> None:
         _spawn(ctx, watch.start_wanted(ctx))
         await stopped.wait()
         log.info("stopping; containers go on")
+
+
+def _reload(eng: Engine, arguments: Sequence[str]) -> None:
+    """SIGHUP: read the settings again, take over what dockerd takes over, and tell."""
+    ctx = eng.ctx
+    try:
+        config = options.reload(ctx.config, arguments)
+    except DariError as error:
+        log.error("the settings stay as they are: %s", error.message)
+        return
+    ctx.config = config
+    ctx.images.transfer.config = config
+    logging.getLogger().setLevel(_LOG_LEVELS[config.log_level])
+    log.info("settings are read again: debug, labels, mirrors, insecure registries, shutdown timeout")
+    told = {
+        "name": eng.name,
+        "debug": str(config.is_debug).lower(),
+        "labels": json.dumps(config.labels),
+        "insecure-registries": json.dumps(config.insecure_registries),
+        "registry-mirrors": json.dumps(config.mirrors.get("docker.io", [])),
+        "shutdown-timeout": str(config.shutdown_timeout),
+        "live-restore": "true",
+    }
+    event = Event(type="daemon", action="reload", actor_id=eng.id, attributes=told)
+    _spawn(ctx, events.announce(ctx, event))
 
 
 def _prepare(config: Config) -> None:

@@ -13,8 +13,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from dari import __version__
-from dari.daemon import cluster_options
+from dari.daemon import cluster_options, network_options
 from dari.model.config import DEFAULT_POOLS, Config, Pool
 from dari.model.errors import InvalidArgument
 
@@ -57,15 +59,16 @@ _KEYS = {
     "resolv-conf": "resolv_conf",
     "plugin-dirs": "plugin_dirs",
     "plugin-timeout": "plugin_timeout",
+    **network_options.KEYS,
     **cluster_options.KEYS,
 }
 _LISTS = {"hosts", "registry_mirrors", "insecure_registries", "pools", "dns", "dns_search", "dns_options"}
-_LISTS |= {"exec_options", "labels", "overlay_pools", "plugin_dirs"}
+_LISTS |= {"exec_options", "labels", "overlay_pools", "plugin_dirs", *network_options.LISTS}
 # What of dockerd's file has no meaning here: named in a warning, not an error, so that its file can be taken over.
 _IGNORED_TEXT = """
-live-restore storage-driver iptables ip6tables ip-forward ip-masq userland-proxy features experimental log-driver
-log-opts default-runtime runtimes builder max-concurrent-downloads max-concurrent-uploads max-download-attempts
-ipv6 icc metrics-addr containerd selinux-enabled firewall-backend default-cgroupns-mode
+live-restore storage-driver iptables ip6tables userland-proxy features experimental log-driver log-opts default-runtime
+runtimes builder max-concurrent-downloads max-concurrent-uploads max-download-attempts metrics-addr containerd
+selinux-enabled firewall-backend default-cgroupns-mode
 """
 _IGNORED = frozenset(_IGNORED_TEXT.split())
 
@@ -86,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--data-root", "-g", metavar="DIR", help="persistent state (default /var/lib/dari)")
     add("--exec-root", metavar="DIR", help="state of running containers (default /run/dari)")
-    add("-p", "--pidfile", metavar="FILE")
+    add("-p", "--pidfile", metavar="FILE", help="darid's process id (default EXEC-ROOT/darid.pid)")
     add("--config-file", metavar="FILE", help=f"settings in JSON (default {DEFAULT_FILE})")
     add(
         "--registry-mirror",
@@ -96,24 +99,54 @@ def parser() -> argparse.ArgumentParser:
         help="mirror of docker.io",
     )
     add("--mirror", dest="mirror_pairs", action="append", metavar="HOST=URL", help="mirror of any registry")
-    add("--insecure-registry", dest="insecure_registries", action="append", metavar="HOST")
+    add(
+        "--insecure-registry",
+        dest="insecure_registries",
+        action="append",
+        metavar="HOST",
+        help="registry whose certificate is not checked, or that speaks plain HTTP",
+    )
     add("--bip", metavar="CIDR", help="address of the default bridge")
-    add("--default-address-pool", dest="pools", action="append", metavar="base=CIDR,size=N")
-    add("--dns", action="append", metavar="IP")
-    add("--dns-search", action="append", metavar="DOMAIN")
-    add("--dns-opt", dest="dns_options", action="append", metavar="OPTION")
-    add("--mtu", type=int)
-    add("-l", "--log-level", choices=_LEVELS)
-    add("-D", "--debug", dest="is_debug", action="store_true", default=None)
-    add("--exec-opt", dest="exec_options", action="append", metavar="NAME=VALUE")
-    add("--cgroup-parent", metavar="PATH")
+    add(
+        "--default-address-pool",
+        dest="pools",
+        action="append",
+        metavar="base=CIDR,size=N",
+        help="range the subnets of networks are cut from",
+    )
+    add("--dns", action="append", metavar="IP", help="server asked for names that are not containers'")
+    add("--dns-search", action="append", metavar="DOMAIN", help="domain in containers' resolv.conf")
+    add(
+        "--dns-opt",
+        dest="dns_options",
+        action="append",
+        metavar="OPTION",
+        help="option in containers' resolv.conf",
+    )
+    add("--mtu", type=int, help="MTU of networks that do not say otherwise (default 1500)")
+    add("-l", "--log-level", choices=_LEVELS, help="what is written to the log (default info)")
+    add("-D", "--debug", dest="is_debug", action="store_true", default=None, help="the same as -l debug")
+    add(
+        "--exec-opt",
+        dest="exec_options",
+        action="append",
+        metavar="NAME=VALUE",
+        help="native.cgroupdriver=cgroupfs or systemd",
+    )
+    add("--cgroup-parent", metavar="PATH", help="cgroup containers' cgroups are made in (default /dari)")
     add("-G", "--group", help="group that may use the unix sockets (default docker)")
-    add("--tls", dest="is_tls", action="store_true", default=None)
-    add("--tlsverify", dest="is_tls_verified", action="store_true", default=None)
-    add("--tlscacert", dest="tls_ca", metavar="FILE")
-    add("--tlscert", dest="tls_cert", metavar="FILE")
-    add("--tlskey", dest="tls_key", metavar="FILE")
-    add("--label", dest="labels", action="append", metavar="KEY=VALUE")
+    add("--tls", dest="is_tls", action="store_true", default=None, help="speak TLS on tcp://")
+    add(
+        "--tlsverify",
+        dest="is_tls_verified",
+        action="store_true",
+        default=None,
+        help="let in who has a certificate of --tlscacert's",
+    )
+    add("--tlscacert", dest="tls_ca", metavar="FILE", help="certificate authority of the clients (PEM)")
+    add("--tlscert", dest="tls_cert", metavar="FILE", help="darid's certificate (PEM)")
+    add("--tlskey", dest="tls_key", metavar="FILE", help="its key (PEM)")
+    add("--label", dest="labels", action="append", metavar="KEY=VALUE", help="label of this engine in `info`")
     add("--ip", dest="default_bind_ip", metavar="IP", help="address of published ports (default 0.0.0.0)")
     add(
         "--allow-direct-routing",
@@ -128,9 +161,17 @@ def parser() -> argparse.ArgumentParser:
         metavar="MARK[/MASK]",
         help="forwarded packets with this mark pass into the containers' networks",
     )
-    add("--default-ulimit", dest="ulimit_pairs", action="append", metavar="NAME=SOFT[:HARD]")
-    add("--default-shm-size", metavar="BYTES")
-    add("--shutdown-timeout", type=int)
+    add(
+        "--default-ulimit",
+        dest="ulimit_pairs",
+        action="append",
+        metavar="NAME=SOFT[:HARD]",
+        help="limit of containers that do not say otherwise",
+    )
+    add("--default-shm-size", metavar="BYTES", help="size of containers' /dev/shm (default 64m)")
+    add(
+        "--shutdown-timeout", type=int, help="seconds; containers go on when darid stops, so it is only shown"
+    )
     add("--bridge-name", metavar="NAME", help="name of the default bridge (default dari0)")
     add("--resolv-conf", metavar="FILE", help="whose servers are asked for what is not ours")
     add(
@@ -141,6 +182,7 @@ def parser() -> argparse.ArgumentParser:
         help="folder of plugins' sockets, .spec and .json files, instead of Docker's folders",
     )
     add("--plugin-timeout", type=int, metavar="SECONDS", help="how long a plugin may be silent (default 30)")
+    network_options.add_flags(flags)
     cluster_options.add_flags(flags)
     add("-v", "--version", action="version", version=f"darid version {__version__}")
     return flags
@@ -163,6 +205,16 @@ def read(arguments: Sequence[str], warnings: list[str] | None = None) -> Config:
         name: [*from_file.get(name, []), *value] if name in _LISTS else value for name, value in given.items()
     }
     return _config(values)
+
+
+# What dockerd reads anew at SIGHUP, and has a meaning here.
+_RELOADED = ("is_debug", "log_level", "labels", "mirrors", "insecure_registries", "shutdown_timeout")
+
+
+def reload(config: Config, arguments: Sequence[str]) -> Config:
+    """`config` with what may change while darid runs, read again. Raises InvalidArgument: then nothing changes."""
+    fresh = read(arguments)
+    return msgspec.structs.replace(config, **{name: getattr(fresh, name) for name in _RELOADED})
 
 
 def _read_file(path: str, *, must_exist: bool, warnings: list[str] | None) -> dict[str, Any]:
@@ -220,6 +272,7 @@ def _config(values: dict[str, Any]) -> Config:
     _exec_options(values.get("exec_options", []), fields)
     if "overlay_pools" in values:
         fields["overlay_pools"] = [_pool(each) for each in values["overlay_pools"]]
+    fields |= network_options.fields(values)
     fields |= cluster_options.fields(values)
     _check_addresses(fields)
     _check_tls(values, fields)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import ipaddress
 import logging
 
+import msgspec
+
 from dari.engine.base import Engine
 from dari.engine.networks import active_endpoints
-from dari.engine.subnets import taken_subnets
+from dari.engine.subnets import taken_subnets, unique_local
 from dari.model.network import Network, NetworkSpec, Subnet
 from dari.net import ipam
+from dari.net.options import DEFAULT_GATEWAYS
 from dari.reconcile.settle import look_at_host
 from dari.store.base import Txn
 from dari.units import new_id
@@ -26,7 +29,8 @@ async def ensure_predefined(eng: Engine) -> None:
         known = tables.networks.get(store, network_id) if network_id else None
         options = _bridge_options(eng) if name == "bridge" else {}
         subnets = await _bridge_subnets(eng, known) if name == "bridge" else []
-        spec = NetworkSpec(name=name, driver=kind, options=options)
+        has_ipv6 = name == "bridge" and eng.ctx.config.is_bridge_ipv6
+        spec = NetworkSpec(name=name, driver=kind, options=options, enable_ipv6=has_ipv6)
         network = Network(
             id=known.id if known else new_id(),
             created=known.created if known else eng.ctx.now(),
@@ -42,32 +46,79 @@ async def ensure_predefined(eng: Engine) -> None:
 
 
 async def _bridge_subnets(eng: Engine, known: Network | None) -> list[Subnet]:
-    """`--bip`, else what it was, else a cut of the pools."""
-    bip = eng.ctx.config.bip
+    """What the daemon's flags say, else what it was, else a cut of the pools."""
+    before = {ipaddress.ip_network(each.subnet).version: each for each in known.subnets} if known else {}
+    wanted = [await _subnet4(eng, before.get(4))]
+    if eng.ctx.config.is_bridge_ipv6:
+        wanted.append(_subnet6(eng, before.get(6)))
+    if known is None or wanted == known.subnets or not active_endpoints(eng, known):
+        return wanted
+    log.warning(
+        "the default bridge's settings wait: containers run on its %s",
+        " and ".join(each.subnet for each in known.subnets),
+    )
+    return known.subnets
+
+
+async def _subnet4(eng: Engine, known: Subnet | None) -> Subnet:
+    config = eng.ctx.config
+    found = _asked(config.bip, config.fixed_cidr, config.default_gateway, 4)
+    if found is not None:
+        return found
+    if known is None:
+        facts = await look_at_host(eng.ctx)
+        prefix = ipam.pick_subnet(config.pools, taken_subnets(eng), facts.routes)
+        known = Subnet(subnet=str(prefix), gateway=str(ipam.pick_gateway(prefix)))
+    return _with_gateway(Subnet(subnet=known.subnet, gateway=known.gateway), config.default_gateway, 4)
+
+
+def _subnet6(eng: Engine, known: Subnet | None) -> Subnet:
+    config = eng.ctx.config
+    found = _asked(config.bip6, config.fixed_cidr6, config.default_gateway6, 6)
+    if found is not None:
+        return found
+    if known is None:
+        prefix = unique_local(eng, taken_subnets(eng))
+        known = Subnet(subnet=str(prefix), gateway=str(ipam.pick_gateway(prefix)))
+    return _with_gateway(Subnet(subnet=known.subnet, gateway=known.gateway), config.default_gateway6, 6)
+
+
+def _asked(bip: str, fixed: str, gateway: str, version: int) -> Subnet | None:
+    """The subnet of `--bip` and `--fixed-cidr`; the second alone is the subnet itself. None where neither is given."""
     if bip:
-        wanted = ipaddress.ip_interface(bip)
-        asked = Subnet(subnet=str(wanted.network), gateway=str(wanted.ip))
-        if known is None or not active_endpoints(eng, known):
-            return [asked]
-        if known.subnets[0].subnet != asked.subnet:
-            log.warning(
-                "--bip %s waits: containers run on the default bridge's %s", bip, known.subnets[0].subnet
-            )
-        return known.subnets
-    if known is not None:
-        return known.subnets
-    facts = await look_at_host(eng.ctx)
-    prefix = ipam.pick_subnet(eng.ctx.config.pools, taken_subnets(eng), facts.routes)
-    return [Subnet(subnet=str(prefix), gateway=str(ipam.pick_gateway(prefix)))]
+        bridge = ipaddress.ip_interface(bip)
+        part = str(ipaddress.ip_network(fixed, strict=False)) if fixed else ""
+        found = Subnet(
+            subnet=str(bridge.network),
+            gateway=str(bridge.ip),
+            ip_range=part if part != str(bridge.network) else "",
+        )
+    elif fixed:
+        prefix = ipaddress.ip_network(fixed, strict=False)
+        found = Subnet(subnet=str(prefix), gateway=str(ipam.pick_gateway(prefix)))
+    else:
+        return None
+    return _with_gateway(found, gateway, version)
+
+
+def _with_gateway(subnet: Subnet, gateway: str, version: int) -> Subnet:
+    """Docker keeps the real gateway among the reserved addresses. One outside of a subnet of the pools is left out."""
+    if not gateway or ipaddress.ip_address(gateway) not in ipaddress.ip_network(subnet.subnet):
+        return subnet
+    return msgspec.structs.replace(subnet, aux={DEFAULT_GATEWAYS[version]: gateway})
 
 
 def _bridge_options(eng: Engine) -> dict[str, str]:
     config = eng.ctx.config
     return {
         "com.docker.network.bridge.default_bridge": "true",
-        "com.docker.network.bridge.enable_icc": "true",
-        "com.docker.network.bridge.enable_ip_masquerade": "true",
+        "com.docker.network.bridge.enable_icc": _word(config.is_bridge_icc),
+        "com.docker.network.bridge.enable_ip_masquerade": _word(config.is_bridge_masquerading),
         "com.docker.network.bridge.host_binding_ipv4": config.default_bind_ip,
         "com.docker.network.bridge.name": config.bridge_name,
         "com.docker.network.driver.mtu": str(config.mtu),
     }
+
+
+def _word(value: bool) -> str:
+    return "true" if value else "false"

@@ -71,7 +71,7 @@ def decide(
     if 4 not in versions and spec.enable_ipv4:
         found.insert(0, _cut(eng, spec, taken, routes))
     if 6 not in versions and spec.enable_ipv6:
-        prefix = _unique_local(eng, taken)
+        prefix = unique_local(eng, taken)
         found.append(Subnet(subnet=str(prefix), gateway=str(ipam.pick_gateway(prefix))))
     return [_without_gateway(each, skipped) if not spec.subnets else each for each in found]
 
@@ -103,7 +103,7 @@ def _cut(eng: Engine, spec: NetworkSpec, taken: dict[Prefix, str], routes: tuple
     return Subnet(subnet=str(prefix), gateway=str(ipam.pick_gateway(prefix)))
 
 
-def _unique_local(eng: Engine, taken: dict[Prefix, str]) -> Prefix:
+def unique_local(eng: Engine, taken: dict[Prefix, str]) -> Prefix:
     """A /64 of the daemon's own /48 (RFC 4193), which follows from its id."""
     site = int(eng.id.replace("-", "")[:10] or "1", 16) if eng.id else 1
     base = int(_IPV6_POOL.network_address) | (site << 80)

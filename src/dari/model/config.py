@@ -42,7 +42,16 @@ class Config(Noun, frozen=True, kw_only=True):
     dns: list[str] = []
     dns_search: list[str] = []
     dns_options: list[str] = []
+    bip6: str = ""
+    fixed_cidr: str = ""
+    fixed_cidr6: str = ""
+    default_gateway: str = ""
+    default_gateway6: str = ""
+    is_bridge_ipv6: bool = False
+    is_bridge_icc: bool = True
+    is_bridge_masquerading: bool = True
     is_forwarding: bool = True
+    host_gateway_ips: list[str] = []
     default_network_options: dict[str, dict[str, str]] = {}
     default_bind_ip: str = "0.0.0.0"
     # Whether published ports answer at the containers' own addresses, whoever asks.

@@ -365,7 +365,9 @@ def _extra_hosts(ctx: Context, container: Container) -> Iterable[str]:
 
 
 def host_gateway(ctx: Context) -> tuple[str, ...]:
-    """The host's addresses as containers see them: the default bridge's gateways."""
+    """The host's addresses as containers see them: `--host-gateway-ip`, else the default bridge's gateways."""
+    if ctx.config.host_gateway_ips:
+        return tuple(ctx.config.host_gateway_ips)
     network_id = ctx.tables.network_names.get(ctx.shared, "bridge")
     network = ctx.tables.networks.get(ctx.shared, network_id) if network_id else None
     return tuple(each.gateway for each in network.subnets if each.gateway) if network else ()

@@ -76,6 +76,20 @@ def test_networks() -> None:
     endpoints = made["NetworkingConfig"]["EndpointsConfig"]
     assert endpoints == {"web": {"Aliases": ["x"], "IPAMConfig": {"IPv4Address": "10.0.0.3"}}, "back": {}}
     assert "NetworkingConfig" not in body("--network", "host", "image")
+    long = (
+        "name=web,link-local-ip=169.254.1.1,link-local-ip=fe80::9,mac-address=02:42:0a:00:00:09,gw-priority=5"
+    )
+    long += ",driver-opt=com.docker.network.endpoint.ifname=wan0,ip6=fd00::9"
+    made = body("--network", long, "image")
+    assert made["NetworkingConfig"]["EndpointsConfig"]["web"] == {
+        "IPAMConfig": {"LinkLocalIPs": ["169.254.1.1", "fe80::9"], "IPv6Address": "fd00::9"},
+        "MacAddress": "02:42:0a:00:00:09",
+        "GwPriority": 5,
+        "DriverOpts": {"com.docker.network.endpoint.ifname": "wan0"},
+    }
+    made = body("--network", "web", "--link-local-ip", "169.254.1.1", "image")
+    expected = {"web": {"IPAMConfig": {"LinkLocalIPs": ["169.254.1.1"]}}}
+    assert made["NetworkingConfig"]["EndpointsConfig"] == expected
 
 
 def test_health() -> None:

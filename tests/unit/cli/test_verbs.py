@@ -141,9 +141,52 @@ def test_network_create(dari: Dari) -> None:
         {"Subnet": "10.0.0.0/24", "AuxiliaryAddresses": {"r": "10.0.0.9"}},
         {"Subnet": "fd00::/64", "Gateway": "fd00::1"},
     ]
-    assert (body["Options"], body["Driver"], body["EnableIPv6"]) == ({"a": "b"}, "bridge", False)
+    assert (body["Options"], body["Driver"]) == ({"a": "b"}, "bridge")
+    # What is not said is the engine's to decide.
+    assert not {"EnableIPv4", "EnableIPv6", "Scope", "ConfigOnly", "ConfigFrom", "Ingress"} & set(body)
     with pytest.raises(UsageError, match="no matching subnet"):
         dari("network create", "--gateway", "10.9.9.9", "web")
+
+
+def test_network_create_says_what_it_is_told(dari: Dari) -> None:
+    argv = [
+        "--ipv6",
+        "--ipv4=false",
+        "--config-from",
+        "conf",
+        "--scope",
+        "local",
+        "--ingress",
+        "--attachable",
+    ]
+    _, docker = dari("network create", *argv, "web", answers={"POST /networks/create": {"Id": "n"}})
+    body = docker.calls[0][1]
+    assert (body["EnableIPv6"], body["EnableIPv4"], body["Ingress"], body["Attachable"]) == (
+        True,
+        False,
+        True,
+        True,
+    )
+    assert (body["ConfigFrom"], body["Scope"]) == ({"Network": "conf"}, "local")
+    _, docker = dari(
+        "network create", "--config-only", "conf", answers={"POST /networks/create": {"Id": "n"}}
+    )
+    assert docker.calls[0][1]["ConfigOnly"] is True
+
+
+def test_network_connect(dari: Dari) -> None:
+    argv = ["--ip", "10.0.0.9", "--link-local-ip", "169.254.1.1", "--alias", "a", "--gw-priority=-2"]
+    argv += ["--driver-opt", "com.docker.network.endpoint.ifname=wan0", "web", "c1"]
+    _, docker = dari("network connect", *argv, answers={"POST /networks/web/connect": None})
+    assert docker.calls[0][1] == {
+        "Container": "c1",
+        "EndpointConfig": {
+            "IPAMConfig": {"IPv4Address": "10.0.0.9", "LinkLocalIPs": ["169.254.1.1"]},
+            "Aliases": ["a"],
+            "GwPriority": -2,
+            "DriverOpts": {"com.docker.network.endpoint.ifname": "wan0"},
+        },
+    }
 
 
 def test_prune_asks(dari: Dari, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dari.daemon.options import read
+from dari.daemon.options import parser, read, reload
 from dari.model.config import DEFAULT_POOLS, Pool
 from dari.model.errors import InvalidArgument
 
@@ -70,18 +70,93 @@ def test_docker_file_is_understood(tmp_path: Path) -> None:
             r"both as a flag and in the configuration file: mtu: \(from flag: 1500",
         ),
         ({}, "--mtu 10", "mtu: expected a number from 68 to 65535"),
-        ({}, "--bip 10.0.0.300/8", "invalid address"),
+        ({}, "--bip 10.0.0.300/8", "invalid bip"),
         ({}, "--default-address-pool base=10.0.0.0/24,size=16", "does not fit into 10.0.0.0/24"),
         ({}, "--registry-mirror ftp://x", "invalid mirror"),
         ({}, "--mirror quay.io", "expected HOST=URL"),
         ({}, "--exec-opt colour=red", "invalid exec option"),
         ({}, "-H tcp://127.0.0.1:2375", "tcp:// needs --tlsverify"),
         ({}, "--label a", "bad attribute format: a"),
+        ({"icc": "no"}, "", "icc: expected true or false"),
+        ({}, "--bip6 10.0.0.1/24", "invalid bip6: 10.0.0.1/24 is not of IPv6"),
+        ({}, "--fixed-cidr fd00::/64", "invalid fixed-cidr: fd00::/64 is not of IPv4"),
+        ({}, "--bip 10.0.0.1/24 --fixed-cidr 10.1.0.0/25", "invalid fixed-cidr: 10.1.0.0/25 is no part"),
+        (
+            {},
+            "--bip 10.0.0.1/24 --default-gateway 10.0.1.1",
+            "default gateway ip must be part of the network",
+        ),
+        ({}, "--fixed-cidr-v6 fe80::/80", "clashes with the Link-Local prefix"),
+        ({}, "--default-network-opt bridge=mtu", "expected DRIVER=OPTION=VALUE"),
+        ({"default-network-opts": {"bridge": 5}}, "", "default-network-opts: expected an object"),
+        ({}, "--host-gateway-ip here", "invalid host-gateway-ip: 'here' is no address"),
+        ({}, "--host-gateway-ip 10.0.0.1 --host-gateway-ip 10.0.0.2", "only one IPv4 and one IPv6"),
     ],
 )
 def test_refusals(tmp_path: Path, settings: Any, flags: str, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         with_file(tmp_path, settings, *flags.split())
+
+
+def test_networks(tmp_path: Path) -> None:
+    flags = (
+        "--bip 10.1.0.1/24 --fixed-cidr 10.1.0.128/25 --default-gateway 10.1.0.9 --ipv6 --bip6 fd00:1::1/64"
+    )
+    flags += " --fixed-cidr-v6 fd00:1::8000/113 --default-gateway-v6 fd00:1::9 --icc=false --ip-masq=0 --ip-forward=F"
+    flags += " --default-network-opt bridge=com.docker.network.driver.mtu=1400"
+    flags += " --default-network-opt macvlan=parent=eth1"
+    flags += " --host-gateway-ip 192.0.2.1 --host-gateway-ip 2001:db8::1"
+    config = with_file(tmp_path, {}, *flags.split())
+    assert (config.bip, config.fixed_cidr, config.default_gateway) == (
+        "10.1.0.1/24",
+        "10.1.0.128/25",
+        "10.1.0.9",
+    )
+    assert (config.bip6, config.fixed_cidr6, config.default_gateway6) == (
+        "fd00:1::1/64", "fd00:1::8000/113", "fd00:1::9",
+    )  # fmt: skip
+    assert config.is_bridge_ipv6
+    assert not (config.is_bridge_icc or config.is_bridge_masquerading or config.is_forwarding)
+    assert config.default_network_options == {
+        "bridge": {"com.docker.network.driver.mtu": "1400"},
+        "macvlan": {"parent": "eth1"},
+    }
+    assert config.host_gateway_ips == ["192.0.2.1", "2001:db8::1"]
+
+
+def test_networks_of_a_docker_file(tmp_path: Path) -> None:
+    settings = {
+        "ipv6": True,
+        "icc": False,
+        "ip-masq": False,
+        "fixed-cidr": "10.1.0.0/24",
+        "default-network-opts": {"bridge": {"com.docker.network.bridge.enable_icc": "false"}},
+        "host-gateway-ip": "192.0.2.1",
+    }
+    warnings: list[str] = []
+    config = with_file(tmp_path, settings, "--host-gateway-ip", "2001:db8::1", warnings=warnings)
+    assert config.is_bridge_ipv6 and not config.is_bridge_icc and not config.is_bridge_masquerading
+    assert config.fixed_cidr == "10.1.0.0/24" and config.host_gateway_ips == ["2001:db8::1", "192.0.2.1"]
+    assert config.default_network_options["bridge"] == {"com.docker.network.bridge.enable_icc": "false"}
+    assert warnings == []
+
+
+def test_what_may_change_while_it_runs(tmp_path: Path) -> None:
+    config = with_file(tmp_path, {"labels": ["a=1"], "mtu": 1400})
+    path = tmp_path / "daemon.json"
+    path.write_text(
+        json.dumps({"labels": ["a=2"], "mtu": 1300, "debug": True, "insecure-registries": ["r:1"]})
+    )
+    changed = reload(config, ["--config-file", str(path)])
+    assert (changed.labels, changed.mtu, changed.is_debug) == (["a=2"], 1400, True)
+    assert (changed.insecure_registries, changed.log_level) == (["r:1"], "debug")
+    path.write_text("{")
+    with pytest.raises(InvalidArgument, match="unable to configure"):
+        reload(config, ["--config-file", str(path)])
+
+
+def test_every_flag_says_what_it_does() -> None:
+    assert [each.option_strings for each in parser()._actions if not each.help] == []
 
 
 def test_a_named_file_must_exist(tmp_path: Path) -> None:
