@@ -66,6 +66,7 @@ VERBS: dict[str, str] = {
     "network connect": "network:connect",
     "network create": "network:create",
     "network disconnect": "network:disconnect",
+    "network graph": "graph.verb:show",
     "network inspect": "inspect:network_inspect",
     "network ls": "network:ls",
     "network prune": "network:prune",

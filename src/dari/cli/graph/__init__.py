@@ -1,0 +1,1 @@
+"""`dari network graph`: the picture of networks and who is on them. Pure but for verb.py."""
