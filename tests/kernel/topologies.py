@@ -24,14 +24,16 @@ from tests.kernel.world import inside, run, run_in
 from dari.net.desired import (
     Desired,
     EndpointWant,
+    Flow,
     NetworkWant,
+    PolicyWant,
     PublishWant,
     RouteWant,
     SandboxWant,
     SubnetWant,
 )
 from dari.net.packet import OUTSIDE, Probe
-from dari.net.state import HOST, Address
+from dari.net.state import HOST, Address, Prefix
 
 PORT = 80
 WAN4, FAR4 = ip_address("192.0.2.1"), ip_address("192.0.2.2")
@@ -100,7 +102,14 @@ def draw(chance: random.Random, place: int) -> Topology:
             tuple(networks),
             tuple(endpoints),
             tuple(
-                SandboxWant(f"t{place}b{box}", f"t{place}b{box}", publishes=tuple(published[box]))
+                SandboxWant(
+                    f"t{place}b{box}",
+                    f"t{place}b{box}",
+                    publishes=tuple(published[box]),
+                    policy=_policy(chance, endpoints, networks, place, box)
+                    if chance.random() < 0.25
+                    else None,
+                )
                 for box in range(boxes)
             ),
         ),
@@ -153,6 +162,36 @@ def _endpoint(chance: random.Random, network: NetworkWant, place: int, box: int,
         is_default_gateway=order == 0,
         routes=routes,
         altname=f"dari-ep-{second}-{box}",
+    )
+
+
+def _policy(
+    chance: random.Random,
+    endpoints: Sequence[EndpointWant],
+    networks: Sequence[NetworkWant],
+    place: int,
+    box: int,
+) -> PolicyWant:
+    """Some may call it, some may not, by some interfaces nobody who is not allowed to."""
+    own = [each for each in endpoints if each.sandbox_id == f"t{place}b{box}"]
+    others = [one.ip for each in endpoints if each not in own for one in each.addresses]
+    gateways = [one.gateway.ip for each in networks for one in each.subnets if one.gateway is not None]
+    drawn: dict[Prefix, str] = {}
+    for address in chance.sample([*others, *gateways], chance.randint(0, min(4, len(others)))):
+        drawn[ip_network(str(address))] = chance.choice(("allow", "deny"))
+    said: dict[str, list[Flow]] = {"allow": [], "deny": []}
+    for prefix, word in drawn.items():
+        said[word].append(Flow(prefix, "tcp", 70, 90))
+        if chance.random() < 0.5:
+            said[word].append(Flow(prefix, "icmp" if prefix.version == 4 else "58", 0, 65535))
+    joined = {each.network_id for each in own}
+    return PolicyWant(
+        allow=tuple(said["allow"]),
+        deny=tuple(said["deny"]),
+        outside_allow=(("tcp", 80, 80),) if chance.random() < 0.5 else (),
+        outside_deny=(("udp", 0, 65535),) if chance.random() < 0.3 else (),
+        inner=tuple(one.prefix for each in networks if each.id in joined for one in each.subnets),
+        closed=tuple(each.interface for each in own if chance.random() < 0.6),
     )
 
 

@@ -77,7 +77,8 @@ def value_of(name: str, flight: Flight) -> Value:
     head, _, tail = name.partition(" ")
     if tail in ("dport", "sport"):
         if head == "th" and flight.protocol not in _PORTS:
-            return -1
+            # Whatever the packet has there: only a range of all ports is sure to hold it.
+            return 0
         if head not in _PORTS.get(flight.protocol, ()):
             if head in ("tcp", "udp", "sctp", "dccp", "udplite"):
                 return None

@@ -379,6 +379,9 @@ class _Evaluation:
             case "type":
                 return self._around.address_type(address, link)
             case "oif" | "oifname":
+                if address.version == 6 and address.is_link_local:
+                    # Every interface has a way to those.
+                    return link or "missing"
                 towards = self._around.link_towards(address)
                 # With the interface it came by, only that one counts.
                 return "missing" if not towards or (link and towards != link) else towards

@@ -12,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
-from dari.net.desired import Desired, EndpointWant, NetworkWant, PublishWant, SandboxWant, SubnetWant
+from dari.net.desired import (
+    Desired,
+    EndpointWant,
+    Flow,
+    NetworkWant,
+    PolicyWant,
+    PublishWant,
+    SandboxWant,
+    SubnetWant,
+)
 from dari.net.explain import OUTSIDE, Listeners, Probe, Trace, explain
 from dari.net.facts import HostFacts
 from dari.net.foreign import Foreign, ForeignLink
@@ -585,6 +594,27 @@ def test_a_macvlan_without_a_parent_leads_nowhere() -> None:
     )
     assert ask("mac1", "192.0.2.9", state=shim).verdict == "delivered"
     assert ask(HOST, "192.0.2.12", state=shim).verdict == "delivered"
+
+
+def test_a_policy_is_the_receivers_own() -> None:
+    """box1 is closed but for box0's 80/tcp; it still calls out, and answers what the host asks to itself."""
+    policy = PolicyWant(
+        allow=(Flow(ip_network("10.0.0.10"), "tcp", 80, 80),),
+        deny=(Flow(ip_network("10.0.0.1"), "tcp", 22, 22),),
+        inner=(ip_network("10.0.0.0/24"),),
+        closed=("eth0",),
+    )
+    boxes = tuple(replace(each, policy=policy) if each.id == "box1" else each for each in DESIRED.sandboxes)
+    state = render(replace(DESIRED, sandboxes=boxes), FACTS)
+    assert ask("box0", "10.0.0.11", 80, state=state).verdict == "delivered"
+    refused = ask("box0", "10.0.0.11", 81, state=state)
+    assert refused.verdict in ("refused", "unreachable")
+    assert (decided(refused).stage, decided(refused).where) == ("policy", "box1")
+    assert ("nft-element", "box1", "inet", "dari", "closed", '"eth0"') in decided(refused).uses
+    assert ask("box0", "10.0.0.11", None, "icmp", state=state).verdict == refused.verdict
+    assert ask(HOST, "10.0.0.11", 80, state=state).verdict == refused.verdict
+    assert ask("box1", "10.0.0.10", 81, state=state).verdict == "delivered"
+    assert ask("box1", "127.0.0.1", 81, state=state).verdict == "delivered"
 
 
 def test_an_overlay_leaves_through_its_tunnel() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 
 from dari.net import firewall
 from dari.net.nftvalues import Flight
@@ -26,6 +27,9 @@ from dari.net.walk.wire import Wire
 from dari.net.walk.world import World
 
 _ACCEPT_MARK = re.compile(r"meta mark & (0x[0-9a-f]+) == (0x[0-9a-f]+) goto allow")
+LINK_LOCAL = ip_address("fe80::1")
+"""Stands for the link-local address of an interface, whatever it is."""
+
 _LONGEST = 24
 """Namespaces passed; more is a circle (a packet's TTL ends it)."""
 
@@ -164,6 +168,10 @@ class Journey:
             key = ("addr", space.name, "", str(flight.source))
             self._trail.stop("unreachable", "address", space.name, text, key)
         source = space.source_for(flight.destination, way)
+        if source is None and way is not None and flight.destination.version == 6:
+            text = f"{called(space.name)} has only its link-local address on {way.link} to send from"
+            key = ("addr", space.name, way.link, "")
+            self._trail.stop("unknown", "address", space.name, text, key)
         if source is None:
             text = f"{called(space.name)} has no address to send from over {way.link if way else 'lo'}"
             key = ("addr", space.name, way.link if way else "lo", "")
@@ -294,7 +302,11 @@ class Journey:
         self._discovery.check(bridge, space, link, port, towards, asker, is_filtered=is_filtered)
 
     def _asker(self, space: Space, link: str, flight: Flight, towards: Address) -> Address:
-        """The address a neighbour is asked with (arp_announce 0): the packet's own if it is local."""
+        """The address a neighbour is asked with: the packet's own if it is local (arp_announce 0), in IPv6 if it is one
+        of that interface, which else asks with its link-local one (ndisc_solicit)."""
+        if towards.version == 6:
+            owner = space.owner(flight.source)
+            return flight.source if owner is not None and owner.link == link else LINK_LOCAL
         if space.is_local(flight.source) and not flight.source.is_loopback:
             return flight.source
         return space.address_on(link, towards) or flight.source
