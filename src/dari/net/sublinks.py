@@ -25,6 +25,53 @@ IPVLAN_MODE = "ipvlan_mode"
 DUMMY_PREFIXES = {"macvlan": "dm-", "ipvlan": "di-"}
 """The drivers of this kind, and how the dummy parents of their networks are named."""
 
+OPTIONS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
+    (
+        PARENT,
+        ("macvlan", "ipvlan"),
+        "none: a dummy interface",
+        "The host's interface the containers' ones hang on. `eth0.10` is made as an 802.1q sub-interface of `eth0` "
+        "where it does not exist, and goes with the last network on it; one that exists is used and left.",
+    ),
+    (
+        MACVLAN_MODE,
+        ("macvlan",),
+        "bridge",
+        "`bridge`: containers on one parent reach each other. `private`: they do not. `vepa`: what they say to each "
+        "other goes out to the switch, which must send it back. `passthru`: one container has the parent alone, and "
+        "the parent its hardware address.",
+    ),
+    (
+        IPVLAN_MODE,
+        ("ipvlan",),
+        "l2",
+        "`l2`: containers are neighbours of the parent's network. `l3`: the host's kernel routes between subnets and "
+        "parent; no broadcasts, no gateway. `l3s`: the same, through the host's firewall and connection tracking.",
+    ),
+    (
+        "ipvlan_flag",
+        ("ipvlan",),
+        "bridge",
+        "`bridge`: containers on one parent reach each other. `private`: they do not. `vepa`: only by way of the "
+        "switch.",
+    ),
+    (
+        MTU,
+        ("macvlan", "ipvlan"),
+        "the parent's",
+        "The MTU of the containers' interfaces, the parent's at most.",
+    ),
+    (
+        SHIM,
+        ("macvlan", "ipvlan"),
+        "none",
+        "dari's own: an interface for the host on the network, with this `ADDRESS/LENGTH` (with a comma, one of each "
+        "family), and a route to the containers' addresses. Without it host and containers do not hear each other. "
+        "The address is reserved. In mode and flag `bridge` only.",
+    ),
+)
+"""Name, drivers, default and meaning of each option; the reference page is written from it."""
+
 SHIM_AUX = "dari.host_shim"
 """The name of a shim's address among a subnet's reserved ones."""
 
