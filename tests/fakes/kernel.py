@@ -54,7 +54,7 @@ class FakeKernel:
     def state(self) -> KernelState:
         return KernelState(dict(self.objects))
 
-    def facts(self) -> HostFacts:
+    def facts(self, names: Iterable[str] = ()) -> HostFacts:
         return self.host_facts
 
     def has_link_kind(self, kind: str) -> bool:

@@ -22,6 +22,7 @@ from dari.net.plan import plan
 from dari.net.render import render
 from dari.net.scope import Scope
 from dari.net.state import KernelState
+from dari.net.sublinks import parent_names
 
 T = TypeVar("T")
 
@@ -84,7 +85,8 @@ def endpoint(net: int, box: int, interface: str = "eth0", is_default: bool = Tru
 
 
 def rendered(kernel: Kernel, desired: Desired) -> KernelState:
-    return render(desired, kernel.facts())
+    names = (name for each in desired.networks for name in parent_names(each.driver, each.options))
+    return render(desired, kernel.facts(names))
 
 
 def inside(path: str, work: Callable[[], T]) -> T:

@@ -27,7 +27,7 @@ from dari.net.attachment import check_endpoint
 from dari.net.drivers import driver
 from dari.net.facts import HostFacts
 from dari.net.ipam import Allocation, check_subnet
-from dari.net.sublinks import is_sublink
+from dari.net.sublinks import is_sublink, parent_names
 from dari.reconcile import endpoints, ipam, ipam_plugin, pending, plugin_claims, plugins, ports
 from dari.reconcile.journal import emit
 from dari.reconcile.networks import bridge_name, gateway_endpoint, network_want, of_sandbox
@@ -64,8 +64,9 @@ async def _create(eng: Engine, spec: NetworkSpec) -> Network:
         return await _insert_configuration(eng, spec)
     spec, skipped = await _ask_driver(eng, spec)
     # Routes appear and go without us: a pool must not be cut over one.
-    is_fresh = not spec.subnets or is_sublink(spec.driver)
-    facts = await look_at_host(eng.ctx) if is_fresh else await host_facts(eng.ctx)
+    parents = parent_names(spec.driver, spec.options)
+    is_fresh = not spec.subnets or parents
+    facts = await look_at_host(eng.ctx, *parents) if is_fresh else await host_facts(eng.ctx)
     network_id = overlay.network_id(spec)
     try:
         with ipam_plugin.asking(eng.ctx, (network_id,)):

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 
 from dari.kernel import nfnetlink, rtnetlink, sysctl
-from dari.kernel.marks import PREFIX
+from dari.kernel.marks import mark_of
 from dari.kernel.netlink import attributes, text_of
 from dari.kernel.nfnetlink import BaseChain
 from dari.kernel.visit import Visit
@@ -21,8 +21,6 @@ from dari.net.publish import TABLE
 from dari.net.state import Interface, Prefix
 
 _DOCKER_USER = "DOCKER-USER"
-# IFLA_ALT_IFNAME (53) and the beginning of a name of ours.
-_MARK = b"\x35\0" + PREFIX.encode()
 _FIREWALLD = "firewalld"
 # Attributes of nf_tables' expressions.
 _BITWISE_MASK, _DATA_VALUE, _MATCH_NAME, _MATCH_INFO = 4, 1, 1, 3
@@ -30,8 +28,8 @@ _FAMILY_NAMES = {number: name for name, number in nfnetlink.FAMILIES.items()}
 _DEFAULT_PORTS = (32768, 60999)
 
 
-def facts(host: Visit) -> HostFacts:
-    """Raises NetlinkError."""
+def facts(host: Visit, names: Iterable[str] = ()) -> HostFacts:
+    """`names`: the interfaces somebody cares about. Raises NetlinkError."""
     chains = nfnetlink.chains(host.netfilter)
     users = {each.family for each in chains if each.table == "filter" and each.name == _DOCKER_USER}
     return HostFacts(
@@ -44,7 +42,7 @@ def facts(host: Visit) -> HostFacts:
         forward_droppers=tuple(_droppers(host, chains)),
         ephemeral_ports=_ephemeral_ports(),
         kernel_release=os.uname().release,
-        links=_links(host),
+        links=_links(host, names),
     )
 
 
@@ -101,11 +99,12 @@ def _routes(host: Visit) -> tuple[Prefix, ...]:
     return tuple(sorted(found, key=lambda each: (each.version, int(each.network_address), each.prefixlen)))
 
 
-def _links(host: Visit) -> dict[str, int]:
-    """Those without dari's mark. There may be thousands with it, so they are told by their bytes."""
-    dump = host.route.dump(rtnetlink.dump_links())
-    links = [rtnetlink.read_link(each) for each in dump if _MARK not in each.body]
-    return {link.name: link.mtu for link in links}
+def _links(host: Visit, names: Iterable[str]) -> dict[str, int]:
+    """Those that exist and have no mark of dari's. The host may have thousands, so each is asked for by name."""
+    asked = sorted(name for name in set(names) if name)
+    answers, _ = host.route.request([rtnetlink.get_link(name) for name in asked])
+    links = [rtnetlink.read_link(answer[0]) for answer in answers if answer]
+    return {link.name: link.mtu for link in links if link.name in asked and not mark_of(link)}
 
 
 def _addresses(host: Visit) -> tuple[Interface, ...]:

@@ -71,11 +71,11 @@ class Kernel:
             except OSError as error:
                 raise KernelError(None, error.errno or 0, error.strerror or str(error)) from error
 
-    def facts(self) -> HostFacts:
-        """Facts of the host's namespace. Raises KernelError."""
+    def facts(self, names: Iterable[str] = ()) -> HostFacts:
+        """Facts of the host's namespace, and of these interfaces of its. Raises KernelError."""
         with self._lock:
             try:
-                return facts(self._host)
+                return facts(self._host, names)
             except NetlinkError as error:
                 raise KernelError(None, error.errno or 0, error.strerror or "") from error
 

@@ -21,7 +21,7 @@ class HostFacts:
     `is_forward_dropped`: some other IPv4 base chain at the forward hook has policy drop.
     `forward_droppers`: firewalls that will not let through what dari accepts, as `family table chain`.
     `ephemeral_ports`: /proc/sys/net/ipv4/ip_local_port_range, inclusive.
-    `links`: the host's interfaces that dari did not make, loopback included, with their MTUs.
+    `links`: interfaces of the host that dari did not make, with their MTUs; only those that were asked about.
     """
 
     routes: tuple[Prefix, ...] = ()

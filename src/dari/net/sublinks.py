@@ -114,6 +114,14 @@ def parent_of(network: NetworkWant) -> str:
     return network.options.get(PARENT) or f"{DUMMY_PREFIXES[network.driver]}{network.id[:12]}"
 
 
+def parent_names(driver: str, options: Mapping[str, str]) -> tuple[str, ...]:
+    """The host's interfaces such a network asks about: its parent, and what that may be a sub-interface of."""
+    parent = options.get(PARENT, "")
+    if not parent or not is_sublink(driver):
+        return ()
+    return tuple(dict.fromkeys((parent, parent.partition(".")[0])))
+
+
 def link_kinds(network: NetworkWant, facts: HostFacts) -> tuple[str, ...]:
     """The kinds of interface (as the kernel names them) such a network needs of the kernel, its own first."""
     if not is_sublink(network.driver):

@@ -21,6 +21,7 @@ from dari.net.plan import Plan, plan
 from dari.net.render import render
 from dari.net.scope import Key, Scope
 from dari.net.state import HOST, KernelState
+from dari.net.sublinks import parent_names
 from dari.reconcile import names, plugin_claims, plugins, policies, ports, relays
 from dari.reconcile.checks import life
 from dari.reconcile.context import Context
@@ -206,8 +207,11 @@ async def host_facts(ctx: Context) -> HostFacts:
     return ctx.settling.facts
 
 
-async def look_at_host(ctx: Context) -> HostFacts:
-    facts = await in_kernel(ctx, ctx.kernel.facts)
+async def look_at_host(ctx: Context, *names: str) -> HostFacts:
+    """Look anew, also at the interfaces that networks have for parents, and at `names`."""
+    specs = [each.spec for each in ctx.tables.networks.all(ctx.shared)]
+    parents = {name for each in specs for name in parent_names(each.driver, each.options)}
+    facts = await in_kernel(ctx, lambda: ctx.kernel.facts((*parents, *names)))
     told = list(firewall.warnings(ctx.settling.facts)) if ctx.settling.facts is not None else []
     for line in firewall.warnings(facts):
         if line not in told:

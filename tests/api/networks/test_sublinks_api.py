@@ -204,13 +204,13 @@ BAD: list[tuple[str, dict[str, str], int, str]] = [
         "macvlan",
         {"parent": "eth0", "com.docker.network.driver.mtu": "1501"},
         400,
-        "invalid MTU 1501 of network bad: give a number from 68 to 1500, its parent's",
+        "invalid MTU 1501 of network nope: give a number from 68 to 1500, its parent's",
     ),
     (
         "macvlan",
         {"parent": "eth0", "dari.hostshim": "10.1.0.9/32"},
         400,
-        "network bad: unknown option dari.hostshim; did you mean dari.host_shim?",
+        "network nope: unknown option dari.hostshim; did you mean dari.host_shim?",
     ),
     (
         "macvlan",
@@ -222,26 +222,26 @@ BAD: list[tuple[str, dict[str, str], int, str]] = [
         "macvlan",
         {"parent": "eth0", "dari.host_shim": "10.2.0.9/32"},
         400,
-        "network bad: no configured subnet contains the host's address 10.2.0.9 (dari.host_shim)",
+        "network nope: no configured subnet contains the host's address 10.2.0.9 (dari.host_shim)",
     ),
     (
         "macvlan",
         {"parent": "eth0", "dari.host_shim": "10.1.0.1/32"},
         400,
-        "network bad: the host's address 10.1.0.1 (dari.host_shim) is the gateway's or reserved",
+        "network nope: the host's address 10.1.0.1 (dari.host_shim) is the gateway's or reserved",
     ),
     (
         "macvlan",
         {"parent": "eth0", "macvlan_mode": "private", "dari.host_shim": "10.1.0.9/32"},
         400,
-        "network bad: the host's interface (dari.host_shim) and the containers see each other in macvlan_mode bridge "
+        "network nope: the host's interface (dari.host_shim) and the containers see each other in macvlan_mode bridge "
         "only, not in private",
     ),
     (
         "ipvlan",
         {"parent": "eth0", "ipvlan_flag": "vepa", "dari.host_shim": "10.1.0.9/32"},
         400,
-        "network bad: the host's interface (dari.host_shim) and the containers see each other with ipvlan_flag bridge "
+        "network nope: the host's interface (dari.host_shim) and the containers see each other with ipvlan_flag bridge "
         "only, not with vepa",
     ),
 ]
@@ -265,7 +265,7 @@ async def test_a_shim_does_not_take_the_hosts_own_route(tmp_path: Path) -> None:
     async with world(tmp_path, HostFacts(links=LINKS, routes=(lan,))) as found, api_of(found) as api:
         options = {"parent": "eth0", "dari.host_shim": "10.1.0.9/32"}
         status, answer = await create(
-            api, "bad", Options=options, IPAM={"Config": [{"Subnet": "10.1.0.0/24"}]}
+            api, "nope", Options=options, IPAM={"Config": [{"Subnet": "10.1.0.0/24"}]}
         )
         assert status == 400 and "give --ip-range" in answer["message"]
         ranged = {"Subnet": "10.1.0.0/24", "IPRange": "10.1.0.128/25"}

@@ -108,7 +108,9 @@ def test_too_much_memory_is_an_oom_kill(node: Node) -> None:
     assert box.wait(timeout=60)["StatusCode"] == 137
     box.reload()
     assert box.attrs["State"]["OOMKilled"] is True
-    events = node.client.events(since=1, until=int(time.time()), decode=True, filters={"container": "greedy"})
+    events = node.client.events(
+        since=1, until=int(time.time()) + 1, decode=True, filters={"container": "greedy"}
+    )
     with contextlib.closing(events):
         assert "oom" in {each["Action"] for each in events}
 
