@@ -35,7 +35,8 @@ ClaimKind = Literal["pool", "address", "network", "endpoint", "join", "external"
 class PluginClaim(Noun, frozen=True, kw_only=True):
     """Something a plugin was asked to do or to give, kept as long as it may have to be taken back.
 
-    `is_held` False: asked, and whether it was done is not known (the answer never came). `name` tells claims of one
+    `is_held` False: asked, and whether it was done is not known (the answer never came). `is_over`: held, but by an
+    endpoint that has ended since; its next start is another one. `name` tells claims of one
     kind and endpoint apart: `4-0` (IP version and number of a pool), `gateway-4-0`, `aux-4-0-NAME`, `4`. `netns` is the
     namespace a join was for. `pool_id` and `address` (CIDR) are an IPAM plugin's; `data` is what it said of them.
     """
@@ -48,6 +49,7 @@ class PluginClaim(Noun, frozen=True, kw_only=True):
     name: str = ""
     netns: str = ""
     is_held: bool = False
+    is_over: bool = False
     pool_id: str = ""
     address_space: str = ""
     address: str = ""

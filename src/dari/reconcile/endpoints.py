@@ -281,7 +281,8 @@ def inactive(endpoint: Endpoint) -> Endpoint:
 
 
 def add_release(ctx: Context, txn: Txn, endpoint: Endpoint) -> None:
-    """Add to `txn` the end of an endpoint's leases."""
+    """Add to `txn` the end of an endpoint's leases, and of what a plugin gave it."""
+    plugin_claims.end(ctx, txn, endpoint)
     for address in (endpoint.ipv4, endpoint.ipv6):
         if address and ctx.tables.leases.get(ctx.local, endpoint.network_id, address) == endpoint.id:
             ctx.tables.leases.delete(txn, endpoint.network_id, address)

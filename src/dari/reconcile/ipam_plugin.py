@@ -248,7 +248,11 @@ async def request_addresses(ctx: Context, container: Container, endpoints: Itera
         if network is None or endpoint.is_active or not plugin_claims.has_remote_ipam(network.spec):
             continue
         for left in plugin_claims.of(ctx, network.id, "address", endpoint.id):
-            await release(ctx, left)
+            if not await release(ctx, left):
+                raise Internal(
+                    f"ipam plugin {left.plugin} has not taken back {left.address}, which {container.name} had on "
+                    f"network {network.name} before: it does not answer"
+                )
         plugin = network.spec.ipam_driver
         capabilities = await plugin_claims.in_plugin(ctx, lambda plugin=plugin: ctx.plugins.ipam(plugin))  # type: ignore[misc]
         options, data = {ENDPOINT_NAME: container.name}, {}

@@ -15,7 +15,7 @@ import msgspec
 
 from dari.kernel.plugin import PluginFailure, PluginMissing
 from dari.model.errors import DariError, Internal, NotFound
-from dari.model.network import NetworkSpec
+from dari.model.network import Endpoint, NetworkSpec
 from dari.model.plugin import Answer, PluginClaim
 from dari.net.drivers import DRIVERS
 from dari.reconcile.context import Context
@@ -61,8 +61,13 @@ def kind_of(error: PluginFailure) -> DariError:
 
 async def in_plugin(ctx: Context, work: Callable[[], T]) -> T:
     """`work` in a thread nobody else waits for. Raises NotFound (no such plugin), PluginError."""
+    call = asyncio.get_running_loop().run_in_executor(ctx.plugins.threads, work)
     try:
-        return await asyncio.get_running_loop().run_in_executor(ctx.plugins.threads, work)
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        # The call goes on, and what undoes it must not overtake it.
+        await asyncio.wait([call])
+        raise
     except PluginFailure as error:
         raise kind_of(error) from error
 
@@ -97,16 +102,23 @@ def delete(ctx: Context, txn: Txn, claim: PluginClaim) -> None:
     ctx.tables.plugin_claims.delete(txn, *claim.key)
 
 
+def end(ctx: Context, txn: Txn, endpoint: Endpoint) -> None:
+    """Add to `txn` that an endpoint has ended: what a plugin still holds of it is not its next start's."""
+    for claim in of(ctx, endpoint.network_id):
+        if claim.endpoint_id == endpoint.id and not claim.is_over:
+            put(ctx, txn, msgspec.structs.replace(claim, is_over=True))
+
+
 async def intend(ctx: Context, claim: PluginClaim) -> None:
     """Written before the call."""
     txn = Txn()
-    put(ctx, txn, msgspec.structs.replace(claim, is_held=False))
+    put(ctx, txn, msgspec.structs.replace(claim, is_held=False, is_over=False))
     await ctx.local.commit(txn)
 
 
 async def hold(ctx: Context, claim: PluginClaim, also: Callable[[Txn], None] | None = None) -> PluginClaim:
     """Confirmed after it, with what else follows from the answer in the same transaction."""
-    held = msgspec.structs.replace(claim, is_held=True)
+    held = msgspec.structs.replace(claim, is_held=True, is_over=False)
     txn = Txn()
     put(ctx, txn, held)
     if also is not None:

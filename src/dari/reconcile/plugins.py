@@ -188,7 +188,7 @@ def _fact_of(claim: PluginClaim) -> PluginFact:
         claim.network_id,
         claim.endpoint_id,
         claim.netns,
-        claim.is_held,
+        claim.is_held and not claim.is_over,
     )
 
 

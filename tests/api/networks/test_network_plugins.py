@@ -13,9 +13,10 @@ import pytest
 from tests.fakes.engine import Api, World, add_container, api_of, world
 from tests.fakes.plugin import FakePlugin, FakePools
 
+from dari.engine import networks
 from dari.kernel.plugin import Plugins
 from dari.model.errors import DariError
-from dari.model.network import EndpointSpec
+from dari.model.network import EndpointSpec, NetworkSpec
 from dari.net.state import Addr, MovedLink, Route
 from dari.reconcile import endpoints, plugin_boot, plugin_claims
 from dari.reconcile.settle import settle
@@ -513,6 +514,53 @@ async def test_a_doubtful_endpoint_is_made_anew(found: World, api: Api, acme: Fa
         told.index("Leave") < told.index("DeleteEndpoint") < told.index("CreateEndpoint") < told.index("Join")
     )
     assert held(found) == ["endpoint", "external", "join", "network"]
+
+
+async def test_an_endpoint_that_starts_again_before_its_end_was_told(
+    found: World, api: Api, acme: FakePlugin
+) -> None:
+    """As after a reboot: the end is in the store, nobody has settled it, and a restart policy starts it again."""
+    FakePools(acme)
+    await create(api, IPAM={"Driver": "acme"})
+    container = await add_container(found, "web", {"far": EndpointSpec()})
+    txn = Txn()
+    endpoints.deactivate(found.ctx, txn, container.id)
+    await found.ctx.local.commit(txn)
+    said = len(acme.methods())
+    await endpoints.activate(found.ctx, container.id)
+    await settle(found.ctx, container.id)
+    assert acme.methods()[said:] == [
+        "ReleaseAddress",
+        "RequestAddress",
+        "RevokeExternalConnectivity",
+        "Leave",
+        "DeleteEndpoint",
+        "CreateEndpoint",
+        "Join",
+        "EndpointOperInfo",
+        "ProgramExternalConnectivity",
+    ]
+    assert any(isinstance(each, MovedLink) for each in found.kernel.state)
+    assert await plugin_boot.catch_up(found.ctx)
+
+
+async def test_a_request_given_up_does_not_overtake_its_call(
+    found: World, api: Api, acme: FakePlugin
+) -> None:
+    acme.hang.add(CREATE)
+    spec = NetworkSpec(name="far", driver="acme")
+    asked = asyncio.create_task(networks.create(found.eng, spec))
+    await asyncio.to_thread(acme.wait_for, CREATE)
+    asked.cancel()
+    await asyncio.sleep(0.05)
+    assert "NetworkDriver.DeleteNetwork" not in [name for name, _ in acme.calls]
+    acme.stop()
+    acme.hang.clear()
+    acme.start()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    methods = [name for name in acme.methods() if name != "CreateNetwork"]
+    assert methods == ["DeleteNetwork"] and held(found) == []
 
 
 async def test_a_slow_plugin_holds_up_nobody_else(found: World, api: Api, acme: FakePlugin) -> None:
