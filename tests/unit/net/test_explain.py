@@ -39,6 +39,7 @@ from dari.net.state import (
     KernelState,
     Loopback,
     Macvlan,
+    MovedLink,
     Neighbour,
     Netns,
     NftTable,
@@ -771,3 +772,33 @@ def test_no_broken_world_makes_it_fall(desired: Desired, data: st.DataObject) ->
         for destination in [*(str(each.addresses[0].ip) for each in desired.endpoints), WAN, "198.51.100.1"]:
             trace = ask(source, destination, 8000, state=broken)
             assert (trace.decided_by is None) == (trace.verdict == "delivered")
+
+
+def test_what_a_plugin_made_is_not_seen_through() -> None:
+    inside = ip_address("10.201.0.2")
+    state = KernelState.of(
+        [
+            Netns("box"),
+            Loopback("box"),
+            MovedLink("box", "eth0", "rc2", "dari-ep-2-from-rc2"),
+            Addr("box", "eth0", ip_interface("10.201.0.2/32")),
+            Route("box", ip_network("169.254.1.1/32"), None, "eth0"),
+            Route("box", ip_network("0.0.0.0/0"), ip_address("169.254.1.1"), "eth0"),
+        ]
+    )
+    # Each pair's near end has the same address, and a route to its far end.
+    foreign = Foreign(
+        links=tuple(ForeignLink(HOST, name) for name in ("wan", "rt1", "rt2")),
+        addresses=(
+            Addr(HOST, "wan", ip_interface(f"{WAN}/24")),
+            *(Addr(HOST, name, ip_interface("169.254.1.1/32")) for name in ("rt1", "rt2")),
+        ),
+        routes=(
+            Route(HOST, ip_network("10.201.0.1/32"), None, "rt1"),
+            Route(HOST, ip_network("10.201.0.2/32"), None, "rt2"),
+        ),
+    )
+    there = ask(HOST, str(inside), state=state, foreign=foreign)
+    assert (there.verdict, decided(there).key) == ("unknown", ("link", "box", "eth0"))
+    back = ask("box", "192.0.2.7", state=state, foreign=foreign)
+    assert (back.verdict, decided(back).key) == ("unknown", ("link", "box", "eth0"))

@@ -204,8 +204,11 @@ class Journey:
         return self._input(space, flight, None)
 
     def _transmit(self, space: Space, way: Way, flight: Flight, connection: Connection | None) -> Arrival:
-        flight = give_back(connection, self._hook(space, "postrouting", flight, connection))
         nic = space.nics[way.link]
+        if space.name == HOST and nic.kind == "foreign" and flight.destination in self._world.plugged:
+            text = f"{flight.destination} lies behind what a network plugin made: what it lets through is not known"
+            self._trail.stop("unknown", "neighbour", HOST, text, self._world.plugged[flight.destination])
+        flight = give_back(connection, self._hook(space, "postrouting", flight, connection))
         towards = way.via or flight.destination
         flight = replace(flight, out_link="")
         if nic.veth is not None and nic.kind == "inside":

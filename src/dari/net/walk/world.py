@@ -16,6 +16,7 @@ from dari.net.scope import Key
 from dari.net.state import (
     HOST,
     Addr,
+    Address,
     Bridge,
     Dummy,
     Fdb,
@@ -24,6 +25,7 @@ from dari.net.state import (
     KernelState,
     Loopback,
     Macvlan,
+    MovedLink,
     Neighbour,
     Netns,
     NftElement,
@@ -71,6 +73,13 @@ class World:
         else:
             self._take_facts(facts)
         self._adopt_bridges()
+        # Addresses behind interfaces that plugins made.
+        plugged = {(each.netns, each.name) for each in state if isinstance(each, MovedLink)}
+        self.plugged: dict[Address, Key] = {
+            each.address.ip: ("link", each.netns, each.link)
+            for each in state
+            if isinstance(each, Addr) and (each.netns, each.link) in plugged
+        }
         ruled = foreign.ruled if foreign is not None else frozenset()
         self.spaces = {name: self._space(name, is_ruled=name in ruled) for name in names}
 
@@ -111,6 +120,8 @@ class World:
                 self._nics[each.netns][each.name] = Nic(
                     each.name, "sub", each.key, each.is_up, each.mtu, sub=each
                 )
+            case MovedLink():
+                self._nics[each.netns][each.name] = Nic(each.name, "opaque", each.key)
             case Vxlan():
                 self._nics[HOST][each.name] = Nic(each.name, "opaque", each.key, each.is_up, each.mtu)
                 self.tunnels[each.master].append(each)
@@ -148,7 +159,11 @@ class World:
         for link in foreign.links:
             kind: Nic = Nic(link.name, "foreign", ("link", link.netns, link.name), link.is_up, link.mtu)
             self._nics[link.netns].setdefault(link.name, kind)
-        self._add_addresses(foreign.addresses)
+        for address in foreign.addresses:
+            # One address on several interfaces is no mistake: point-to-point links often share theirs.
+            known = self._addresses[address.netns]
+            if not any((one.link, one.address.ip) == (address.link, address.address.ip) for one in known):
+                known.append(address)
         for route in foreign.routes:
             if not any(other.key == route.key for other in self._routes[route.netns]):
                 self._routes[route.netns].append(route)
