@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import collapse_addresses, ip_network
+from ipaddress import ip_network
 from typing import Literal, TypeAlias
 
 from dari.net.desired import Flow, PolicyWant
@@ -230,7 +230,7 @@ def disjoint(flows: Iterable[Flow]) -> tuple[Flow, ...]:
         open_: dict[Prefix, int] = {}
         for low in cuts:
             # Between two cuts nothing begins or ends.
-            prefixes = set(_collapsed(each.prefix for each in own if each.low <= low <= each.high))
+            prefixes = set(_outermost(each.prefix for each in own if each.low <= low <= each.high))
             for prefix in [each for each in open_ if each not in prefixes]:
                 found.append(Flow(prefix, protocol, open_.pop(prefix), low - 1))
             for prefix in prefixes:
@@ -238,8 +238,13 @@ def disjoint(flows: Iterable[Flow]) -> tuple[Flow, ...]:
     return tuple(sorted(found, key=lambda each: (each.protocol, each.prefix.version, each.prefix, each.low)))
 
 
-def _collapsed(prefixes: Iterable[Prefix]) -> Iterator[Prefix]:
-    return collapse_addresses(prefixes)  # type: ignore[type-var]
+def _outermost(prefixes: Iterable[Prefix]) -> Iterator[Prefix]:
+    """Without those that lie in another one. Neighbours stay apart: a peer that goes takes one element along."""
+    last: Prefix | None = None
+    for each in sorted(set(prefixes)):  # type: ignore[type-var]
+        if last is None or not each.subnet_of(last):  # type: ignore[arg-type]
+            last = each
+            yield each
 
 
 def _joined(ports: Iterable[tuple[str, int, int]]) -> tuple[tuple[str, int, int], ...]:

@@ -39,9 +39,10 @@ class Settling:
     """What settle remembers between batches; all of it can be lost without harm (boot makes it anew).
 
     `pending` are the ids of the next batch, `waiting` those who wait for it. By id of a network or sandbox:
-    `rendered`, the keys it was last rendered to, and `attached`, the networks it was last seen on. `standing` are keys
-    of the host as a whole (the table of rules, forwarding) that are in force. `files` are the texts of the zone and
-    view files as last written; `pieces`, by network and endpoint, what the zone texts were made of (zones.py).
+    `rendered`, the keys it was last rendered to, `attached`, the networks it was last seen on, and `known_as`, the
+    names it had on them. `standing` are keys of the host as a whole (the table of rules, forwarding) that are in force.
+    `files` are the texts of the zone and view files as last written; `pieces`, by network and endpoint, what the zone
+    texts were made of (zones.py).
     """
 
     pending: dict[str, None] = field(default_factory=dict)
@@ -49,6 +50,7 @@ class Settling:
     is_busy: bool = False
     rendered: dict[str, frozenset[Key]] = field(default_factory=dict)
     attached: dict[str, frozenset[str]] = field(default_factory=dict)
+    known_as: dict[str, frozenset[str]] = field(default_factory=dict)
     standing: frozenset[Key] = frozenset()
     files: dict[str, str] = field(default_factory=dict)
     pieces: dict[str, dict[str, tuple[Endpoint, Container | None, Piece]]] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections.abc import Iterable
+from functools import lru_cache
 
 from dari.model.container import Container
 from dari.model.network import Endpoint, Network, Sandbox
@@ -19,6 +20,7 @@ from dari.net.facts import HostFacts
 from dari.net.state import Address, Prefix
 from dari.reconcile.attached import attachments
 from dari.reconcile.context import Context
+from dari.units import is_global_id
 
 log = logging.getLogger(__name__)
 
@@ -45,26 +47,58 @@ def of_sandbox(ctx: Context, sandbox: Sandbox, facts: HostFacts | None) -> Polic
     return policy.compiled(own, networks, receiver, list(_peers(ctx, sandbox, attached)))
 
 
-def beside(ctx: Context, sandbox_ids: Iterable[str]) -> list[str]:
-    """The sandboxes with a policy that may be about these: they are on a network with one of them, or were."""
-    policed = [each.sandbox_id for each in ctx.tables.policed_containers.get(ctx.local, policy.LABEL)]
-    policed_networks = {each.id for each in ctx.tables.policed_networks.get(ctx.shared, policy.LABEL)}
-    if not policed and not policed_networks:
+def beside(ctx: Context, network_ids: Iterable[str], sandbox_ids: Iterable[str]) -> list[str]:
+    """The sandboxes with a policy that speaks of these: they share a network, or did, and the policy names one of
+    them by a name it has or had. Who changed on a network of several hosts is not told: all with a policy count."""
+    containers = ctx.tables.policed_containers.get(ctx.local, policy.LABEL)
+    networks = ctx.tables.policed_networks.get(ctx.shared, policy.LABEL)
+    if not containers and not networks:
         return []
     touched: set[str] = set()
+    names: set[str] = set()
     for each in sandbox_ids:
         touched.update(ctx.settling.attached.get(each, ()))
-        touched.update(one.network_id for one in ctx.tables.endpoints_of_sandbox.get(ctx.shared, each))
+        own = ctx.tables.endpoints_of_sandbox.get(ctx.shared, each)
+        touched.update(one.network_id for one in own)
+        names |= ctx.settling.known_as.get(each, frozenset()) | _known_as(ctx, each)
+    shared = {each for each in network_ids if is_global_id(each)}
     found: dict[str, None] = {}
-    for sandbox_id in policed:
-        own = ctx.tables.endpoints_of_sandbox.get(ctx.shared, sandbox_id)
-        if any(one.network_id in touched and one.is_active for one in own):
-            found[sandbox_id] = None
-    for network_id in policed_networks & touched:
-        for one in ctx.tables.endpoints.all(ctx.shared, network_id):
-            if one.is_active and ctx.tables.sandboxes.get(ctx.local, one.sandbox_id) is not None:
-                found[one.sandbox_id] = None
+    for container in containers:
+        own = ctx.tables.endpoints_of_sandbox.get(ctx.shared, container.sandbox_id)
+        if any(one.network_id in shared and one.is_active for one in own) or (any(one.network_id in touched and one.is_active for one in own) and _speaks_of(
+            container.config.labels, names, has_targets=False
+        )):
+            found[container.sandbox_id] = None
+    for network in networks:
+        if network.id in shared or (
+            network.id in touched and _speaks_of(network.spec.labels, names, has_targets=True)
+        ):
+            for one in ctx.tables.endpoints.all(ctx.shared, network.id):
+                if one.is_active and ctx.tables.sandboxes.get(ctx.local, one.sandbox_id) is not None:
+                    found[one.sandbox_id] = None
     return list(found)
+
+
+def remember(ctx: Context, sandbox_ids: Iterable[str]) -> None:
+    """By which names these are known now: whoever changes or drops one is looked up by the old one too."""
+    for each in sandbox_ids:
+        names = _known_as(ctx, each)
+        if names:
+            ctx.settling.known_as[each] = names
+        else:
+            ctx.settling.known_as.pop(each, None)
+
+
+def _known_as(ctx: Context, sandbox_id: str) -> frozenset[str]:
+    found: set[str] = set()
+    for endpoint in ctx.tables.endpoints_of_sandbox.get(ctx.shared, sandbox_id):
+        found |= names_of(endpoint, ctx.tables.containers.get(ctx.local, endpoint.container_id))
+    return frozenset(found)
+
+
+def _speaks_of(labels: dict[str, str], names: set[str], *, has_targets: bool) -> bool:
+    found = _parsed(labels, has_targets=has_targets)
+    return found is not None and any(not names.isdisjoint(rule.sources) for rule in found.rules)
 
 
 def names_of(endpoint: Endpoint, container: Container | None) -> set[str]:
@@ -75,12 +109,17 @@ def names_of(endpoint: Endpoint, container: Container | None) -> set[str]:
     return names
 
 
+@lru_cache(maxsize=1024)
+def _parse(text: str, has_targets: bool) -> policy.Policy:
+    return policy.parse(text, has_targets=has_targets)
+
+
 def _parsed(labels: dict[str, str], *, has_targets: bool) -> policy.Policy | None:
     text = labels.get(policy.LABEL)
     if text is None:
         return None
     try:
-        return policy.parse(text, has_targets=has_targets)
+        return _parse(text, has_targets)
     except ValueError as error:
         # It was checked when the object was made: an older darid's, or a label another engine took. Closed is safe.
         log.error("a policy cannot be read, nobody may call: %s", error)

@@ -148,7 +148,7 @@ async def _settle_batch(ctx: Context, batch: Iterable[str]) -> None:
     if ctx.holds.is_stale:
         ports.hold(ctx)
     ids = _sort(ctx, batch)
-    ids.sandboxes.update(dict.fromkeys(policies.beside(ctx, list(ids.sandboxes))))
+    ids.sandboxes.update(dict.fromkeys(policies.beside(ctx, ids.networks, list(ids.sandboxes))))
     await settle_kernel(ctx, ids)
     await relays.carry(ctx, ids.sandboxes)
     networks, sandboxes = _named(ctx, ids)
@@ -159,6 +159,7 @@ async def _settle_batch(ctx: Context, batch: Iterable[str]) -> None:
             ctx.settling.attached[each] = attached
         else:
             ctx.settling.attached.pop(each, None)
+    policies.remember(ctx, ids.sandboxes)
 
 
 def _sort(ctx: Context, batch: Iterable[str]) -> Ids:
@@ -301,6 +302,7 @@ async def settle_everything(ctx: Context) -> Plan:
         await in_kernel(ctx, lambda: converge(ctx.kernel, wanted, scope))
     state.standing = frozenset(key for key in wanted.objects if is_host_wide(key))
     state.rendered = {each: frozenset(want.objects) for each, want in wants.items() if len(want)}
+    policies.remember(ctx, wants)
     return todo
 
 
