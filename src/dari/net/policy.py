@@ -241,7 +241,7 @@ def disjoint(flows: Iterable[Flow]) -> tuple[Flow, ...]:
 def _outermost(prefixes: Iterable[Prefix]) -> Iterator[Prefix]:
     """Without those that lie in another one. Neighbours stay apart: a peer that goes takes one element along."""
     last: Prefix | None = None
-    for each in sorted(set(prefixes)):  # type: ignore[type-var]
+    for each in sorted(set(prefixes)):
         if last is None or not each.subnet_of(last):  # type: ignore[arg-type]
             last = each
             yield each

@@ -65,10 +65,11 @@ def beside(ctx: Context, network_ids: Iterable[str], sandbox_ids: Iterable[str])
     found: dict[str, None] = {}
     for container in containers:
         own = ctx.tables.endpoints_of_sandbox.get(ctx.shared, container.sandbox_id)
-        if any(one.network_id in shared and one.is_active for one in own) or (
-            any(one.network_id in touched and one.is_active for one in own)
-            and _speaks_of(container.config.labels, names, has_targets=False)
-        ):
+        on = {each.network_id for each in own if each.is_active}
+        is_named = not on.isdisjoint(touched) and _speaks_of(
+            container.config.labels, names, has_targets=False
+        )
+        if is_named or not on.isdisjoint(shared):
             found[container.sandbox_id] = None
     for network in networks:
         if network.id in shared or (
