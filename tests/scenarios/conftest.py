@@ -48,6 +48,8 @@ def wait_for(what: str, condition: Callable[[], Any], seconds: float = 15.0) -> 
 class Node:
     """`client` is docker-py's. Commands run inside the machine's namespaces, or inside a container's."""
 
+    program: tuple[str, ...] = ("-m", "dari.daemon")
+
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
         self.options = options
@@ -78,7 +80,7 @@ class Node:
 
     def start(self, *, waits: bool = True) -> None:
         """Start darid and wait until it answers, unless told not to."""
-        command = [sys.executable, "-m", "dari.daemon", "-H", f"unix://{self.socket}"]
+        command = [sys.executable, *self.program, "-H", f"unix://{self.socket}"]
         command += ["--data-root", str(self.folder / "data"), "--exec-root", self.exec_root]
         command += [
             "--config-file",
