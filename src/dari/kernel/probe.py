@@ -8,6 +8,8 @@ Must not know: containers, what was expected. Next: shot.py, trace.py, outside.p
 
 from __future__ import annotations
 
+import errno
+import random
 import re
 import secrets
 import selectors
@@ -32,8 +34,18 @@ from dari.net.state import HOST, Address
 AT_ONCE = 64
 """Probes under way at a time: each is a socket, and at most a few packets."""
 
+# Ports to ask from, below those the kernel gives to others and above those of most servers. Several times as many as
+# are under way, so that a late packet is not taken for one of the next probe's.
+_PORTS = range(20000, 32768)
+_POOL = 4 * AT_ONCE
+# From so many probes on, neighbours they made known are forgotten again: the kernel's table of them is one for all
+# namespaces (gc_thresh3, 1,024), and full it would stop everybody's traffic.
+_MANY = 128
+
 # After a drop was seen: as long as a refusal (RST, ICMP) that came with it may take.
 _GRACE_SECONDS = 0.03
+# After an empty datagram came to its target: whoever listens seldom answers one, and that it came is what was asked.
+_DATAGRAM_SECONDS = 0.1
 # After an end was seen: traces are written before a packet goes on, so they are there; this is for other CPUs.
 _SETTLE_SECONDS = 0.002
 
@@ -149,6 +161,9 @@ class Probing:
         self._tracers: dict[str, Tracer] = {}
         self._link_names: dict[tuple[str, int], str] = {}
         self._known_rules: dict[tuple[str, str, str, str], dict[int, str]] = {}
+        self._pool = random.sample(_PORTS, _POOL)
+        self._next = 0
+        self._neighbours: dict[str, frozenset[rtnetlink.Neighbour]] = {}
         self.untraced = "" if is_traced else "tracing was not asked for"
         self.outside: Outside | None = None
         try:
@@ -190,7 +205,7 @@ class Probing:
             if name == OUTSIDE:
                 continue
             try:
-                tracer = Tracer(visit, token)
+                tracer = Tracer(visit, token, self._pool)
             except NetlinkError as error:
                 self.untraced = f"the kernel cannot trace (Linux 5.12 and later can): {error.strerror}"
                 continue
@@ -211,9 +226,28 @@ class Probing:
         Raises OSError where the machine is out of something (descriptors, memory).
         """
         results: list[ProbeResult] = []
+        is_many = len(shots) > _MANY
+        if is_many:
+            self._neighbours = {name: self._known_neighbours(name) for name in self._visits}
         for start in range(0, len(shots), AT_ONCE):
-            results += self._volley(shots[start : start + AT_ONCE], timeout)
+            volley = shots[start : start + AT_ONCE]
+            results += self._volley(volley, timeout)
+            if is_many:
+                self._forget_neighbours(volley)
         return results
+
+    def _known_neighbours(self, name: str) -> frozenset[rtnetlink.Neighbour]:
+        dump = self._visits[name].route.dump(rtnetlink.dump_neighbours())
+        return frozenset(each for each in map(rtnetlink.read_neighbour, dump) if each is not None)
+
+    def _forget_neighbours(self, shots: Sequence[Shot]) -> None:
+        concerned = {name for each in shots for name in (each.source, HOST, each.target) if name is not None}
+        for name in concerned & self._neighbours.keys():
+            new = self._known_neighbours(name) - self._neighbours[name]
+            # One that is gone by itself is an error nobody needs to hear of.
+            self._visits[name].route.request(
+                [rtnetlink.delete_neighbour(each.index, each.address) for each in new]
+            )
 
     # One volley
 
@@ -230,19 +264,26 @@ class Probing:
                     each.sock.close()
 
     def _load(self, flights: Sequence[_Flight]) -> None:
-        """Make the sockets, and have their ports traced before anything is sent."""
-        taken: set[tuple[str, int]] = set()
+        """Make the sockets, each with a port no other one of the volley has: traces tell packets by it."""
         for each in flights:
             visit = self._visits.get(each.shot.source)
             if visit is None:
                 each.told = Told("failed", "the namespace to ask from is gone")
                 continue
             with visit.entered():
-                each.sock = _apart(each.shot, taken)
-        ports = [each.sock.port for each in flights if each.sock is not None]
-        if ports:
-            for tracer in self._tracers.values():
-                tracer.watch(ports)
+                each.sock = self._socket(each.shot)
+
+    def _socket(self, shot: Shot) -> ShotSocket:
+        """Raises OSError where not one of the ports is free."""
+        for _ in range(_POOL):
+            port = self._pool[self._next % _POOL]
+            self._next += 1
+            try:
+                return ShotSocket(shot.protocol, shot.destination, shot.port, shot.payload, port)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+        raise OSError(errno.EADDRINUSE, "no free port to ask from")
 
     def _fly(self, flights: Sequence[_Flight], selector: selectors.BaseSelector, timeout: float) -> None:
         by_port = {(_proto(each.shot), each.sock.port): each for each in flights if each.sock is not None}
@@ -313,6 +354,8 @@ class Probing:
                 if flight is None:
                     continue
                 flight.events.append(event)
+                if _has_come(event, flight):
+                    flight.deadline = min(flight.deadline, time.monotonic() + _DATAGRAM_SECONDS)
                 if event.verdict == "drop" and not flight.is_dropped:
                     flight.is_dropped = True
                     flight.deadline = min(flight.deadline, time.monotonic() + _GRACE_SECONDS)
@@ -431,27 +474,10 @@ class Probing:
     def _unanswering(self, shot: Shot) -> tuple[tuple[str, Address], ...]:
         found: dict[tuple[str, Address], None] = {}
         for name in dict.fromkeys((shot.source, HOST)):
-            for answer in self._visits[name].route.dump(rtnetlink.dump_neighbours()):
-                address = rtnetlink.read_unanswering(answer)
-                if address is not None and address.version == shot.destination.version:
-                    found[name, address] = None
+            for each in self._known_neighbours(name):
+                if not each.is_answering and each.address.version == shot.destination.version:
+                    found[name, each.address] = None
         return tuple(found)
-
-
-def _apart(shot: Shot, taken: set[tuple[str, int]]) -> ShotSocket:
-    """A socket whose port no other shot of the volley has, wherever it is: traces tell packets by it."""
-    spare: list[ShotSocket] = []
-    try:
-        for _ in range(256):
-            made = ShotSocket(shot.protocol, shot.destination, shot.port, shot.payload)
-            if (shot.protocol, made.port) not in taken:
-                taken.add((shot.protocol, made.port))
-                return made
-            spare.append(made)
-        raise OSError("no free port to ask from")
-    finally:
-        for each in spare:
-            each.close()
 
 
 def _proto(shot: Shot) -> int:
@@ -462,6 +488,13 @@ def _is_answer(event: Event, flight: _Flight) -> bool:
     if flight.shot.protocol == "icmp":
         return event.packet.is_echo_answer
     return flight.sock is not None and event.packet.source_port != flight.sock.port
+
+
+def _has_come(event: Event, flight: _Flight) -> bool:
+    """Whether an empty datagram is through with everybody's rules at its target."""
+    is_through = event.kind == "policy" and event.chain == "input" and event.table.startswith(TABLE_PREFIX)
+    is_empty = flight.shot.protocol == "udp" and not flight.shot.payload
+    return is_empty and is_through and event.netns == flight.shot.target and not _is_answer(event, flight)
 
 
 def _first_packets(flight: _Flight) -> list[Event]:

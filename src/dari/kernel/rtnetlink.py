@@ -435,11 +435,22 @@ def dump_neighbours() -> Message:
     return Message(RTM_GETNEIGH, 0, _NDMSG.pack(0, 0, 0, 0, 0, 0, 0))
 
 
-def read_unanswering(answer: Message) -> Address | None:
-    """The neighbour's address where the entry says that it does not answer."""
-    _, _, _, _, state, _, _ = _NDMSG.unpack_from(answer.body)
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """An entry of a neighbour table. `is_answering` false: it was asked for and nobody answers."""
+
+    index: int
+    address: Address
+    is_answering: bool
+
+
+def read_neighbour(answer: Message) -> Neighbour | None:
+    """None for an entry without address (of a bridge's forwarding table)."""
+    _, _, _, index, state, _, _ = _NDMSG.unpack_from(answer.body)
     packed = attributes(answer.body, 12).get(_NDA_DST)
-    return ip_address(packed) if packed and state & (_NUD_INCOMPLETE | _NUD_FAILED) else None
+    if packed is None:
+        return None
+    return Neighbour(index, ip_address(packed), not state & (_NUD_INCOMPLETE | _NUD_FAILED))
 
 
 def get_nsid(descriptor: int) -> Message:

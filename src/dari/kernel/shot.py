@@ -54,9 +54,12 @@ class Told:
 
 
 class ShotSocket:
-    """Make it in the namespace to ask from; `port` is the own port (the id of an echo). Raises OSError."""
+    """Make it in the namespace to ask from; `own_port` is the one to ask from (the id of an echo).
 
-    def __init__(self, protocol: str, destination: Address, port: int, payload: bytes = b"") -> None:
+    Raises OSError: EADDRINUSE where somebody has that port.
+    """
+
+    def __init__(self, protocol: str, destination: Address, port: int, payload: bytes, own_port: int) -> None:
         self._protocol = protocol
         self._destination = destination
         self._version = destination.version
@@ -64,15 +67,21 @@ class ShotSocket:
         self._payload = payload
         family = socket.AF_INET if self._version == 4 else socket.AF_INET6
         flags = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        self.port = own_port
         if protocol == "icmp":
             number = socket.IPPROTO_ICMP if self._version == 4 else socket.IPPROTO_ICMPV6
             self.socket = socket.socket(family, socket.SOCK_RAW | flags, number)
-            self.port = int.from_bytes(os.urandom(2), "big") or 1
         else:
             kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
             self.socket = socket.socket(family, kind | flags)
-            self.socket.bind(("", 0) if self._version == 4 else ("::", 0))
-            self.port = int(self.socket.getsockname()[1])
+            try:
+                if protocol == "tcp":
+                    # Over what an earlier probe left in TIME_WAIT.
+                    self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                self.socket.bind(("", own_port) if self._version == 4 else ("::", own_port))
+            except OSError:
+                self.socket.close()
+                raise
         if self._version == 4:
             self.socket.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
         else:
@@ -138,6 +147,9 @@ class ShotSocket:
             return Told("refused", "the connection was refused (RST): nothing listens on that port")
         if number in _UNREACHABLE:
             return Told("unreachable", _words(number))
+        if number == errno.EINVAL:
+            # What a route of kind blackhole answers to the own host.
+            return Told("unreachable", "the route there is a black hole")
         if number == errno.ETIMEDOUT:
             return Told("silent", "no answer")
         if number in (errno.EPERM, errno.EACCES):

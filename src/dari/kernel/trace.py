@@ -99,24 +99,23 @@ class Event:
 
 
 class Tracer:
-    """Tracing in one namespace. `close` removes all of it.
+    """Tracing in one namespace, of packets of these ports (or echo ids). `close` removes all of it.
 
     Raises NetlinkError (EOPNOTSUPP before Linux 5.12), OSError.
     """
 
-    def __init__(self, visit: Visit, token: str) -> None:
+    def __init__(self, visit: Visit, token: str, ports: Iterable[int]) -> None:
         self.netns = visit.name
         self.table = TABLE_PREFIX + token
         self._visit = visit
         self._packets: dict[int, Packet] = {}
-        self._families: list[int] = []
         with visit.entered():
             visit.open(has_netfilter=True)
             self.ear = Netlink(NETLINK_NETFILTER)
         try:
             self.ear.join(_GROUP)
             for family in _FAMILIES:
-                self._make(family)
+                self._make(family, sorted(set(ports)))
         except OSError:
             self.ear.close()
             raise
@@ -125,22 +124,16 @@ class Tracer:
         """The sockets, and with them the tables. The visit is the caller's, and closed by him."""
         self.ear.close()
 
-    def _make(self, family: str) -> None:
+    def _make(self, family: str, ports: list[int]) -> None:
+        """One transaction: a change later would wait for the kernel's grace period each time."""
         number = nfnetlink.FAMILIES[family]
+        messages = [*_table(number, self.table), _elements(number, self.table, ports)]
         try:
-            nfnetlink.make(self._visit.netfilter, list(_table(number, self.table)))
+            nfnetlink.make(self._visit.netfilter, messages)
         except NetlinkError:
+            # A kernel without bridge filtering has nothing to trace there.
             if family == "inet":
                 raise
-            # A kernel without bridge filtering has nothing to trace there.
-            return
-        self._families.append(number)
-
-    def watch(self, ports: Iterable[int]) -> None:
-        """Trace packets of these ports (or echo ids) too. Raises NetlinkError."""
-        numbers = sorted(set(ports))
-        messages = [_elements(family, self.table, numbers) for family in self._families]
-        nfnetlink.make(self._visit.netfilter, messages)
 
     def events(self) -> Iterator[Event]:
         """What was traced since the last call; a packet's events in their order. Raises OSError (some were lost)."""

@@ -45,7 +45,15 @@ def has_arrived(result: ProbeResult) -> bool | None:
         return None
     if result.is_elsewhere:
         return False
-    return verdict_of(result) == "delivered" or (result.outcome == "refused" and result.dropped_by is None)
+    if result.dropped_by is not None:
+        return False
+    return verdict_of(result) == "delivered" or result.outcome == "refused" or is_unanswered(result)
+
+
+def is_unanswered(result: ProbeResult) -> bool:
+    """It came to where it should, and nothing left there in answer: a full queue, a mute program."""
+    has_left = any(is_answer for _, _, is_answer in result.seen)
+    return result.outcome == "silent" and result.is_delivered and not has_left
 
 
 def place_of(trace: Trace) -> str | None:
@@ -131,7 +139,13 @@ def _agreed(verdict: Verdict, wanted: Trace, found: Trace, result: ProbeResult |
         return Judgement("reachable", verdict, "")
     hop = found.decided_by
     text = hop.text if hop is not None else result.text if result is not None else ""
-    return Judgement("application" if verdict == "refused" else "unexplained", verdict, text, hop)
+    if hop is None and result is not None and is_unanswered(result):
+        text = "it arrives, and is not answered: what listens there is overrun, or keeps silent"
+        return Judgement("application", verdict, text)
+    is_listening = hop is not None and hop.stage == "listen"
+    return Judgement(
+        "application" if verdict == "refused" or is_listening else "unexplained", verdict, text, hop
+    )
 
 
 def _drift(verdict: Verdict, wanted: Trace, found: Trace, step: Step | None) -> Judgement:

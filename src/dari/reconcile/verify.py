@@ -16,7 +16,7 @@ from ipaddress import ip_address
 from dari.kernel.outside import Places
 from dari.kernel.probe import ProbeResult, Probing, Shot
 from dari.model import explain as nouns
-from dari.model.errors import Internal, NotFound
+from dari.model.errors import Internal, InvalidArgument, NotFound
 from dari.model.explain import Cell, Service, Verification
 from dari.net.packet import OUTSIDE, Listeners, Trace
 from dari.net.plan import Op
@@ -27,6 +27,9 @@ from dari.reconcile.ends import HOST_END, OUTSIDE_END, Aim, End
 from dari.reconcile.explain import Inquiry, listeners, places, probe_of
 from dari.reconcile.picture import Picture, Walker, look
 from dari.reconcile.zones import has_names
+
+MOST_PAIRS = 20_000
+"""About a minute of packets."""
 
 _PROJECT = "com.docker.compose.project"
 # A listening UDP port above may be a client's.
@@ -71,7 +74,8 @@ class _NameCheck:
 
 
 async def verify(ctx: Context, project: str, timeout: float, *, is_probed: bool) -> Verification:
-    """Of the running containers of a project, or of all. Raises NotFound (none runs), Internal, Unsupported."""
+    """Of the running containers of a project, or of all. Raises NotFound (none runs), InvalidArgument (too many
+    pairs), Internal, Unsupported."""
     # There is one outside at a time.
     async with ctx.lock(OUTSIDE):
         return await _verify(ctx, project, timeout, is_probed)
@@ -163,6 +167,8 @@ def _round(
             if not aims:
                 continue
             round_.cells.append((from_, to))
+            if len(round_.cells) > MOST_PAIRS:
+                raise InvalidArgument(f"more than {MOST_PAIRS} pairs to ask: name a project")
             round_.attempts += [_Attempt(len(round_.cells) - 1, inquiry, aim) for aim in aims]
     return round_
 
@@ -297,7 +303,10 @@ def _cell(round_: _Round, number: int, picture: Picture) -> Cell:
     is_as_asked = all(_is_as_asked(each) for each in own)
     if not is_as_asked:
         judged = conclude.conclude(wanted, found, worst.result)
-        text = _named(picture, f"at {worst.aim.address}: {judged.text}")
+        why = judged.text
+        if worst.result is not None and worst.result.outcome == "failed":
+            why = f"the packet could not be sent: {worst.result.text}"
+        text = _named(picture, f"at {worst.aim.address}: {why}")
     return Cell(
         source=from_,
         target=to,
@@ -326,6 +335,9 @@ def _is_as_asked(attempt: _Attempt) -> bool:
     if opinions == {True} and conclude.place_of(attempt.wanted) != conclude.place_of(attempt.found):
         return False
     if attempt.result is not None:
+        if attempt.result.outcome == "failed":
+            # Nothing is proven.
+            return False
         opinions.add(conclude.has_arrived(attempt.result))
     return len(opinions - {None}) <= 1
 

@@ -76,6 +76,15 @@ OUR_DROP = packet("silent", dropped_by=step("dari"))
         (CLOSED, CLOSED, OPEN, "unexplained", "delivered"),
         (UNSURE, UNSURE, OPEN, "reachable", "delivered"),
         (UNSURE, UNSURE, SILENT, "unexplained", "dropped"),
+        # It comes to the socket and no further.
+        (YES, YES, packet("silent", is_delivered=True), "application", "dropped"),
+        (
+            YES,
+            YES,
+            packet("silent", is_delivered=True, seen=(("db", "output", True),)),
+            "unexplained",
+            "dropped",
+        ),
         # Somebody else has the address.
         (YES, ELSEWHERE, OPEN, "drift", "delivered"),
         (YES, ELSEWHERE, packet("open", is_elsewhere=True), "drift", "unreachable"),
