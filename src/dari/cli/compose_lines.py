@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+_POLICY = "x-policy"
+
 
 def line_of(files: Sequence[str], key: Sequence[str], working_dir: str = "") -> str:
     """`/srv/shop/compose.yaml:12: internal: true` of the last file that has it, or of the nearest key above; empty
@@ -25,10 +27,14 @@ def line_of(files: Sequence[str], key: Sequence[str], working_dir: str = "") -> 
         except (OSError, UnicodeDecodeError, ComposeError):
             # Somebody changed or moved it since: then there is no line to show.
             continue
-    for end in range(len(key), 0, -1):
+    paths = [tuple(key[:end]) for end in range(len(key), 0, -1)]
+    if key and key[-1] == _POLICY:
+        # A service's policy may be the file's.
+        paths.insert(1, (_POLICY,))
+    for wanted in paths:
         for path, text, documents in reversed(read):
             for document in documents:
-                mark = document.marks.exact(tuple(key[:end]))
+                mark = document.marks.exact(wanted)
                 if mark is not None:
                     return f"{path}:{mark.line}: {text.splitlines()[mark.line - 1].strip()}"
     return ""

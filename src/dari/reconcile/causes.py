@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import msgspec
+
 from dari.model.explain import Cause
 from dari.model.network import Network
+from dari.net import policy
 from dari.net.packet import Hop
 from dari.reconcile.context import Context
 from dari.reconcile.ends import Aim, End, addresses_of, places_of, publications
@@ -36,9 +39,8 @@ def why(
         cause = container_cause(source, "network_mode", "network_mode: none", "it has no network")
         text = f"{source.name} is on no network"
         return Why(text, f"connect it: dari network connect NETWORK {source.name}", (cause,))
-    if hop is not None and (hop.stage == "policy" and hop.cause):
-        cause = Cause(kind="policy", name=hop.cause, text=hop.text, setting="policy", key=["x-policy"])
-        return Why(hop.text, "change the policy that says so", (cause,))
+    if _is_policy(target, hop):
+        return _refused_by_policy(ctx, source, target, hop)
     if source.kind == "outside" and target.kind == "container" and (aim is None or aim.published is None):
         return _unpublished(target, protocol, port)
     if aim is not None and aim.network is not None and target.kind == "container":
@@ -46,6 +48,35 @@ def why(
     if source.is_own and (aim is None or aim.netns is None or target.kind == "outside"):
         return _to_the_world(ctx, source, hop)
     return Why(hop.text if hop is not None else "it is meant so")
+
+
+def _is_policy(target: End, hop: Hop | None) -> bool:
+    """Whether the table of the receiver's own sandbox decided: that is where policies are in force."""
+    key = hop.key if hop is not None else None
+    return target.is_own and key is not None and key[0] == "nft-table" and key[1] == target.netns
+
+
+def _refused_by_policy(ctx: Context, source: End, target: End, hop: Hop | None) -> Why:
+    causes = []
+    labels = target.container.config.labels if target.container is not None else {}
+    if text := labels.get(policy.LABEL):
+        said = f"the policy of {target.name} says: {_one_line(text)}"
+        causes.append(_policy(container_cause(target, "x-policy", f"{policy.LABEL}={text}", said)))
+    for network in _networks(ctx, target):
+        if text := network.spec.labels.get(policy.LABEL):
+            said = f"the policy of network {network.name} says: {_one_line(text)}"
+            setting = f"{policy.LABEL}={text}"
+            causes.append(_policy(network_cause(ctx, network, setting, ("labels", policy.LABEL), said)))
+    advice = f"allow it in the policy: allow {source.name} PORT (docs/how-to/say-who-may-call-whom.md)"
+    return Why(f"the policy of {target.name} does not let {source.name} in", advice, tuple(causes))
+
+
+def _policy(cause: Cause) -> Cause:
+    return msgspec.structs.replace(cause, kind="policy")
+
+
+def _one_line(text: str) -> str:
+    return "; ".join(each.strip() for each in text.replace("\n", ";").split(";") if each.strip())
 
 
 def _between(ctx: Context, source: End, target: End, network: Network, hop: Hop | None) -> Why:

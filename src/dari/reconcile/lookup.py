@@ -65,7 +65,7 @@ def known(ctx: Context, sandbox: Sandbox, name: str) -> Known:
         elif told is not None and (reply := ask.read(told)) is not None:
             found += reply.addresses
     key = name.lower().rstrip(".")
-    owner = next((zones[each].network_name for each in view.networks if key in zones[each].names), "")
+    owner = next((each.network_name for each in zones.values() if key in each.names), "")
     by = f"network {owner}" if owner else "a link" if found else ""
     return Known(tuple(dict.fromkeys(found)), by, is_forwarded and not found)
 

@@ -231,6 +231,22 @@ def test_a_refusing_rule_in_a_sandbox(shop: Node) -> None:
     assert (answer["Probe"]["Caught"]["Where"], answer["Probe"]["Caught"]["Comment"]) == ("db", "mine")
 
 
+def test_a_policy_that_says_no(shop: Node) -> None:
+    label = {"dari.policy": "deny; allow friend 80"}
+    shop.serve("guarded", "hi", network="shop", labels=label, ports={"80/tcp": 8085})
+    shop.sleeper("friend", network="shop")
+    answer = explain(shop, "web", "guarded", 80)
+    assert told(answer) == (False, "meant") and answer["Verdict"] == "refused"
+    [cause] = answer["Causes"]
+    assert (cause["Kind"], cause["Name"]) == ("policy", "guarded")
+    assert "deny; allow friend 80" in cause["Text"] and answer["Probe"]["Caught"]["Where"] == "guarded"
+    assert told(explain(shop, "friend", "guarded", 80)) == (True, "reachable")
+    # Published, and yet nobody outside may.
+    assert told(explain(shop, "outside", "guarded", 80)) == (False, "meant")
+    found = verify(shop)
+    assert found["IsAsAsked"], found["Findings"]
+
+
 def test_a_route_deleted_by_hand(shop: Node) -> None:
     shop.net(shop.client.containers.get("web"), "ip", "route", "del", "default")
     answer = explain(shop, "web", "outside", 80)
@@ -393,6 +409,12 @@ def test_the_command_line(shop: Node) -> None:
 
 COMPOSE = """\
 services:
+  guarded:
+    image: busybox
+    command: [httpd, -f, -p, "80"]
+    networks: [front]
+    x-policy:
+      default: deny
   web:
     image: busybox
     command: [sleep, "1000"]
@@ -417,15 +439,19 @@ def test_the_line_of_the_compose_file_is_named(node: Node, tmp_path: Path) -> No
     closed = cli(node, "explain", "shop-web-1", "shop-vault-1:80")
     assert closed.returncode == 1
     for line in (
-        f"{file}:5: networks: [front]",
-        f"{file}:9: networks:",
-        f"{file}:14: internal: true",
+        f"{file}:11: networks: [front]",
+        f"{file}:15: networks:",
+        f"{file}:20: internal: true",
     ):
         assert line in closed.stdout, closed.stdout
     out = json.loads(cli(node, "explain", "--json", "shop-vault-1", "outside:80").stdout)
     [cause] = out["Causes"]
-    assert (cause["Project"], cause["Line"]) == ("shop", f"{file}:14: internal: true")
+    assert (cause["Project"], cause["Line"]) == ("shop", f"{file}:20: internal: true")
+    refused = cli(node, "explain", "shop-web-1", "guarded:80")
+    assert refused.returncode == 1 and f"{file}:6: x-policy:" in refused.stdout, refused.stdout
     node.sleeper("stranger")
     answer = verify(node, Project="shop")
-    assert [each["Name"] for each in answer["Ends"]] == ["shop-vault-1", "shop-web-1", "outside", "host"]
+    assert [each["Name"] for each in answer["Ends"]] == [
+        "shop-guarded-1", "shop-vault-1", "shop-web-1", "outside", "host",
+    ]  # fmt: skip
     assert answer["IsAsAsked"], answer["Findings"]

@@ -142,6 +142,10 @@ def test_the_line_of_a_setting(tmp_path: Path) -> None:
     assert line_of([str(base)], ["services", "web", "ports"]) == f"{base}:2: web:"
     assert line_of([str(tmp_path / "gone.yaml")], icc) == ""
     assert line_of(files, []) == ""
+    # A service's policy, or the file's.
+    base.write_text("x-policy:\n  default: deny\nservices:\n  web: {}\n  db:\n    x-policy: {}\n")
+    assert line_of([str(base)], ["services", "web", "x-policy"]) == f"{base}:1: x-policy:"
+    assert line_of([str(base)], ["services", "db", "x-policy"]) == f"{base}:6: x-policy: {{}}"
     base.write_text("services: [")
     assert line_of([str(base)], icc) == ""
 
