@@ -174,7 +174,8 @@ async def remove(eng: Engine, ref: str) -> None:
     active = active_endpoints(eng, network)
     if active:
         await overlay.open_door(eng, network)
-        names = ", ".join(f'name:"{container_name(eng, each)}" id:"{each.id[:12]}"' for each in active)
+        named = sorted((container_name(eng, each), each.id[:12]) for each in active)
+        names = ", ".join(f'name:"{name}" id:"{short}"' for name, short in named)
         raise Forbidden(
             f"error while removing network: network {network.name} has active endpoints ({names})"
         )
@@ -398,7 +399,8 @@ async def disconnect(eng: Engine, network_ref: str, container_ref: str, *, force
         present = of_sandbox(eng.ctx, container.sandbox_id)
         endpoint = next((each for each in present if each.network_id == network.id), None)
         if endpoint is None or sandbox is None:
-            raise Forbidden(f"container {container.id} is not connected to network {network.name}")
+            the = "" if container.status.state in _LIVING else "the "
+            raise Forbidden(f"container {container.id} is not connected to {the}network {network.name}")
         await _detach(eng, sandbox, endpoint, _event(network, "disconnect", container))
 
 

@@ -42,7 +42,7 @@ def gateway_modes(options: Mapping[str, str], *, is_internal: bool) -> dict[int,
             continue
         if text not in _MODES:
             raise InvalidArgument(
-                f"invalid value for option {option}: {text!r}: give one of {', '.join(_MODES)}"
+                f"failed to parse {option} value: {text} (unknown gateway mode {text}; give one of {', '.join(_MODES)})"
             )
         if text == "isolated" and not is_internal:
             raise InvalidArgument("gateway mode 'isolated' can only be used for an internal network")
@@ -102,7 +102,7 @@ def _address(option: str, text: str, version: int = 0) -> Address:
     try:
         address = ipaddress.ip_address(text.strip("[]"))
     except ValueError:
-        raise InvalidArgument(f"invalid value for option {option}: {text!r} is no address") from None
+        raise InvalidArgument(f"failed to parse {option} value: {text} (nil ip)") from None
     if version and address.version != version:
         raise InvalidArgument(f"invalid value for option {option}: {text!r} is no IPv{version} address")
     return address

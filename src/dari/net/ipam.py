@@ -167,7 +167,9 @@ def check_subnet(subnet: Subnet, taken: Mapping[Prefix, str]) -> CheckedSubnet:
     aux = {name: _parse_inside("auxiliary address", text, prefix) for name, text in subnet.aux.items()}
     for other, name in taken.items():
         if _overlap(prefix, other):
-            raise Forbidden(f"{POOL_OVERLAPS}: {prefix} overlaps {other} of network {name}")
+            raise Forbidden(
+                f"invalid pool request: {POOL_OVERLAPS}: {prefix} overlaps {other} of network {name}"
+            )
     return CheckedSubnet(prefix, gateway, ip_range, aux)
 
 

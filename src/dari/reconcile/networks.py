@@ -66,8 +66,11 @@ def desired(ctx: Context, network_ids: Iterable[str], sandbox_ids: Iterable[str]
         gateway = gateway_endpoint(ctx, active)
         publisher = gateway if gateway is not None and not _is_plugins(ctx, gateway) else None
         sandboxes.append(_sandbox_want(ctx, sandbox, publisher))
+        defaults = _default_routes(ctx, active, gateway)
         endpoints.extend(
-            _endpoint_want(each, is_gateway=each is gateway) for each in active if each.interface
+            _endpoint_want(each, versions=defaults.get(each.id, frozenset()))
+            for each in active
+            if each.interface
         )
     networks = [
         network_want(ctx, network)
@@ -75,6 +78,22 @@ def desired(ctx: Context, network_ids: Iterable[str], sandbox_ids: Iterable[str]
         if network is not None and network.desired_state == "present"
     ]
     return Desired(tuple(networks), tuple(endpoints), tuple(sandboxes))
+
+
+def _default_routes(
+    ctx: Context, active: Sequence[Endpoint], gateway: Endpoint | None
+) -> dict[str, frozenset[int]]:
+    """By endpoint, the IP versions it is the default gateway of. What the first one cannot reach (it has no IPv6) is
+    another's, as in Docker."""
+    if gateway is None:
+        return {}
+    found = {gateway.id: frozenset((4, 6))}
+    for version, own in ((4, gateway.ipv4), (6, gateway.ipv6)):
+        others = [each for each in active if (each.gateway if version == 4 else each.gateway6)]
+        second = None if own else gateway_endpoint(ctx, others)
+        if second is not None:
+            found[second.id] = frozenset((version,))
+    return found
 
 
 def _is_plugins(ctx: Context, endpoint: Endpoint) -> bool:
@@ -158,7 +177,9 @@ def _publishes(sandbox: Sandbox, gateway: Endpoint) -> Iterable[PublishWant]:
             yield PublishWant(each.protocol, host, each.host_port, address, each.container_port, each.count)
 
 
-def _endpoint_want(endpoint: Endpoint, *, is_gateway: bool) -> EndpointWant:
+def _endpoint_want(endpoint: Endpoint, *, versions: frozenset[int]) -> EndpointWant:
+    """`versions`: of these it is the sandbox's default gateway."""
+    gateways = [ipaddress.ip_address(each) for each in (endpoint.gateway, endpoint.gateway6) if each]
     pairs: Sequence[tuple[str, int]] = (
         (endpoint.ipv4, endpoint.ipv4_prefix),
         (endpoint.ipv6, endpoint.ipv6_prefix),
@@ -172,8 +193,8 @@ def _endpoint_want(endpoint: Endpoint, *, is_gateway: bool) -> EndpointWant:
         mac=endpoint.mac,
         addresses=tuple(ipaddress.ip_interface(f"{text}/{length}") for text, length in pairs if text)
         + tuple(map(_link_local, endpoint.spec.link_local_ips)),
-        gateways=tuple(ipaddress.ip_address(each) for each in (endpoint.gateway, endpoint.gateway6) if each),
-        is_default_gateway=is_gateway,
+        gateways=tuple(each for each in gateways if not versions or each.version in versions),
+        is_default_gateway=bool(versions),
         routes=tuple(
             RouteWant(ipaddress.ip_network(each.to), ipaddress.ip_address(each.via) if each.via else None)
             for each in endpoint.routes

@@ -11,7 +11,7 @@ from tests.fakes.engine import Api, World, add_container, api_of, world
 
 from dari.model.network import EndpointSpec
 from dari.net import options
-from dari.net.state import HOST, Addr, Bridge, NftElement, Sysctl, Veth
+from dari.net.state import HOST, Addr, Bridge, NftElement, Route, Sysctl, Veth
 
 
 @pytest.fixture
@@ -254,6 +254,28 @@ async def test_link_local_addresses_sysctls_and_names_reach_the_interface(found:
     assert set(veths) == {"eth0", "eth1"} and veths["eth1"] == "02:42:0a:00:00:99"
     values = {each.path: each.value for each in found.kernel.state if isinstance(each, Sysctl) and each.netns}
     assert values["net/ipv4/conf/eth1/log_martians"] == "1" and values["net/ipv6/conf/eth1/accept_ra"] == "2"
+
+
+async def test_who_is_the_default_gateway(found: World, api: Api) -> None:
+    await make(api, "a", IPAM=config("10.1.0.0/24"))
+    await make(api, "b", EnableIPv6=True, IPAM=config("10.2.0.0/24", "fd00:2::/64"))
+    await make(api, "c", EnableIPv6=True, IPAM=config("10.3.0.0/24", "fd00:3::/64"))
+
+    def defaults() -> set[tuple[str, str]]:
+        routes = [each for each in found.kernel.state if isinstance(each, Route) and each.to.prefixlen == 0]
+        return {(str(each.via), each.link) for each in routes}
+
+    await add_container(found, "c1", {name: EndpointSpec() for name in ("a", "b", "c")})
+    # By name; what the first cannot (IPv6) the next one does.
+    assert defaults() == {("10.1.0.1", "eth0"), ("fd00:2::1", "eth1")}
+    await api("POST", "/networks/c/disconnect", {"Container": "c1"})
+    body = {"Container": "c1", "EndpointConfig": {"GwPriority": 1}}
+    assert (await api("POST", "/networks/c/connect", body))[0] == 200
+    assert defaults() == {("10.3.0.1", "eth2"), ("fd00:3::1", "eth2")}
+    await api("POST", "/networks/c/disconnect", {"Container": "c1"})
+    body = {"Container": "c1", "EndpointConfig": {"GwPriority": -1}}
+    assert (await api("POST", "/networks/c/connect", body))[0] == 200
+    assert defaults() == {("10.1.0.1", "eth0"), ("fd00:2::1", "eth1")}
 
 
 async def test_an_interface_told_not_to_speak_ipv6_gets_no_address(found: World, api: Api) -> None:

@@ -80,7 +80,8 @@ BAD = [
     (
         {"Name": "x", **ipam(Subnet="10.50.0.0/25")},
         403,
-        "Pool overlaps with other one on this address space: 10.50.0.0/25 overlaps 10.50.0.0/24 of network web",
+        "invalid pool request: Pool overlaps with other one on this address space: 10.50.0.0/25 overlaps 10.50.0.0/24 "
+        "of network web",
     ),
     (
         {"Name": "x", "Options": {"com.docker.network.driver.mtu": "many"}},

@@ -203,7 +203,11 @@ async def test_routed_networks_need_no_port_of_the_host(found: World, api: Api) 
 @pytest.mark.parametrize(
     ("options", "internal", "message"),
     [
-        ({"com.docker.network.bridge.gateway_mode_ipv4": "nut"}, False, "'nut': give one of nat"),
+        (
+            {"com.docker.network.bridge.gateway_mode_ipv4": "nut"},
+            False,
+            "value: nut (unknown gateway mode nut; give one of nat",
+        ),
         (
             {"com.docker.network.bridge.gateway_mode_ipv4": "isolated"},
             False,
@@ -215,13 +219,13 @@ async def test_routed_networks_need_no_port_of_the_host(found: World, api: Api) 
             "cannot be used for an internal network",
         ),
         ({"com.docker.network.host_ipv4": "fd00::1"}, False, "'fd00::1' is no IPv4 address"),
-        ({"com.docker.network.host_ipv6": "x"}, False, "'x' is no address"),
+        ({"com.docker.network.host_ipv6": "x"}, False, "value: x (nil ip)"),
         (
             {"com.docker.network.bridge.trusted_host_interfaces": "eth0:a b"},
             False,
             "'a b' is no interface's name",
         ),
-        ({"com.docker.network.bridge.host_binding_ipv4": "x"}, False, "'x' is no address"),
+        ({"com.docker.network.bridge.host_binding_ipv4": "x"}, False, "value: x (nil ip)"),
     ],
 )
 async def test_bad_gateway_options(

@@ -210,7 +210,7 @@ def test_an_overlap_names_the_other_network():
     with pytest.raises(Forbidden) as caught:
         check_subnet(Subnet(subnet="10.5.3.0/24"), {ip_network("10.5.0.0/16"): "shop_default"})
     assert caught.value.message == (
-        "Pool overlaps with other one on this address space: 10.5.3.0/24 overlaps 10.5.0.0/16"
+        "invalid pool request: Pool overlaps with other one on this address space: 10.5.3.0/24 overlaps 10.5.0.0/16"
         " of network shop_default"
     )
 
