@@ -137,6 +137,7 @@ def _network(chance: random.Random, place: int, number: int) -> NetworkWant:
         mtu=chance.choice((1500, 1500, 1400)),
         gateway_modes=modes,
         is_direct_routing=chance.random() < 0.15,
+        snat={4: WAN4, 6: WAN6} if chance.random() < 0.15 else {},
         trusted_interfaces=("wan",) if chance.random() < 0.1 else (),
     )
 

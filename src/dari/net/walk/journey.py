@@ -271,6 +271,12 @@ class Journey:
             way = None if host.is_local(flight.destination) else host.way(flight.destination)
             if way is None or way.link != bridge:
                 return self._decide(host, bridge, flight, connection)
+            self._check_addresses(host, bridge, flight)
+            if flight.destination.version == 4 and not host.is_forwarding(4, bridge):
+                text = (
+                    "whether a packet is turned round inside a bridge while ip_forward is 0 differs by kernel"
+                )
+                self._trail.stop("unknown", "forward", HOST, text, host.forwarding_key(4))
             towards = way.via or flight.destination
             own = host.address_on(bridge, towards) or flight.source
             port = self._segment.find(self._world.bridges[bridge], None, host, bridge, towards, own)
@@ -329,13 +335,7 @@ class Journey:
 
     def _decide(self, space: Space, link: str, flight: Flight, connection: Connection | None) -> Arrival:
         who = called(space.name)
-        complaint = space.complaint(link, flight.source, flight.destination)
-        if complaint:
-            key: Key = ("sysctl", space.name, f"net/ipv4/conf/{link}/rp_filter")
-            if "route_localnet" in complaint:
-                key = ("sysctl", space.name, f"net/ipv4/conf/{link}/route_localnet")
-            text = f"{who} throws the packet away: {complaint}"
-            self._trail.stop("dropped", "route", space.name, text, key)
+        self._check_addresses(space, link, flight)
         if space.is_local(flight.destination):
             return self._input(space, flight, connection)
         if not space.is_forwarding(flight.destination.version, link):
@@ -349,6 +349,15 @@ class Journey:
         text = f"{who} forwards it from {link} to {way.link}"
         self._trail.add("forward", space.name, text, None, (forwarding,))
         return self._transmit(space, way, replace(flight, in_link=""), connection)
+
+    def _check_addresses(self, space: Space, link: str, flight: Flight) -> None:
+        complaint = space.complaint(link, flight.source, flight.destination)
+        if complaint:
+            key: Key = ("sysctl", space.name, f"net/ipv4/conf/{link}/rp_filter")
+            if "route_localnet" in complaint:
+                key = ("sysctl", space.name, f"net/ipv4/conf/{link}/route_localnet")
+            text = f"{called(space.name)} throws the packet away: {complaint}"
+            self._trail.stop("dropped", "route", space.name, text, key)
 
     def _input(self, space: Space, flight: Flight, connection: Connection | None) -> Arrival:
         flight = give_back(connection, self._hook(space, "input", flight, connection))
