@@ -118,6 +118,24 @@ def test_connect_and_disconnect_live_and_across_a_daemons_death(
     assert docker_cli(*fetch).out == "far\n"
 
 
+def test_the_lans_interface_goes_and_comes_back(docker_cli: Docker, node: Node, wire: Wire) -> None:
+    """A daemon that starts while it is gone comes up; back again, it is noticed and the container is on it."""
+    assert docker_cli("network", "create", "-d", "macvlan", "-o", "parent=lan0", *SUBNET, "lan").code == 0
+    assert docker_cli("run", "-d", "--name", "c1", "--network", "lan", IMAGE, "sleep", "1000").code == 0
+    node.run("ip", "link", "del", "lan0")
+    assert "eth0" not in docker_cli("exec", "c1", "ip", "link").out
+    node.kill()
+    node.start()
+    assert "eth0" not in docker_cli("exec", "c1", "ip", "link").out
+    assert docker_cli("network", "create", "other").code == 0
+    late = docker_cli("run", "--rm", "--network", "lan", IMAGE, "true")
+    assert late.code == 125 and "parent interface lan0 was not found on the host" in late.err
+    node.run("ip", "link", "add", "lan0", "type", "veth", "peer", "name", "port2")
+    node.run("ip", "link", "set", "lan0", "up")
+    wait_for("c1 on the LAN", lambda: "192.0.2.64/24" in docker_cli("exec", "c1", "ip", "addr").out, 40)
+    node.run("ip", "link", "del", "lan0")
+
+
 def test_the_host_reaches_containers_through_its_shim(docker_cli: Docker, node: Node, wire: Wire) -> None:
     node.run("ip", "addr", "add", "192.0.2.9/24", "dev", "lan0")
     options = ("-o", "parent=lan0", "-o", "dari.host_shim=192.0.2.10/32")

@@ -13,8 +13,9 @@ import logging
 import msgspec
 
 from dari.dns import zone
-from dari.model.errors import DariError, Unavailable
+from dari.model.errors import DariError, Internal, Unavailable
 from dari.model.network import Sandbox
+from dari.net.plan import Plan
 from dari.net.publish import TABLE
 from dari.net.scope import Scope
 from dari.net.state import KernelState
@@ -35,6 +36,7 @@ from dari.reconcile.networks import of_sandbox
 from dari.reconcile.settle import (
     converge,
     host_facts,
+    is_of_sandboxes,
     mend_shared,
     render_everything,
     settle_everything,
@@ -58,7 +60,14 @@ async def boot(ctx: Context) -> None:
     for line in ports.hold(ctx):
         log.warning("a published port cannot be held: %s", line)
     async with ctx.lock("settle"):
-        todo = await settle_everything(ctx)
+        try:
+            todo = await settle_everything(ctx)
+        except Internal as error:
+            if not is_of_sandboxes(error):
+                raise
+            # Better an engine where one container lacks an interface than none.
+            log.error("%s", error.message)
+            todo = Plan()
         if not todo.is_empty:
             log.info("%d kernel objects were brought to what they should be", len(todo.ops))
         _, wanted = render_everything(ctx, await host_facts(ctx))

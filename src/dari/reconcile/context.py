@@ -55,6 +55,8 @@ class Settling:
     files: dict[str, str] = field(default_factory=dict)
     pieces: dict[str, dict[str, tuple[Endpoint, Container | None, Piece]]] = field(default_factory=dict)
     facts: HostFacts | None = None
+    # The interfaces networks have for parents that were there when the host was last looked after.
+    parents: frozenset[str] = frozenset()
     # Networks and endpoints for which pools and addresses are being asked of a plugin: their claims are nobody's to
     # take back.
     asking: set[str] = field(default_factory=set)

@@ -264,17 +264,23 @@ async def _converge_scope(ctx: Context, wanted: KernelState, keys: set[Key]) -> 
 
 
 async def mend_shared(ctx: Context) -> bool:
-    """Look at what all networks share; where it is not as it should be, everything is settled. Whether it was not.
-    Raises Internal."""
-    _, wanted = render_everything(ctx, await look_at_host(ctx))
+    """Look at what all networks share; where it is not as it should be, or where an interface that networks have for a
+    parent came back, everything is settled. Whether it was not. Raises Internal."""
+    facts = await look_at_host(ctx)
+    known, ctx.settling.parents = ctx.settling.parents, frozenset(facts.links)
+    _, wanted = render_everything(ctx, facts)
     scope = Scope(frozenset(key for key in wanted.objects if is_host_wide(key)))
     shared = wanted.within(scope)
     todo = await in_kernel(ctx, lambda: plan(shared, ctx.kernel.read(scope)))
-    if todo.is_empty:
+    came = frozenset(facts.links) - known
+    if todo.is_empty and not came:
         return False
-    log.warning("somebody changed what all networks share:\n%s", todo)
-    await settle_everything(ctx)
-    return True
+    if not todo.is_empty:
+        log.warning("somebody changed what all networks share:\n%s", todo)
+    todo = await settle_everything(ctx)
+    if came and not todo.is_empty:
+        log.warning("interface %s came back; mended:\n%s", ", ".join(sorted(came)), todo)
+    return not todo.is_empty
 
 
 def _kept_by_others(rendered: Mapping[str, frozenset[Key]], lost: set[Key], ids: Container[str]) -> set[Key]:
@@ -298,12 +304,22 @@ async def settle_everything(ctx: Context) -> Plan:
     wants, wanted = render_everything(ctx, facts)
     scope = Scope.everything(wanted)
     todo = await in_kernel(ctx, lambda: plan(wanted, ctx.kernel.read(scope)))
+    # Whatever fails half-way has made something: who takes it back must know where to look.
+    state.rendered = {each: frozenset(want.objects) for each, want in wants.items() if len(want)}
     if not todo.is_empty:
         await in_kernel(ctx, lambda: converge(ctx.kernel, wanted, scope))
     state.standing = frozenset(key for key in wanted.objects if is_host_wide(key))
-    state.rendered = {each: frozenset(want.objects) for each, want in wants.items() if len(want)}
     policies.remember(ctx, wants)
     return todo
+
+
+def is_of_sandboxes(error: Internal) -> bool:
+    """Whether all the kernel refused was inside of single sandboxes (a parent interface is gone): nobody else lacks
+    anything."""
+    cause = error.__cause__
+    if not isinstance(cause, KernelError):
+        return False
+    return all(one.op is not None and one.op.object.key[1] != HOST for one in (cause, *cause.others))
 
 
 def render_everything(ctx: Context, facts: HostFacts) -> tuple[dict[str, KernelState], KernelState]:

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from tests.fakes.engine import Api, World, add_container, api_of, world
 
+from dari.model.errors import Internal
 from dari.model.network import EndpointSpec
 from dari.net.facts import HostFacts
 from dari.net.state import HOST, Addr, Dummy, Ipvlan, Macvlan, Route, Vlan
+from dari.reconcile import settle
 
 LINKS = {"lo": 65536, "eth0": 1500, "eth1": 9000, "eth1.5": 9000}
 
@@ -299,6 +301,45 @@ async def test_who_may_share_a_parent(found: World, api: Api) -> None:
 async def test_two_at_once_do_not_both_get_a_parent(api: Api) -> None:
     answers = await asyncio.gather(*(create(api, f"i{n}", "ipvlan", **opt(parent="eth0")) for n in range(8)))
     assert sorted(status for status, _ in answers) == [201, *[500] * 7]
+
+
+async def test_a_parent_that_goes_and_comes_back(found: World, api: Api) -> None:
+    await make(api, "lan", **opt(parent="eth0"))
+    await make(api, "tagged", **opt(parent="eth1.7"))
+    await add_container(found, "web", {"lan": EndpointSpec(), "tagged": EndpointSpec()})
+    whole = found.kernel.state
+    assert not await settle.mend_shared(found.ctx)
+    # The card is pulled out: the kernel takes along what hung on it.
+    found.kernel.host_facts = HostFacts(links={"lo": 65536})
+    for key in [each.key for each in whole if isinstance(each, Vlan | Macvlan)]:
+        found.kernel.remove(key)
+    # A daemon that starts meanwhile knows that single containers lack something, and nobody else.
+    with pytest.raises(Internal, match="ENODEV") as caught:
+        await settle.settle_everything(found.ctx)
+    assert settle.is_of_sandboxes(caught.value)
+    assert of_kind(found, Macvlan, Vlan) == []
+    assert not await settle.mend_shared(found.ctx)
+    status, answer = await api("POST", "/networks/create", {"Name": "other", "Driver": "bridge"})
+    assert status == 201, answer
+    assert (await api("DELETE", "/networks/other"))[0] == 204
+    # Back again: it is noticed, once.
+    found.kernel.host_facts = HostFacts(links=LINKS)
+    assert await settle.mend_shared(found.ctx)
+    assert found.kernel.state == whole
+    assert not await settle.mend_shared(found.ctx)
+
+
+async def test_what_a_failed_connect_made_is_taken_back(found: World, api: Api) -> None:
+    """Whatever step of it the kernel refuses, for good."""
+    await make(api, "lan", **opt(parent="eth0"))
+    await add_container(found, "web", {})
+    found.kernel.host_facts = HostFacts(links={"lo": 65536})
+    assert (await api("POST", "/networks/lan/connect", {"Container": "web"}))[0] == 500
+    _, shape = await api("GET", "/containers/web/json")
+    assert shape["NetworkSettings"]["Networks"] == {}
+    assert of_kind(found, Macvlan, Route) == []
+    found.kernel.host_facts = HostFacts(links=LINKS)
+    assert (await api("POST", "/networks/lan/connect", {"Container": "web"}))[0] == 200
 
 
 @pytest.mark.parametrize(
