@@ -108,8 +108,8 @@ class FakeKernel:
         """No namespace can be entered: nobody was asked."""
         return {}
 
-    def namespace_number(self, name: str) -> int:
-        return 0
+    def namespace_numbers(self, names: Iterable[str]) -> dict[str, int]:
+        return dict.fromkeys(names, 0)
 
     def remove(self, key: Key) -> None:
         """Somebody else deletes an object: it goes with all that lives in it."""

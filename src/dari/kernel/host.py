@@ -222,9 +222,9 @@ class Kernel:
             except OSError as error:
                 raise KernelError(None, error.errno or 0, error.strerror or str(error)) from error
 
-    def namespace_number(self, name: str) -> int:
-        """What tells the namespace of that name from others (its inode); 0 where there is none."""
-        return self._namespaces.number(name)
+    def namespace_numbers(self, names: Iterable[str]) -> dict[str, int]:
+        """What tells the namespaces of these names from others (inodes); 0 where there is none."""
+        return {name: self._namespaces.number(name) for name in names}
 
     def bind_namespace(self, name: str, source: str) -> None:
         """Bind a living namespace (a path below /proc) under a name that somebody took away. Raises KernelError."""

@@ -26,9 +26,11 @@ _ID = re.compile(r"[0-9a-f]{64}\Z")
 
 async def look(ctx: Context) -> list[Found]:
     """Raises Internal."""
-    living = [each for each in ctx.tables.containers.all(ctx.local) if each.status.state in _LIVING]
     found: list[Found] = []
-    for container in living:
+    homes = await _homes(ctx)
+    for container in ctx.tables.containers.all(ctx.local):
+        if container.status.state not in _LIVING:
+            continue
         pid = ctx.runtime.pid(container.id)
         if not pid:
             finding = Finding(
@@ -40,18 +42,37 @@ async def look(ctx: Context) -> list[Found]:
                 f"dari restart {container.name}",
             )
             found.append(Found(finding))
-            continue
-        found += await _namespace(ctx, container, pid)
+        elif container.id in homes:
+            found += _namespace(container, pid, *homes[container.id])
     return [*found, *_leftovers(ctx)]
 
 
 async def rebindings(ctx: Context) -> list[Rebinding]:
     """Namespaces of living containers whose name somebody took away."""
     found = []
-    for container in ctx.tables.containers.all(ctx.local):
-        if container.status.state in _LIVING and (pid := ctx.runtime.pid(container.id)):
-            found += [one.rebinding for one in await _namespace(ctx, container, pid) if one.rebinding]
+    for container_id, (netns, number) in (await _homes(ctx)).items():
+        container = ctx.tables.containers.get(ctx.local, container_id)
+        if number or container is None:
+            continue
+        pid = ctx.runtime.pid(container_id)
+        if pid:
+            found += [one.rebinding for one in _namespace(container, pid, netns, number) if one.rebinding]
     return found
+
+
+async def _homes(ctx: Context) -> dict[str, tuple[str, int]]:
+    """By living container the path of its sandbox's namespace, and the number of what is bound there (0: nothing).
+    Raises Internal."""
+    paths: dict[str, str] = {}
+    for container in ctx.tables.containers.all(ctx.local):
+        sandbox = ctx.tables.sandboxes.get(ctx.local, container.sandbox_id)
+        if sandbox is None or sandbox.mode not in ("own", "none") or not sandbox.is_active:
+            continue
+        if container.status.state in _LIVING:
+            paths[container.id] = sandbox.netns
+    names = {os.path.basename(each) for each in paths.values()}
+    numbers = await in_kernel(ctx, lambda: ctx.kernel.namespace_numbers(names))
+    return {key: (path, numbers[os.path.basename(path)]) for key, path in paths.items()}
 
 
 async def rebind(ctx: Context, wanted: Iterable[Rebinding]) -> None:
@@ -61,16 +82,11 @@ async def rebind(ctx: Context, wanted: Iterable[Rebinding]) -> None:
         await in_kernel(ctx, partial(ctx.kernel.bind_namespace, each.netns, f"/proc/{each.pid}/ns/net"))
 
 
-async def _namespace(ctx: Context, container: Container, pid: int) -> list[Found]:
-    sandbox = ctx.tables.sandboxes.get(ctx.local, container.sandbox_id)
-    if sandbox is None or sandbox.mode not in ("own", "none") or not sandbox.is_active:
-        return []
-    name = os.path.basename(sandbox.netns)
+def _namespace(container: Container, pid: int, netns: str, bound: int) -> list[Found]:
     try:
         actual = os.stat(f"/proc/{pid}/ns/net").st_ino
     except FileNotFoundError:
         return []
-    bound = await in_kernel(ctx, lambda: ctx.kernel.namespace_number(name))
     if bound == actual:
         return []
     if not bound:
@@ -78,18 +94,18 @@ async def _namespace(ctx: Context, container: Container, pid: int) -> list[Found
             "namespace.unbound",
             "error",
             f"container {container.name}",
-            f"its network namespace is not bound at {sandbox.netns} any more, though it lives in it",
+            f"its network namespace is not bound at {netns} any more, though it lives in it",
             "somebody unmounted or removed it",
             _FIX,
             True,
-            (f"+ mount --bind /proc/{pid}/ns/net {sandbox.netns}",),
+            (f"+ mount --bind /proc/{pid}/ns/net {netns}",),
         )
-        return [Found(finding, rebinding=Rebinding(name, pid))]
+        return [Found(finding, rebinding=Rebinding(os.path.basename(netns), pid))]
     finding = Finding(
         "namespace.other",
         "error",
         f"container {container.name}",
-        f"its process lives in another network namespace than {sandbox.netns}",
+        f"its process lives in another network namespace than {netns}",
         "somebody replaced the namespace",
         f"dari restart {container.name}",
     )
