@@ -212,6 +212,18 @@ def test_who_listens(tmp_path: Path) -> None:
         assert probes.listeners("nowhere") is None
 
 
+def test_a_kernel_that_cannot_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older kernels refuse the flag they do not know, as this one refuses one that nobody has made up yet."""
+    monkeypatch.setattr("dari.kernel.trace._OWNER", 0x80)
+    with probing(tmp_path) as (world, probes):
+        world.listen(0, 80)
+        assert "cannot trace" in probes.untraced
+        found = one(probes, "box1", "10.0.0.10", "tcp", 80, "box0")
+        assert (found.outcome, found.steps, found.untraced) == ("open", (), probes.untraced)
+        found = one(probes, "box2", "10.0.0.10", "tcp", 80, "box0")
+        assert (found.outcome, found.dropped_by) == ("silent", None)
+
+
 def test_from_a_namespace_that_is_gone(tmp_path: Path) -> None:
     with probing(tmp_path) as (_, probes):
         assert one(probes, "nowhere", "10.0.0.10", "tcp", 80, "box0").outcome == "failed"

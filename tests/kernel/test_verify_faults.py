@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from tests.fakes.engine import World, add_container
 from tests.fakes.runtime import FakeRuntime
 from tests.kernel.world import inside, run, run_in
 
-from dari.dns import files, nudge, spawn
+from dari.dns import files, nudge, spawn, wire
 from dari.engine import explain as operations
 from dari.engine import networks, predefined
 from dari.engine.base import Engine
@@ -99,11 +100,11 @@ class Living:
 
 
 @contextlib.asynccontextmanager
-async def living(folder: Path) -> AsyncIterator[Living]:
+async def living(folder: Path, resolv_conf: str = "/dev/null") -> AsyncIterator[Living]:
     """db (80/tcp published at 8080, 53/udp at 5353) and web on `shop`, dual stack; vault on the internal `back`;
     both on both; solo on the default bridge."""
     exec_root = f"/tmp/dari-{secrets.token_hex(4)}"
-    config = Config(data_root=str(folder), exec_root=exec_root, resolv_conf="/dev/null")
+    config = Config(data_root=str(folder), exec_root=exec_root, resolv_conf=resolv_conf)
     files.prepare(config.dns_dir)
     os.makedirs(config.netns_dir, exist_ok=True)
     responder = _responder(config.dns_dir)
@@ -171,9 +172,9 @@ async def verify(world: Living) -> Verification:
     return await operations.verify_project(world.found.eng, VerifyQuestion(timeout=SECONDS))
 
 
-def in_kernel_tier(test: Callable[[Living], Any], folder: Path) -> None:
+def in_kernel_tier(test: Callable[[Living], Any], folder: Path, resolv_conf: str = "/dev/null") -> None:
     async def body() -> None:
-        async with living(folder) as world:
+        async with living(folder, resolv_conf) as world:
             await test(world)
 
     asyncio.run(body())
@@ -405,3 +406,53 @@ async def _both_families(world: Living) -> None:
 
 def test_ipv6_is_explained_too(tmp_path: Path) -> None:
     in_kernel_tier(_both_families, tmp_path)
+
+
+def _answer_one_name(server: socket.socket, stop: threading.Event) -> None:
+    """A resolver of the host's that knows example.test (198.51.100.7) and nobody else."""
+    while not stop.is_set():
+        try:
+            query, asker = server.recvfrom(512)
+        except TimeoutError:
+            continue
+        question = wire.read_question(query)
+        assert question is not None
+        is_known = question.name == wire.wire_name("example.test") and question.qtype == wire.TYPE_A
+        records = [wire.record(wire.TYPE_A, 60, bytes((198, 51, 100, 7)))] if is_known else []
+        rcode = wire.NOERROR if question.name == wire.wire_name("example.test") else wire.NXDOMAIN
+        server.sendto(wire.reply(query, question.end, rcode, None, records, 512), asker)
+
+
+async def _names_outside(world: Living) -> None:
+    eng = world.found.eng
+    run("ip", "route", "add", "unreachable", "198.51.100.0/24")
+    try:
+        # Nobody forwards there, but the name is as the container would find it.
+        question = Question(source="web", target="example.test", port=443, timeout=SECONDS)
+        found = await operations.explain(eng, question)
+        assert found.target.address == "198.51.100.7" and not found.is_reachable
+        assert found.names[0].is_ok and "127.0.0.11 answers 198.51.100.7" in found.names[0].text
+        assert found.probe is not None and found.probe.outcome == "unreachable"
+    finally:
+        run("ip", "route", "del", "unreachable", "198.51.100.0/24")
+    found = await operations.explain(eng, Question(source="web", target="nobody.test", port=443))
+    assert (found.conclusion, found.probe) == ("meant", None) and "NXDOMAIN" in found.text
+    # From an internal network nobody is asked.
+    found = await operations.explain(eng, Question(source="vault", target="example.test", port=443))
+    assert found.conclusion == "meant" and "nobody vault could ask" in found.text
+
+
+def test_a_name_outside_is_resolved_as_the_container_would(tmp_path: Path) -> None:
+    resolv = tmp_path / "resolv.conf"
+    resolv.write_text("nameserver 127.0.0.1\n")
+    stop = threading.Event()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 53))
+        server.settimeout(0.1)
+        thread = threading.Thread(target=_answer_one_name, args=(server, stop))
+        thread.start()
+        try:
+            in_kernel_tier(_names_outside, tmp_path, str(resolv))
+        finally:
+            stop.set()
+            thread.join()

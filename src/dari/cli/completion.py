@@ -58,6 +58,9 @@ def complete(context: Context, argv: Sequence[str]) -> int:
     return 0
 
 
+_PROJECT = "com.docker.compose.project"
+
+
 def candidates(context: Context, words: list[str], current: str) -> list[str]:
     """What may follow `words`, unfiltered."""
     same = same_verbs()
@@ -92,6 +95,16 @@ def _names(context: Context, key: str) -> list[str]:
     names: list[str] = []
     if key in _IMAGES or "IMAGE" in words:
         names += [tag for image in docker.get("/images/json") for tag in image.get("RepoTags") or ()]
+    if key == "explain":
+        listed = docker.get("/containers/json")
+        names += [
+            "host",
+            "outside",
+            *(name.strip("/") for each in listed for name in each.get("Names") or ()),
+        ]
+    if key == "verify":
+        labels = (each.get("Labels") or {} for each in docker.get("/containers/json"))
+        names += {each[_PROJECT] for each in labels if _PROJECT in each}
     if "NETWORK" in words:
         names += [network["Name"] for network in docker.get("/networks")]
     if "VOLUME" in words:

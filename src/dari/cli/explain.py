@@ -109,7 +109,15 @@ def text(answer: dict[str, Any], *, with_rules: bool = False) -> list[str]:
     kind = f"/{answer['To']['Protocol']}" if answer["To"]["Protocol"] else ""
     lines = [f"{answer['From']['Name']} → {answer['To']['Name']}{door}{kind}", ""]
     found, wanted = answer["Found"], answer["Wanted"]
-    hops = [*answer["Names"], *(found["Hops"] if found["Hops"] != answer["Names"] else ())]
+    decider = found["Hops"][found["DecidedBy"]] if found["DecidedBy"] >= 0 else None
+    hops = [
+        *({**each, "IsRemark": False} for each in answer["Names"]),
+        *(
+            {**each, "IsRemark": each is not decider}
+            for each in found["Hops"]
+            if found["Hops"] != answer["Names"]
+        ),
+    ]
     lines += table([*_hop_rows(hops), *_probe_rows(answer)])
     if with_rules and answer["Probe"]:
         lines += ["", "Rules the packet met:", *(f"  {_step(each)}" for each in answer["Probe"]["Steps"])]
@@ -138,7 +146,8 @@ def _hop_rows(hops: list[dict[str, Any]]) -> list[tuple[str, str, str, str]]:
 def _row(hop: dict[str, Any], before: str = "") -> tuple[str, str, str, str]:
     who = "the host" if hop["Where"] == "host" else hop["Where"]
     text = hop["Text"].removeprefix(f"{who}: ").removeprefix(f"{who}, ")
-    return "✓" if hop["IsOk"] else "✗", hop["Stage"], hop["Where"], before + text
+    sign = "✓" if hop["IsOk"] else "!" if hop["IsRemark"] else "✗"
+    return sign, hop["Stage"], hop["Where"], before + text
 
 
 def _probe_rows(answer: dict[str, Any]) -> list[tuple[str, str, str, str]]:

@@ -19,12 +19,14 @@ from dari.kernel.outside import Places
 from dari.kernel.probe import ProbeResult, Probing, Shot, Step
 from dari.model import explain as nouns
 from dari.model.errors import Internal, Unsupported
+from dari.net.facts import HostFacts
 from dari.net.packet import OUTSIDE, Hop, Listeners, Probe, Trace
 from dari.net.state import HOST, Address
 from dari.reconcile import causes, conclude, ends, lookup
 from dari.reconcile.context import Context
 from dari.reconcile.ends import Aim, End
 from dari.reconcile.picture import Picture, Walker, look
+from dari.reconcile.settle import look_at_host
 
 _NAME_SECONDS = 2.0
 _SERVERS_ASKED = 3
@@ -63,10 +65,10 @@ async def explain(ctx: Context, inquiry: Inquiry) -> nouns.Explanation:
 
 
 async def _answer(ctx: Context, inquiry: Inquiry) -> nouns.Explanation:
-    picture = await look(ctx)
     if "outside" in (inquiry.source.kind, inquiry.target.kind):
-        inquiry.places = places(picture)
+        inquiry.places = places(await look_at_host(ctx))
     _find_aims(ctx, inquiry)
+    picture = await look(ctx, _concerned(inquiry))
     try:
         await _gather(ctx, inquiry)
     except OSError as error:
@@ -76,10 +78,10 @@ async def _answer(ctx: Context, inquiry: Inquiry) -> nouns.Explanation:
     return _with_walks(ctx, inquiry, picture)
 
 
-def places(picture: Picture) -> Places:
+def places(facts: HostFacts) -> Places:
     """Where outside lies. Raises Unsupported."""
     try:
-        return Places(picture.facts.routes, picture.facts.has_ipv6)
+        return Places(facts.routes, facts.has_ipv6)
     except LookupError as error:
         raise Unsupported(str(error)) from error
 
@@ -136,12 +138,15 @@ def _listed(addresses: Sequence[Address]) -> str:
 # What must be asked of the world, in threads: it takes its time
 
 
+def _concerned(inquiry: Inquiry) -> set[str]:
+    """The sandboxes' namespaces the packet may pass."""
+    found = {each for each in (inquiry.source.netns, inquiry.target.netns) if each}
+    found |= {aim.netns for aim in inquiry.aims if aim.netns}
+    return found - {HOST, OUTSIDE}
+
+
 async def _gather(ctx: Context, inquiry: Inquiry) -> None:
-    source = inquiry.source
-    concerned = {each for each in (source.netns, inquiry.target.netns) if each} | {
-        aim.netns for aim in inquiry.aims if aim.netns
-    }
-    concerned -= {HOST, OUTSIDE}
+    concerned = _concerned(inquiry)
     own_places = inquiry.places if inquiry.is_probed else None
     probing = await asyncio.to_thread(ctx.kernel.probing, concerned, own_places, is_traced=inquiry.is_probed)
     try:

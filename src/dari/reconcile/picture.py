@@ -6,6 +6,7 @@ Must not know: who asks, what is compared.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from dari.kernel.outside import LINK_PREFIX, Places
@@ -44,14 +45,16 @@ class Picture:
         return plan(self.wanted, self.found).ops
 
 
-async def look(ctx: Context) -> Picture:
-    """Both pictures at one moment, between two settlings. Raises Internal."""
+async def look(ctx: Context, namespaces: Iterable[str] | None = None) -> Picture:
+    """Both pictures at one moment, between two settlings; what is not dari's only in these namespaces and the host's
+    (None: in all). Raises Internal."""
+    wanted_names = None if namespaces is None else frozenset(namespaces)
     async with ctx.lock("settle"):
         facts = await look_at_host(ctx)
         wants, wanted = render_everything(ctx, facts)
         scope = Scope.everything(wanted)
         found = await in_kernel(ctx, lambda: ctx.kernel.read(scope))
-        foreign = without_probes(await in_kernel(ctx, ctx.kernel.look))
+        foreign = without_probes(await in_kernel(ctx, lambda: ctx.kernel.look(wanted_names)))
     owners: dict[Key, tuple[str, ...]] = {}
     for owner, state in wants.items():
         for key in state.objects:

@@ -85,7 +85,7 @@ async def _verify(ctx: Context, project: str, timeout: float, is_probed: bool) -
     started = time.monotonic()
     containers = _containers(ctx, project)
     picture = await look(ctx)
-    outside = places(picture)
+    outside = places(picture.facts)
     everybody = [*containers, OUTSIDE_END, HOST_END]
     concerned = {each.netns for each in containers if each.netns}
     try:

@@ -198,6 +198,23 @@ def test_a_container_without_network(shop: Node) -> None:
     assert told(answer) == (False, "meant") and "no network" in answer["Text"]
 
 
+def test_containers_that_share_a_network_or_have_the_hosts(shop: Node) -> None:
+    shop.sleeper("sidecar", network_mode="container:web")
+    assert told(explain(shop, "sidecar", "db", 80)) == (True, "reachable")
+    shop.client.containers.run(
+        "busybox:latest", ["httpd", "-f", "-p", "7070"], name="bare", network_mode="host", detach=True
+    )
+    wait_for("its socket", lambda: shop.run("ss", "-Hltn", "sport", "=", ":7070"))
+    assert told(explain(shop, "bare", "db", 80)) == (True, "reachable")
+    assert told(explain(shop, "host", "bare", 7070)) == (True, "reachable")
+    assert told(explain(shop, "outside", "bare", 7070)) == (True, "reachable")
+    # By its name nobody knows it, as in Docker.
+    answer = explain(shop, "web", "bare", 7070)
+    assert told(answer) == (False, "meant") and "is reached" in answer["Text"]
+    found = verify(shop)
+    assert found["IsAsAsked"], found["Findings"]
+
+
 def test_a_port_that_is_not_published(shop: Node) -> None:
     answer = explain(shop, "outside", "web", 80)
     assert told(answer) == (False, "meant") and "not published" in answer["Text"]
@@ -405,6 +422,7 @@ def test_the_command_line(shop: Node) -> None:
         matrix = cli(shop, "verify")
         assert matrix.returncode == 1 and "table inet theirs" in matrix.stdout
     assert cli(shop, "verify", "ghost").returncode == 2
+    assert cli(shop, "__complete", "explain", "").stdout.split() == ["db", "host", "outside", "vault", "web"]
 
 
 COMPOSE = """\

@@ -117,6 +117,12 @@ def test_a_way_that_is_closed_says_why_and_what_to_do() -> None:
     ]
 
 
+def test_a_remark_is_told_from_what_stops_it() -> None:
+    hops = [hop("the table is not as it was", IsOk=False), hop("no route", IsOk=False)]
+    lines = text(answer(IsReachable=False, Found={"Verdict": "unreachable", "DecidedBy": 1, "Hops": hops}))
+    assert lines[2:4] == ["  ! route  web  the table is not as it was", "  ✗ route  web  no route"]
+
+
 FILE = """\
 services:
   web:
