@@ -8,7 +8,6 @@ later what it has to forget (plugin_boot.py). Must not know: HTTP, who asked. So
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,7 +17,7 @@ from typing import cast
 import msgspec
 
 from dari.model.errors import DariError, Internal
-from dari.model.network import Endpoint, Network, NetworkSpec, StaticRoute
+from dari.model.network import Endpoint, Network, NetworkSpec
 from dari.model.plugin import (
     NETWORK_DRIVER,
     Answer,
@@ -42,6 +41,7 @@ from dari.net.plan import Op, plan
 from dari.net.render import render
 from dari.net.state import KernelState, PluginFact, PluginKind
 from dari.reconcile import ipam_plugin, plugin_claims
+from dari.reconcile import plugin_answers as answers
 from dari.reconcile.context import Context
 from dari.reconcile.kernel import in_kernel
 from dari.reconcile.networks import desired, of_sandbox
@@ -130,15 +130,16 @@ async def prepare(ctx: Context, concern: Concern, facts: HostFacts) -> None:
             await _create_endpoint(ctx, each)
 
 
-async def join(ctx: Context, concern: Concern, facts: HostFacts) -> bool:
-    """Let the endpoints join whose sandboxes exist now; whether any did. Raises NotFound, PluginError."""
-    todo = [op for op in _plan(ctx, concern, facts) if op.action != "delete" and _fact(op).kind == "join"]
-    for op in todo:
-        await _join(ctx, _fact(op))
-    return bool(todo)
+async def join(ctx: Context, concern: Concern, facts: HostFacts) -> tuple[PluginFact, ...]:
+    """Let the endpoints join whose sandboxes exist now; those that did. Raises NotFound, PluginError."""
+    plan_ = _plan(ctx, concern, facts)
+    todo = tuple(_fact(op) for op in plan_ if op.action != "delete" and _fact(op).kind == "join")
+    for each in todo:
+        await _join(ctx, each)
+    return todo
 
 
-async def finish(ctx: Context, concern: Concern, facts: HostFacts) -> None:
+async def finish(ctx: Context, concern: Concern, facts: HostFacts, joined: Iterable[PluginFact] = ()) -> None:
     """Open the way to the world; what nobody wants any more is undone, addresses and pools are given back.
 
     Raises NotFound, PluginError where the way cannot be opened; what cannot be undone is logged, and tried later.
@@ -155,6 +156,8 @@ async def finish(ctx: Context, concern: Concern, facts: HostFacts) -> None:
     for op in todo:
         if op.action != "delete" and _fact(op).kind == "external":
             await _program_external(ctx, _fact(op))
+    for each in joined:
+        await _look_at(ctx, each)
 
 
 def _fact(op: Op) -> PluginFact:
@@ -294,7 +297,7 @@ async def _create_endpoint(ctx: Context, fact: PluginFact) -> None:
         await _forget_refused(ctx, claim, error)
         raise _prefixed(error, refusal) from error
     try:
-        told = _interface(endpoint, asked, answer.interface)
+        told = answers.with_interface(endpoint, asked, answer.interface)
     except ValueError as error:
         await _undo(ctx, fact)
         raise Internal(f"{refusal}: {error}; rolled back") from error
@@ -323,43 +326,6 @@ def _put(ctx: Context, txn: Txn, endpoint: Endpoint) -> None:
     ctx.tables.endpoints.put(txn, endpoint, endpoint.network_id, endpoint.id)
 
 
-def _interface(endpoint: Endpoint, asked: InterfaceBody, told: InterfaceBody | None) -> Endpoint:
-    """The endpoint with what the plugin decided. Raises ValueError where it decides what was decided."""
-    if told is None:
-        return endpoint
-    given: dict[str, str | int] = {}
-    for version, old, new in ((4, asked.address, told.address), (6, asked.address_ipv6, told.address_ipv6)):
-        if not new:
-            continue
-        if old:
-            raise ValueError(
-                f"driver modified interface address: endpoint interface IP present ({old}). Cannot be modified with "
-                f"{new}."
-            )
-        address = ipaddress.ip_interface(new)
-        if address.version != version:
-            raise ValueError(f"{new} is no IPv{version} address")
-        given |= {f"ipv{version}": str(address.ip), f"ipv{version}_prefix": address.network.prefixlen}
-    if told.mac_address:
-        if asked.mac_address:
-            raise ValueError(
-                "driver modified interface MAC address: endpoint interface MAC address present "
-                f"({asked.mac_address}). Cannot be modified with {told.mac_address}."
-            )
-        given["mac"] = _mac(told.mac_address)
-    return msgspec.structs.replace(endpoint, **given)
-
-
-def _mac(text: str) -> str:
-    try:
-        octets = bytes.fromhex(text.replace("-", ":").replace(":", ""))
-    except ValueError:
-        octets = b""
-    if len(octets) != 6:
-        raise ValueError(f"address {text}: invalid MAC address")
-    return octets.hex(":")
-
-
 async def _join(ctx: Context, fact: PluginFact) -> None:
     endpoint = _endpoint(ctx, fact)
     claim = _endpoint_claim(fact, endpoint)
@@ -383,11 +349,17 @@ async def _join(ctx: Context, fact: PluginFact) -> None:
         await _undo(ctx, fact)
         raise Internal(f"plugin {fact.plugin}: {error}; rolled back") from error
     await plugin_claims.hold(ctx, claim, lambda txn: _put(ctx, txn, told))
+
+
+async def _look_at(ctx: Context, fact: PluginFact) -> None:
+    """Docker asks how an endpoint does once it works; a plugin that knows nothing of it is none the worse."""
     try:
         ref = EndpointRef(network_id=fact.network_id, endpoint_id=fact.endpoint_id)
         await ask(ctx, fact.plugin, f"{NETWORK_DRIVER}.EndpointOperInfo", ref, EndpointInfoAnswer)
     except DariError as error:
-        log.info("plugin %s tells nothing of endpoint %s: %s", fact.plugin, endpoint.id[:12], error.message)
+        log.info(
+            "plugin %s tells nothing of endpoint %s: %s", fact.plugin, fact.endpoint_id[:12], error.message
+        )
 
 
 async def _joined(ctx: Context, endpoint: Endpoint, answer: JoinAnswer) -> Endpoint:
@@ -403,7 +375,7 @@ async def _joined(ctx: Context, endpoint: Endpoint, answer: JoinAnswer) -> Endpo
         assert name is not None
         interface = name.dst_name or _free_name(ctx, endpoint, name.dst_prefix or "")
     routes = [
-        _route(one.destination or "", one.route_type or 0, one.next_hop or "")
+        answers.route(one.destination or "", one.route_type or 0, one.next_hop or "")
         for one in answer.static_routes or []
     ]
     return msgspec.structs.replace(
@@ -411,8 +383,8 @@ async def _joined(ctx: Context, endpoint: Endpoint, answer: JoinAnswer) -> Endpo
         host_interface=source,
         interface=interface,
         mac=mac,
-        gateway=_gateway("Gateway", answer.gateway, 4),
-        gateway6=_gateway("GatewayIPv6", answer.gateway_ipv6, 6) if endpoint.ipv6 else "",
+        gateway=answers.gateway("Gateway", answer.gateway, 4),
+        gateway6=answers.gateway("GatewayIPv6", answer.gateway_ipv6, 6) if endpoint.ipv6 else "",
         routes=routes,
     )
 
@@ -423,28 +395,6 @@ def _free_name(ctx: Context, endpoint: Endpoint, prefix: str) -> str:
         return endpoint.interface
     taken = {each.interface for each in of_sandbox(ctx, endpoint.sandbox_id) if each.id != endpoint.id}
     return next(f"{prefix}{n}" for n in range(len(taken) + 1) if f"{prefix}{n}" not in taken)
-
-
-def _gateway(what: str, text: str | None, version: int) -> str:
-    if not text:
-        return ""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        address = None
-    if address is None or address.version != version:
-        raise ValueError(f'unable to parse {what} "{text}"')
-    return str(address)
-
-
-def _route(destination: str, kind: int, next_hop: str) -> StaticRoute:
-    to = ipaddress.ip_network(destination, strict=False)
-    if kind == 1:
-        return StaticRoute(to=str(to))
-    via = ipaddress.ip_address(next_hop)
-    if via.version != to.version:
-        raise ValueError(f"route {destination} via {next_hop}: not of one IP version")
-    return StaticRoute(to=str(to), via=str(via))
 
 
 async def _program_external(ctx: Context, fact: PluginFact) -> None:

@@ -69,9 +69,10 @@ async def settle(ctx: Context, *ids: str) -> None:
     async with plugins.exclusive(ctx, concern):
         await plugins.prepare(ctx, concern, facts)
         await _settle(ctx, ids)
-        if await plugins.join(ctx, concern, facts):
+        joined = await plugins.join(ctx, concern, facts)
+        if joined:
             await _settle(ctx, ids)
-        await plugins.finish(ctx, concern, facts)
+        await plugins.finish(ctx, concern, facts, joined)
 
 
 async def _settle(ctx: Context, ids: Iterable[str]) -> None:

@@ -114,8 +114,8 @@ async def test_a_container_comes_and_goes(found: World, api: Api, acme: FakePlug
         "CreateNetwork",
         "CreateEndpoint",
         "Join",
-        "EndpointOperInfo",
         "ProgramExternalConnectivity",
+        "EndpointOperInfo",
     ]
     ports = {"com.docker.network.endpoint.exposedports": [], "com.docker.network.portmap": []}
     assert acme.last("CreateEndpoint") == {
@@ -165,7 +165,7 @@ async def test_connect_and_disconnect_of_a_running_container(
     assert answer[0] == 200
     moved = next(each for each in found.kernel.state if isinstance(each, MovedLink))
     assert moved.name == "eth1"
-    assert acme.methods()[1:] == ["CreateEndpoint", "Join", "EndpointOperInfo", "ProgramExternalConnectivity"]
+    assert acme.methods()[1:] == ["CreateEndpoint", "Join", "ProgramExternalConnectivity", "EndpointOperInfo"]
     assert (await api("POST", "/networks/far/disconnect", {"Container": "web"}))[0] == 200
     assert acme.methods()[5:] == ["RevokeExternalConnectivity", "Leave", "DeleteEndpoint"]
     assert held(found) == ["network"] and container.id
@@ -537,8 +537,8 @@ async def test_an_endpoint_that_starts_again_before_its_end_was_told(
         "DeleteEndpoint",
         "CreateEndpoint",
         "Join",
-        "EndpointOperInfo",
         "ProgramExternalConnectivity",
+        "EndpointOperInfo",
     ]
     assert any(isinstance(each, MovedLink) for each in found.kernel.state)
     assert await plugin_boot.catch_up(found.ctx)
