@@ -161,7 +161,9 @@ def start_members(kind: str, members: list[servers.Member], switch: Switch) -> N
 
 
 @contextlib.contextmanager
-def some_hosts(kind: str, folder: Path, count: int, *, members: int = 1, mtu: int = 1500) -> Iterator[Hosts]:
+def some_hosts(
+    kind: str, folder: Path, count: int, *options: str, members: int = 1, mtu: int = 1500
+) -> Iterator[Hosts]:
     switch = Switch(mtu)
     made = Hosts(switch, store_members(kind, folder / "store", switch, members), "")
     try:
@@ -169,7 +171,7 @@ def some_hosts(kind: str, folder: Path, count: int, *, members: int = 1, mtu: in
         made.url = f"{kind}://" + ",".join(f"{SUBNET}.1:{member.port}" for member in made.members)
         for number in range(count):
             (folder / f"host{number}").mkdir()
-            made.hosts.append(Host(folder / f"host{number}", switch, number, made.url))
+            made.hosts.append(Host(folder / f"host{number}", switch, number, made.url, *options))
         image = image_tar()
         for host in made.hosts:
             host.client.api.import_image_from_data(
