@@ -22,7 +22,7 @@ from dari.net.render import render
 from dari.net.scope import Key, Scope
 from dari.net.state import HOST, KernelState
 from dari.net.sublinks import parent_names
-from dari.reconcile import names, plugin_claims, plugins, policies, ports, relays
+from dari.reconcile import names, plugin_claims, plugin_ports, plugins, policies, ports, relays
 from dari.reconcile.checks import life
 from dari.reconcile.context import Context
 from dari.reconcile.kernel import in_kernel
@@ -70,7 +70,8 @@ async def settle(ctx: Context, *ids: str) -> None:
         await plugins.prepare(ctx, concern, facts)
         await _settle(ctx, ids)
         joined = await plugins.join(ctx, concern, facts)
-        if joined:
+        moved = [await plugin_ports.follow_gateway(ctx, each, facts) for each in concern.sandboxes]
+        if joined or any(moved):
             await _settle(ctx, ids)
         await plugins.finish(ctx, concern, facts, joined)
 

@@ -15,9 +15,10 @@ from tests.fakes.plugin import FakePlugin, FakePools
 
 from dari.engine import networks
 from dari.kernel.plugin import Plugins
+from dari.model.container import PortBinding
 from dari.model.errors import DariError
 from dari.model.network import EndpointSpec, NetworkSpec
-from dari.net.state import Addr, MovedLink, Route
+from dari.net.state import Addr, MovedLink, NftElement, Route
 from dari.reconcile import endpoints, plugin_boot, plugin_claims
 from dari.reconcile.settle import settle
 from dari.store.base import Txn
@@ -180,6 +181,32 @@ async def test_the_way_to_the_world_moves_with_the_gateway(found: World, api: Ap
     await api("POST", "/networks/aaa/disconnect", {"Container": "web"})
     assert acme.methods()[-1] == "ProgramExternalConnectivity"
     assert container.id
+
+
+async def test_ports_follow_the_gateway(found: World, api: Api, acme: FakePlugin) -> None:
+    await create(api)
+    await api("POST", "/networks/create", {"Name": "near", "IPAM": {"Config": [{"Subnet": "10.6.0.0/24"}]}})
+    bindings = {"80/tcp": [PortBinding(host_port="18080")]}
+    container = await add_container(
+        found, "web", {"near": EndpointSpec(), "far": EndpointSpec()}, port_bindings=bindings
+    )
+
+    def published() -> list[str]:
+        return [
+            each.value
+            for each in found.kernel.state
+            if isinstance(each, NftElement) and "18080" in each.element
+        ]
+
+    # The plugin's network sorts first, so it leads to the world, and is told of the port.
+    assert published() == []
+    mapped = acme.last("ProgramExternalConnectivity")["Options"]["com.docker.network.portmap"]
+    assert [(each["Port"], each["HostPort"]) for each in mapped] == [(80, 18080)]
+    await api("POST", "/networks/far/disconnect", {"Container": "web"})
+    assert published() == ["10.6.0.2 . 80"]
+    await api("POST", "/networks/far/connect", {"Container": "web"})
+    assert published() == []
+    assert found.ctx.tables.sandboxes.get(found.ctx.local, container.sandbox_id).ports == []
 
 
 async def test_a_name_and_a_prefix_of_the_plugin(found: World, api: Api, acme: FakePlugin) -> None:
