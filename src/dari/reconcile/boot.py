@@ -37,6 +37,7 @@ from dari.reconcile.settle import (
     converge,
     host_facts,
     is_of_sandboxes,
+    mend_host_rules,
     mend_shared,
     render_everything,
     settle_everything,
@@ -197,8 +198,11 @@ async def look_after_host(ctx: Context, *, is_everything: bool = False) -> bool:
     """Look once, at what all networks share or at everything; whether something had to be mended. Raises Internal."""
     async with ctx.lock("settle"):
         if is_everything:
+            # The host's rules first: looking into a thousand sandboxes takes a while.
+            first = await mend_host_rules(ctx)
             todo = await settle_everything(ctx)
-            if not todo.is_empty:
-                log.warning("somebody changed dari's rules; mended:\n%s", todo)
-            return not todo.is_empty
+            mended = Plan((*first.ops, *todo.ops))
+            if not mended.is_empty:
+                log.warning("somebody changed dari's rules; mended:\n%s", mended)
+            return not mended.is_empty
         return await mend_shared(ctx)

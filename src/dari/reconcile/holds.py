@@ -12,15 +12,15 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
+from dari.kernel.listeners import Listener, listeners
 from dari.net.desired import Protocol
 
 MOST_HELD = 64
 """Ports of one range that are held; of longer ranges none is."""
-
-_LISTEN = "0A"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,48 +103,23 @@ def _bind(protocol: Protocol, address: str, port: int, *, is_listening: bool) ->
 
 
 def _look(claim: Claim) -> tuple[int, int]:
-    """`take` for a long range: the first port is tried, of the others the kernel's list of sockets is read."""
+    """`take` for a long range: the first port is tried, of the others the kernel is asked who waits there."""
     try:
         _bound(claim.protocol, claim.address, claim.first).close()
+        found = [each.port for each in listeners() if _is_in_the_way(claim, each)]
     except OSError as error:
         return error.errno or errno.EINVAL, claim.first
-    for path in (f"/proc/thread-self/net/{claim.protocol}", f"/proc/thread-self/net/{claim.protocol}6"):
-        for address, port in _sockets(path, is_tcp=claim.protocol == "tcp"):
-            if claim.first <= port <= claim.last and _collides(claim.address, address, path.endswith("6")):
-                return errno.EADDRINUSE, port
-    return 0, 0
+    return (errno.EADDRINUSE, min(found)) if found else (0, 0)
 
 
-def _sockets(path: str, *, is_tcp: bool) -> Iterator[tuple[str, int]]:
-    """Address in hexadecimal and port of each listening TCP or bound UDP socket (proc(5))."""
-    try:
-        with open(path, encoding="ascii") as file:
-            next(file, None)
-            for line in file:
-                words = line.split()
-                if len(words) > 3 and (not is_tcp or words[3] == _LISTEN):
-                    address, _, port = words[1].partition(":")
-                    yield address, int(port, 16)
-    except FileNotFoundError:
-        return
-
-
-def _collides(wanted: str, found: str, is_ipv6: bool) -> bool:
-    """Whether a socket on `found` is in the way; one on `::` takes IPv4 too, unless told otherwise, which nothing
-    shows: it counts."""
-    is_any = not found.strip("0")
-    if is_ipv6 != (":" in wanted):
-        return is_ipv6 and is_any
-    if wanted in ("0.0.0.0", "::") or is_any:
-        return True
-    return found == _hexadecimal(wanted)
-
-
-def _hexadecimal(address: str) -> str:
-    """As proc(5) shows it: words of four bytes in the machine's order."""
-    packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
-    words = (packed[start : start + 4] for start in range(0, len(packed), 4))
-    return "".join(f"{int.from_bytes(word, 'little'):08X}" for word in words)
+def _is_in_the_way(claim: Claim, listener: Listener) -> bool:
+    address = ip_address(claim.address)
+    return (
+        listener.protocol == claim.protocol
+        and claim.first <= listener.port <= claim.last
+        and listener.address.version == address.version
+        and (listener.address == address or listener.address.is_unspecified or address.is_unspecified)
+    )
 
 
 def strerror(code: int) -> str:

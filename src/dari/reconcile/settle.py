@@ -265,6 +265,17 @@ async def _converge_scope(ctx: Context, wanted: KernelState, keys: set[Key]) -> 
     return await in_kernel(ctx, lambda: converge(ctx.kernel, wanted.within(scope), scope))
 
 
+async def mend_host_rules(ctx: Context) -> Plan:
+    """Make what is missing or differs of the host's rules and their elements; what that was. Raises Internal."""
+    _, wanted = render_everything(ctx, await look_at_host(ctx))
+    scope = Scope(frozenset(key for key in wanted.objects if is_host_rule(key)))
+    rules = wanted.within(scope)
+    todo = await in_kernel(ctx, lambda: plan(rules, ctx.kernel.read(scope)))
+    if not todo.is_empty:
+        await in_kernel(ctx, lambda: converge(ctx.kernel, rules, scope))
+    return todo
+
+
 async def mend_shared(ctx: Context) -> bool:
     """Look at what all networks share; where it is not as it should be, or where an interface that networks have for a
     parent came back, everything is settled. Whether it was not. Raises Internal."""
@@ -331,6 +342,11 @@ def render_everything(ctx: Context, facts: HostFacts) -> tuple[dict[str, KernelS
     want = desired(ctx, networks, sandboxes)
     wants = {each: render(want, facts, frozenset((each,))).untold() for each in (*networks, *sandboxes)}
     return wants, render(want, facts).untold()
+
+
+def is_host_rule(key: Key) -> bool:
+    """Whether a key is of nftables on the host: a table, an element, the rule beside Docker's."""
+    return key[0] in ("nft-table", "nft-element", "nft-rule") and key[1] == HOST
 
 
 def is_host_wide(key: Key) -> bool:
