@@ -6,9 +6,10 @@ import json
 import shutil
 from typing import Any
 
-from dari.cli.context import Context, Failed
+from dari.cli.context import Context
 from dari.cli.explain import JSON, NO_PROBE, TIMEOUT, USAGE_CODE, ask, common
 from dari.cli.flags import Flag, Options, verb
+from dari.cli.graph.dot import quoted
 
 _YES, _NO, _WRONG, _SELF = "✓", "·", "✗", ""
 
@@ -29,7 +30,9 @@ def verify(context: Context, options: Options) -> int:
     project = options.arguments[0] if options.arguments else ""
     answer = ask(context, "/dari/v1/verify", {"Project": project, **common(options)})
     if options.text("svg"):
-        draw(answer, options.text("svg"))
+        from dari.cli.graph.picture import write
+
+        write(dot(answer), "svg", options.text("svg"), USAGE_CODE)
     if options.on("json"):
         context.say(json.dumps(answer, indent=2, ensure_ascii=False))
     else:
@@ -107,23 +110,6 @@ def listing(answer: dict[str, Any]) -> list[str]:
 # The picture
 
 
-def draw(answer: dict[str, Any], path: str) -> None:
-    """An SVG through Graphviz. Raises Failed where it is not installed or the file cannot be written."""
-    import subprocess
-
-    program = shutil.which("dot")
-    if program is None:
-        raise Failed("a picture needs Graphviz: install the package graphviz (the program dot)", USAGE_CODE)
-    done = subprocess.run([program, "-Tsvg"], input=dot(answer).encode(), capture_output=True, check=False)
-    if done.returncode:
-        raise Failed(f"dot: {done.stderr.decode(errors='replace').strip()}", USAGE_CODE)
-    try:
-        with open(path, "wb") as file:
-            file.write(done.stdout)
-    except OSError as error:
-        raise Failed(f"cannot write {path}: {error.strerror}", USAGE_CODE) from error
-
-
 def dot(answer: dict[str, Any]) -> str:
     """The graph's text: an arrow for each pair that reaches, a red one where it is not as asked."""
     lines = ["digraph verify {", '  rankdir=LR; node [shape=box, style=rounded, fontname="sans-serif"];']
@@ -132,8 +118,8 @@ def dot(answer: dict[str, Any]) -> str:
     shown |= {answer["Services"][cell["To"]]["End"] for cell in answer["Cells"]}
     for number in sorted(shown):
         end = answer["Ends"][number]
-        label = end["Name"] + (f"\\n{end['Address']}" if end["Address"] else "")
-        lines.append(f'  n{number} [label="{_quoted(label)}"];')
+        label = end["Name"] + (f"\n{end['Address']}" if end["Address"] else "")
+        lines.append(f"  n{number} [label={quoted(label)}];")
     arrows: dict[tuple[int, int, bool], list[str]] = {}
     for cell in answer["Cells"]:
         if cell["IsAsAsked"] and not cell["IsReachable"]:
@@ -144,10 +130,6 @@ def dot(answer: dict[str, Any]) -> str:
     for (source, target, is_as_asked), labels in sorted(arrows.items()):
         color = "#2a7a3b" if is_as_asked else "#c0182b"
         style = "" if is_as_asked else ", style=dashed, penwidth=2"
-        label = _quoted(", ".join(labels))
-        lines.append(f'  n{source} -> n{target} [label="{label}", color="{color}"{style}];')
+        label = quoted(", ".join(labels))
+        lines.append(f'  n{source} -> n{target} [label={label}, color="{color}"{style}];')
     return "\n".join([*lines, "}", ""])
-
-
-def _quoted(label: str) -> str:
-    return label.replace('"', '\\"')

@@ -25,6 +25,8 @@ Kind: TypeAlias = Literal["container", "host", "outside", "address", "name"]
 
 _PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 _LIVING = ("running", "paused")
+# Drivers whose networks reach the world by this host.
+_BY_THE_HOST = ("bridge", "overlay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +167,21 @@ def host_address(ctx: Context, source: End, places: Places | None, version: int)
     return next((each for each in gateways if each.version == version), None)
 
 
+def leaves_by(ctx: Context, source: End) -> Network | None:
+    """The network whose own router leads a container to the world; None where it is this host."""
+    places = places_of(ctx, source) if source.is_own else []
+    first = gateway_endpoint(ctx, [endpoint for _, endpoint in places])
+    network = next((network for network, endpoint in places if endpoint is first), None)
+    return network if network is not None and network.spec.driver not in _BY_THE_HOST else None
+
+
 def _gateways(ctx: Context, source: End) -> Iterator[Address]:
     attached = places_of(ctx, source)
     first = gateway_endpoint(ctx, [endpoint for _, endpoint in attached])
     # On internal networks the host has an address too, though no way leads on from it.
     for network, endpoint in sorted(attached, key=lambda pair: pair[1] is not first):
+        if network.spec.driver != "bridge":
+            continue
         for text in (endpoint.gateway, endpoint.gateway6):
             if text:
                 yield ipaddress.ip_address(text)
@@ -185,6 +197,8 @@ def aims(
     say (a target without addresses)."""
     versions = versions_of(ctx, source)
     if target.kind == "outside":
+        if leaves_by(ctx, source) is not None:
+            return []
         far = [places.far(each) for each in versions] if places is not None else []
         return [Aim(each, port, OUTSIDE) for each in far if each is not None]
     if target.kind == "host" or (target.kind == "container" and target.netns == HOST):
@@ -248,9 +262,9 @@ def at(ctx: Context, address: Address, protocol: str, port: int) -> Aim:
 def _is_hosts(ctx: Context, address: Address) -> bool:
     facts = ctx.settling.facts
     own = {each.ip for each in facts.addresses} if facts is not None else set()
-    gateways = {
-        subnet.gateway for network in ctx.tables.networks.all(ctx.shared) for subnet in network.subnets
-    }
+    # Of a bridge: the gateway of others is a router out there.
+    bridges = [each for each in ctx.tables.networks.all(ctx.shared) if each.spec.driver == "bridge"]
+    gateways = {subnet.gateway for network in bridges for subnet in network.subnets}
     return address.is_loopback or address in own or str(address) in gateways
 
 

@@ -115,6 +115,11 @@ def _find_aims(ctx: Context, inquiry: Inquiry) -> None:
         return
     if target.kind != "name":
         inquiry.aims = ends.aims(ctx, source, target, inquiry.protocol, inquiry.port, inquiry.places)
+        router = ends.leaves_by(ctx, source)
+        if not inquiry.aims and router is not None:
+            how = f"the router of network {router.name} ({router.spec.driver})"
+            text = f"{source.name} leaves by {how}, not by this host"
+            inquiry.reason = causes.Why(text, "ask for an address out there")
         if inquiry.known is not None:
             inquiry.trouble = "meant"
             inquiry.reason = causes.unnamed(ctx, source, target)
@@ -267,7 +272,9 @@ def _neighbours(ctx: Context, source: End) -> str:
 
 
 def _without_aim(inquiry: Inquiry, picture: Picture) -> nouns.Explanation:
-    reason = inquiry.reason or causes.Why(f"{inquiry.target.name} has no address")
+    reason = inquiry.reason or causes.Why(
+        f"{inquiry.target.name} has no address that {inquiry.source.name} could ask"
+    )
     hops = [_line(each, picture.names) for each in inquiry.hops]
     walk_ = nouns.Walk(verdict="unreachable", hops=hops, decided_by=len(hops) - 1)
     return nouns.Explanation(

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 from tests.scenarios.conftest import Node, wait_for
 
@@ -213,6 +214,30 @@ def test_containers_that_share_a_network_or_have_the_hosts(shop: Node) -> None:
     assert told(answer) == (False, "meant") and "is reached" in answer["Text"]
     found = verify(shop)
     assert found["IsAsAsked"], found["Findings"]
+
+
+def test_on_an_interface_of_the_hosts(node: Node) -> None:
+    """macvlan: neighbours reach each other, the host they do not."""
+    node.run("ip", "link", "add", "lan0", "type", "veth", "peer", "name", "lan1")
+    try:
+        for each in ("lan0", "lan1"):
+            node.run("ip", "link", "set", each, "up")
+        ipam = docker.types.IPAMConfig(
+            pool_configs=[docker.types.IPAMPool("192.0.2.0/24", gateway="192.0.2.1")]
+        )
+        node.client.networks.create("lan", driver="macvlan", options={"parent": "lan0"}, ipam=ipam)
+        node.serve("printer", "hi", network="lan")
+        node.sleeper("desk", network="lan")
+        assert told(explain(node, "desk", "printer", 80)) == (True, "reachable")
+        assert told(explain(node, "desk", "printer", 81)) == (False, "application")
+        assert not explain(node, "desk", "host", 80)["IsReachable"]
+        away = explain(node, "desk", "outside", 80)
+        assert not away["IsReachable"] and "router of network lan" in away["Text"]
+        found = verify(node)
+        assert all(each["IsAsAsked"] for each in found["Cells"]), found["Findings"]
+    finally:
+        node.clear()
+        node.run("ip", "link", "del", "lan0", check=False)
 
 
 def test_a_port_that_is_not_published(shop: Node) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dari.cli.compose_lines import line_of
+from dari.cli.context import Failed
 from dari.cli.explain import destination, text
 from dari.cli.flags import UsageError
+from dari.cli.graph.picture import write
 from dari.cli.verify import dot, listing, matrix
 from dari.cli.verify import text as verify_text
 
@@ -216,3 +219,24 @@ def test_the_picture_has_an_arrow_for_each_pair_that_matters() -> None:
         'n2 -> n0 [label="80/tcp", color="#2a7a3b"];',
     ]
     assert any('n0 [label="db\\n172.18.0.2"]' in line for line in lines)
+
+
+def test_the_picture_is_drawn(tmp_path: Path) -> None:
+    if shutil.which("dot") is None:
+        pytest.skip("needs graphviz")
+    path = tmp_path / "shop.svg"
+    odd = verification()
+    odd["Ends"][0]["Name"] = 'a "db" \\ <b>'
+    write(dot(odd), "svg", str(path))
+    drawn = path.read_text()
+    assert "80/tcp" in drawn and drawn.count("<title>n") == 6
+    with pytest.raises(Failed) as failure:
+        write(dot(odd), "svg", str(tmp_path / "nowhere" / "shop.svg"), 2)
+    assert failure.value.code == 2 and "shop.svg" in failure.value.text
+
+
+def test_a_picture_without_graphviz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Failed) as failure:
+        write(dot(verification()), "svg", str(tmp_path / "shop.svg"), 2)
+    assert failure.value.code == 2 and "apt install graphviz" in failure.value.text

@@ -34,7 +34,7 @@ def _lines(graph: Graph) -> Iterator[str]:
     for index, (project, members) in enumerate(projects.items()):
         if project:
             yield f"  subgraph cluster_{index} {{"
-            yield f'    label={_quoted(project)}; labeljust=l; style="rounded,filled"; color="#cccccc";'
+            yield f'    label={quoted(project)}; labeljust=l; style="rounded,filled"; color="#cccccc";'
             yield f'    fillcolor="{_SHORT}"; fontsize=12; margin=14;'
         for number, box in members:
             yield f"    box{number} [label=<{_table(box)}>];"
@@ -51,13 +51,13 @@ def _lines(graph: Graph) -> Iterator[str]:
             yield f"  outside -> box{number} [style=invis];"
         for tap in box.taps:
             if tap.network in names:
-                label = _quoted("\n".join(tap.addresses))
+                label = quoted("\n".join(tap.addresses))
                 yield (
                     f'  box{number} -> {names[tap.network]} [dir=none, penwidth=2, color="{colours[tap.network]}", '
                     f'label={label}, fontcolor="{colours[tap.network]}"];'
                 )
     for number, box in published:
-        label = _quoted("\n".join(f"{outside} → {inside}" for outside, inside in _published(box)))
+        label = quoted("\n".join(f"{outside} → {inside}" for outside, inside in _published(box)))
         yield f'  outside -> box{number} [label={label}, color="#888888"];'
     yield "}"
 
@@ -92,6 +92,7 @@ def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text as a string of the language."""
     inner = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{inner}"'

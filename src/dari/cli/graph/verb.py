@@ -8,7 +8,8 @@ from dari.cli.context import Context, Failed
 from dari.cli.flags import Flag, Options, UsageError, verb
 from dari.cli.graph.dot import dot
 from dari.cli.graph.drawing import drawn
-from dari.cli.graph.model import Graph, graph
+from dari.cli.graph.model import graph
+from dari.cli.graph.picture import write
 
 _FORMATS = ("svg", "png")
 
@@ -34,26 +35,9 @@ def show(context: Context, options: Options) -> int:
     if project and not found.boxes:
         raise Failed(f"project {project} has no containers" + ("" if options.on("all") else " that run"))
     for kind, path in files:
-        _write(found, kind, path)
+        write(dot(found), kind, path)
     if options.on("dot"):
         context.say(dot(found).rstrip())
     elif not files:
         context.say(drawn(found, is_plain="utf" not in (sys.stdout.encoding or "").lower()))
     return 0
-
-
-def _write(found: Graph, kind: str, path: str) -> None:
-    import shutil
-    import subprocess
-
-    program = shutil.which("dot")
-    if program is None:
-        raise Failed(
-            f"{path}: Graphviz draws pictures and is not installed (Debian: apt install graphviz); "
-            "without a file the drawing is printed, with --dot its source"
-        )
-    done = subprocess.run(
-        [program, f"-T{kind}", "-o", path], input=dot(found).encode(), capture_output=True, check=False
-    )
-    if done.returncode:
-        raise Failed(f"{path}: {done.stderr.decode(errors='replace').strip() or 'dot failed'}")
