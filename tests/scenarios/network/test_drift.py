@@ -54,3 +54,19 @@ def test_a_flushed_firewall_comes_back(node: Node) -> None:
     wait_for("the rules are back", lambda: node.run("nft", "list", "tables").strip() != "", 20)
     wait_for("the kernel is as before", lambda: node.kernel() == before)
     assert node.curl(None, "http://127.0.0.1:8080/") == "hello\n"
+
+
+def test_a_namespace_that_lost_its_name_while_darid_was_away_gets_it_back(node: Node) -> None:
+    network = node.client.networks.create("web")
+    server = node.serve("srv", "hello", network="web", ports={"80/tcp": 8080})
+    node.kill()
+    path = server.attrs["NetworkSettings"]["SandboxKey"] or f"{node.exec_root}/netns/none"
+    server_pid = int(server.attrs["State"]["Pid"])
+    node.run("umount", "-l", path)
+    node.run("rm", path)
+    node.start()
+    assert node.pid(server) == server_pid
+    assert node.curl(None, "http://127.0.0.1:8080/") == "hello\n"
+    assert doctor(node, "GET") == {}
+    peer = node.sleeper("peer", network="web")
+    assert node.resolve(peer, "srv") == [node.address(server, "web")] and network.id
