@@ -100,6 +100,8 @@ CATALOGUE: dict[str, str] = {
     "resolver.zone": "A network's zone file is missing or differs.",
     "resolver.view": "A sandbox's view file is missing or differs.",
     "resolver.leftover": "A zone or view file belongs to nothing.",
+    "relay.dead": "The relay, which carries ports published at IPv6 addresses the kernel cannot translate, is dead.",
+    "relay.wrong": "The relay does not carry a port, or carries it elsewhere.",
     "file.hosts": "A container's /etc/hosts is not what dari wrote.",
     "file.hostname": "A container's /etc/hostname is not what dari wrote.",
     "file.resolv": "A container's /etc/resolv.conf is not what dari wrote.",

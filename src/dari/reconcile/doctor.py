@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from dari.dns import nudge
 from dari.model.errors import DariError
 from dari.model.finding import Finding
-from dari.reconcile import boot, names, plugin_boot
-from dari.reconcile.checks import claims, host, kernel, life, naming, plugged
+from dari.reconcile import boot, names, plugin_boot, relays
+from dari.reconcile.checks import claims, host, kernel, life, naming, plugged, relayed
 from dari.reconcile.checks.found import Found
 from dari.reconcile.context import Context
 from dari.reconcile.kernel import in_kernel
@@ -95,6 +95,7 @@ async def _look(ctx: Context) -> list[Found]:
     found += await life.look(ctx)
     found += claims.look(ctx)
     found += await plugged.look(ctx)
+    found += await relayed.look(ctx)
     found += await host.look(ctx, facts, survey)
     return _without_echoes(found)
 
@@ -143,6 +144,8 @@ async def _carry_out(ctx: Context, found: list[Found]) -> None:
             await in_kernel(ctx, lambda: ctx.kernel.mend(repairs))
     if "plugins" in ways:
         await plugin_boot.catch_up(ctx)
+    if "relay" in ways:
+        await relays.renew(ctx)
     if "responder" in ways:
         await _revive(ctx)
     if "names" in ways or "responder" in ways:

@@ -65,6 +65,34 @@ def _wanted(ctx: Context, sandbox: Sandbox) -> Iterator[tuple[str, Want]]:
                 yield _name(claim, host_port), Want(claim, place, (address, container_port))
 
 
+def wanted(ctx: Context) -> dict[str, tuple[str, Want]]:
+    """By name the sandbox that publishes a relayed port, and where it goes."""
+    return {
+        name: (sandbox.id, want)
+        for sandbox in ctx.tables.sandboxes.all(ctx.local)
+        for name, want in _wanted(ctx, sandbox)
+    }
+
+
+async def entries(ctx: Context) -> dict[str, tuple[str, int]] | None:
+    """What the relay carries, and where to; None where none answers."""
+    found = await asyncio.to_thread(door.entries, _directory(ctx))
+    return None if found is None else found[1]
+
+
+async def renew(ctx: Context) -> None:
+    """End a relay that hangs, and have one carry everything that is wanted."""
+    if ctx.relays.pid and await entries(ctx) is None:
+        log.warning("the relay (pid %d) does not answer, ending it", ctx.relays.pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(ctx.relays.pid, signal.SIGKILL)
+        # Its end is heard of (`_again`), which takes the lock.
+        await _end_of(ctx.relays.pid)
+    async with ctx.lock("settle"):
+        ctx.relays.told.clear()
+        await carry(ctx, {owner for owner, _ in wanted(ctx).values()})
+
+
 async def carry(ctx: Context, sandbox_ids: Iterable[str]) -> None:
     """Make the relay agree with what these sandboxes publish. What goes wrong is in the log: the ports answer at all
     other addresses all the same."""
@@ -123,11 +151,7 @@ async def adopt(ctx: Context) -> None:
     if found is None:
         return
     pid, entries = found
-    wants = {
-        name: (sandbox.id, want)
-        for sandbox in ctx.tables.sandboxes.all(ctx.local)
-        for name, want in _wanted(ctx, sandbox)
-    }
+    wants = wanted(ctx)
     handles: dict[Claim, dict[int, socket.socket]] = {}
     for name, target in entries.items():
         sock = door.get(_directory(ctx), name) if name in wants else None

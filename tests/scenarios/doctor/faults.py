@@ -7,6 +7,7 @@ what the fault itself needed. `closes` is a flow that is closed by it, tried bef
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -333,6 +334,18 @@ ours("stray zone file", "resolver.leftover", "host",
 ours("resolv.conf changed", "file.resolv", SHOP,
      lambda t: t.node.inside(t.shop, "sh", "-c", "echo > /etc/resolv.conf"))  # fmt: skip
 ours("hosts emptied", "file.hosts", SHOP, lambda t: t.node.inside(t.shop, "sh", "-c", ": > /etc/hosts"))
+
+
+def _stop_relay(t: Town) -> None:
+    """A relay that hangs: it is the process with its socket in the machine's folder."""
+    found = subprocess.run(
+        ["pgrep", "-f", f"{t.node.exec_root}/relay"], capture_output=True, text=True, check=True
+    )
+    (pid,) = found.stdout.split()
+    os.kill(int(pid), signal.SIGSTOP)
+
+
+ours("relay hangs", "relay.dead", "host", _stop_relay)
 
 # Connections, ports, namespaces, what is left
 

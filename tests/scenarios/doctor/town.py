@@ -41,7 +41,7 @@ class Town:
         node, client = self.node, self.node.client
         node.clear()
         self.ids = {name: client.networks.create(name).id for name in ("web", "books")}
-        self.front = node.serve("front", "hello", network="web", ports={"80/tcp": PORT})
+        self.front = node.serve("front", "hello", network="web", ports={"80/tcp": [PORT, ("::1", PORT)]})
         self.shop = node.sleeper("shop", network="web")
         self.ledger = node.serve("ledger", "sums", network="books")
         self.clerk = node.sleeper("clerk", network="books")
@@ -139,6 +139,7 @@ class Town:
             "bridge": lambda: get(self.pids["shop"], f"http://{self.addresses['front']}/"),
             "inside": lambda: get(self.pids["clerk"], f"http://{self.addresses['ledger']}/"),
             "host": lambda: get(self.node.holder.pid, f"http://127.0.0.1:{PORT}/"),
+            "relay": lambda: get(self.node.holder.pid, f"http://[::1]:{PORT}/"),
             "outside": lambda: get(self.outside, f"http://{UPLINK}:{PORT}/"),
             "world": ping,
         }

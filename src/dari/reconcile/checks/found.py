@@ -11,10 +11,13 @@ from typing import Literal, TypeAlias
 from dari.model.finding import Finding
 from dari.net.survey import Repair
 
-Way: TypeAlias = Literal["plan", "names", "claims", "responder", "plugins", "runtime", "rootfs", "cgroup"]
+Way: TypeAlias = Literal[
+    "plan", "names", "claims", "responder", "plugins", "relay", "runtime", "rootfs", "cgroup"
+]
 """plan: the plan over everything · names: the responder's and the containers' files written and read again ·
-claims: rows without owner freed · responder: a dari-dns that hangs ended, to be started again · plugins:
-told again · runtime, rootfs, cgroup: what is left of a container that is no more (`object_id`)."""
+claims: rows without owner freed · responder: a dari-dns that hangs ended, to be started again · plugins: told again ·
+relay: told everything again, ended first where it hangs · runtime, rootfs, cgroup: what is left of a container that is
+no more (`object_id`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,7 @@ def test_every_id_is_in_the_catalogue() -> None:
     files = [*(source / "net").glob("*.py"), *(source / "reconcile/checks").glob("*.py")]
     text = "\n".join(each.read_text() for each in files)
     areas = "namespace|link|address|route|rules?|neighbour|fdb|sysctl|conntrack|resolver|lease|port"
-    areas += "|container|mount|cgroup|host|plugin"
+    areas += "|container|mount|cgroup|host|plugin|relay|file"
     literals = set(re.findall(rf'"((?:{areas})\.[a-z][a-z-]+)"', text))
     assert len(literals) > 30
     assert {each for each in literals if each not in AREAS.values()} <= CATALOGUE.keys()
