@@ -20,7 +20,8 @@ from tests.kernel.world import inside, run, run_in, sandbox, tcp_listener
 
 from dari.kernel.listeners import Listener
 from dari.kernel.outside import Places
-from dari.kernel.probe import ProbeResult, Probing, Shot
+from dari.kernel.probe import Probing
+from dari.kernel.probed import ProbeResult, Shot
 from dari.net.packet import OUTSIDE
 
 pytestmark = pytest.mark.kernel_ns

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import random
-import re
 import secrets
 import selectors
 import socket
@@ -25,7 +24,8 @@ from dari.kernel.errors import NetlinkError
 from dari.kernel.listeners import Listener, listeners
 from dari.kernel.netns import Namespaces
 from dari.kernel.outside import Outside, Places
-from dari.kernel.shot import Outcome, ShotSocket, Told
+from dari.kernel.probed import ProbeResult, Shot, Step
+from dari.kernel.shot import ShotSocket, Told
 from dari.kernel.trace import TABLE_PREFIX, Event, Tracer, protocol_number
 from dari.kernel.visit import Visit
 from dari.net.packet import OUTSIDE
@@ -49,77 +49,8 @@ _DATAGRAM_SECONDS = 0.1
 # After an end was seen: traces are written before a packet goes on, so they are there; this is for other CPUs.
 _SETTLE_SECONDS = 0.002
 
-_COMMENT = re.compile(r' comment "([^"]*)"')
-
 RuleTexts = Callable[[Visit, str, str, str], dict[int, str]]
 """Rules of a chain by handle, as nft lists them: (where, family, table, chain)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """A question to send. `source` and `target` are namespaces ("" the host's, `outside` the place outside).
-
-    `target`: where it should arrive, None where that is not on this host. `port` 0 with icmp. `payload`: of UDP.
-    """
-
-    source: str
-    destination: Address
-    protocol: str
-    port: int = 0
-    target: str | None = None
-    payload: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A chain or rule one of the packets met. `rule` is its text as nft lists it, "" for a chain's policy."""
-
-    netns: str
-    is_answer: bool
-    family: str
-    table: str
-    chain: str
-    kind: str
-    handle: int
-    rule: str
-    verdict: str
-    in_interface: str = ""
-    out_interface: str = ""
-
-    @property
-    def comment(self) -> str:
-        """The rule's own comment."""
-        found = _COMMENT.search(self.rule)
-        return found[1] if found else ""
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeResult:
-    """What became of a shot.
-
-    `steps`: anybody's chains and rules met, in order. `seen`: the hooks passed to their very end, as (namespace,
-    hook, is_answer); a frame's way through a bridge counts as `bridge forward` and so on. `dropped_by`: the step
-    that took the question or its answer away. `is_delivered`: it arrived in the target's namespace. `unanswering`:
-    neighbours that do not answer, by namespace. `is_elsewhere`: somebody answered, but the packet never came to the
-    target. `untraced`: why there is no trace, "" where there is one.
-    """
-
-    shot: Shot
-    outcome: Outcome
-    text: str
-    seconds: float = 0.0
-    source_address: Address | None = None
-    source_port: int = 0
-    icmp: str = ""
-    icmp_from: Address | None = None
-    answer: bytes = b""
-    steps: tuple[Step, ...] = ()
-    seen: tuple[tuple[str, str, bool], ...] = ()
-    dropped_by: Step | None = None
-    is_delivered: bool = False
-    is_elsewhere: bool = False
-    unanswering: tuple[tuple[str, Address], ...] = ()
-    untraced: str = ""
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dari.kernel.probe import ProbeResult, Step
+from dari.kernel.probed import ProbeResult, Step
 from dari.model.explain import Conclusion, Verdict
 from dari.net.packet import Hop, Trace
 from dari.net.scope import Key

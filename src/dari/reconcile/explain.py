@@ -16,7 +16,8 @@ from ipaddress import ip_address
 import msgspec
 
 from dari.kernel.outside import Places
-from dari.kernel.probe import ProbeResult, Probing, Shot, Step
+from dari.kernel.probe import Probing
+from dari.kernel.probed import ProbeResult, Shot
 from dari.model import explain as nouns
 from dari.model.errors import Internal, Unsupported
 from dari.net.facts import HostFacts
@@ -27,6 +28,7 @@ from dari.reconcile.context import Context
 from dari.reconcile.ends import Aim, End
 from dari.reconcile.picture import Picture, Walker, look
 from dari.reconcile.settle import look_at_host
+from dari.reconcile.telling import hop_line, named, probe_line, walk_lines
 
 _NAME_SECONDS = 2.0
 _SERVERS_ASKED = 3
@@ -275,7 +277,7 @@ def _without_aim(inquiry: Inquiry, picture: Picture) -> nouns.Explanation:
     reason = inquiry.reason or causes.Why(
         f"{inquiry.target.name} has no address that {inquiry.source.name} could ask"
     )
-    hops = [_line(each, picture.names) for each in inquiry.hops]
+    hops = [hop_line(each, picture.names) for each in inquiry.hops]
     walk_ = nouns.Walk(verdict="unreachable", hops=hops, decided_by=len(hops) - 1)
     return nouns.Explanation(
         source=ends.line(inquiry.source),
@@ -322,13 +324,13 @@ def _with_walks(ctx: Context, inquiry: Inquiry, picture: Picture) -> nouns.Expla
         is_reachable=judged.verdict == "delivered" and inquiry.trouble is None,
         verdict="unreachable" if inquiry.trouble is not None else judged.verdict,
         conclusion=conclusion,
-        text=_named(text, names),
+        text=named(text, names),
         advice=advice,
         causes=listed,
-        differences=[_named(each, names) for each in differences],
-        names=[_line(each, names) for each in inquiry.hops],
-        wanted=_walk_lines(wanted, names),
-        found=_walk_lines(found, names),
+        differences=[named(each, names) for each in differences],
+        names=[hop_line(each, names) for each in inquiry.hops],
+        wanted=walk_lines(wanted, names),
+        found=walk_lines(found, names),
         probe=probe_line(inquiry.result, names) if inquiry.result is not None else None,
     )
 
@@ -397,62 +399,3 @@ def _differences(picture: Picture, traces: tuple[Trace, Trace]) -> list[str]:
     ops = picture.differences()
     about = [each for each in ops if each.object.key in keys]
     return [str(each) for each in (about or ops)[:_DIFFERENCES_SHOWN]]
-
-
-def _named(text: str, names: dict[str, str]) -> str:
-    """Namespaces by their containers' names."""
-    for netns, name in names.items():
-        if netns in text:
-            text = text.replace(netns, name)
-    return text
-
-
-def _line(hop: Hop, names: dict[str, str]) -> nouns.HopLine:
-    return nouns.HopLine(
-        stage=hop.stage,
-        where=where(hop.where, names),
-        text=_named(hop.text, names),
-        is_ok=hop.is_ok,
-        object=list(hop.key) if hop.key is not None else [],
-        cause=hop.cause,
-        is_answer=hop.is_answer,
-    )
-
-
-def where(netns: str, names: dict[str, str]) -> str:
-    """A namespace as it is told."""
-    return "host" if netns == HOST else names.get(netns, netns)
-
-
-def _walk_lines(trace: Trace, names: dict[str, str]) -> nouns.Walk:
-    at = next((index for index, each in enumerate(trace.hops) if each is trace.decided_by), -1)
-    hops = [_line(each, names) for each in trace.hops]
-    return nouns.Walk(verdict=trace.verdict, hops=hops, decided_by=at)
-
-
-def step_line(step: Step, names: dict[str, str]) -> nouns.StepLine:
-    return nouns.StepLine(
-        where=where(step.netns, names),
-        is_answer=step.is_answer,
-        family=step.family,
-        table=step.table,
-        chain=step.chain,
-        rule=step.rule,
-        handle=step.handle,
-        comment=step.comment,
-        verdict=step.verdict,
-    )
-
-
-def probe_line(result: ProbeResult, names: dict[str, str]) -> nouns.ProbeLine:
-    return nouns.ProbeLine(
-        outcome=result.outcome,
-        verdict=conclude.verdict_of(result),
-        text=result.text,
-        seconds=round(result.seconds, 6),
-        is_delivered=result.is_delivered,
-        from_address=str(result.source_address) if result.source_address is not None else "",
-        steps=[step_line(each, names) for each in result.steps],
-        caught=step_line(result.dropped_by, names) if result.dropped_by is not None else None,
-        untraced=result.untraced,
-    )

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 
 from dari.dns import answer, ask, wire, zone
-from dari.kernel.probe import ProbeResult, Shot
+from dari.kernel.probed import ProbeResult, Shot
 from dari.model.container import Container
 from dari.model.network import Sandbox
 from dari.net.state import HOST, Address

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from dari.kernel.outside import Places
-from dari.kernel.probe import ProbeResult, Probing, Shot
+from dari.kernel.probe import Probing
+from dari.kernel.probed import ProbeResult, Shot
 from dari.model import explain as nouns
 from dari.model.errors import Internal, InvalidArgument, NotFound
 from dari.model.explain import Cell, Service, Verification
@@ -26,6 +27,7 @@ from dari.reconcile.context import Context
 from dari.reconcile.ends import HOST_END, OUTSIDE_END, Aim, End
 from dari.reconcile.explain import Inquiry, listeners, places, probe_of
 from dari.reconcile.picture import Picture, Walker, look
+from dari.reconcile.telling import named
 from dari.reconcile.zones import has_names
 
 MOST_PAIRS = 20_000
@@ -114,7 +116,7 @@ async def _verify(ctx: Context, project: str, timeout: float, is_probed: bool) -
         services=round_.services,
         cells=cells,
         findings=findings,
-        differences=[_named(picture, str(each)) for each in ops[:_DIFFERENCES_SHOWN]],
+        differences=[named(str(each), picture.names) for each in ops[:_DIFFERENCES_SHOWN]],
         probes=len(round_.attempts) + sum(len(each.shots) for each in checks) if is_probed else 0,
         seconds=round(time.monotonic() - started, 3),
         untraced=untraced,
@@ -306,7 +308,7 @@ def _cell(round_: _Round, number: int, picture: Picture) -> Cell:
         why = judged.text
         if worst.result is not None and worst.result.outcome == "failed":
             why = f"the packet could not be sent: {worst.result.text}"
-        text = _named(picture, f"at {worst.aim.address}: {why}")
+        text = named(f"at {worst.aim.address}: {why}", picture.names)
     return Cell(
         source=from_,
         target=to,
@@ -370,9 +372,3 @@ def _differences(ctx: Context, picture: Picture, project: str) -> tuple[Op, ...]
     return tuple(
         each for each in ops if not (owners := picture.owners.get(each.object.key, ())) or own & set(owners)
     )
-
-
-def _named(picture: Picture, text: str) -> str:
-    for netns, name in picture.names.items():
-        text = text.replace(netns, name)
-    return text

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dari.kernel.probe import ProbeResult, Shot, Step
+from dari.kernel.probed import ProbeResult, Shot, Step
 from dari.net.packet import Hop, Trace
 from dari.reconcile.conclude import conclude, leant_on, parting, verdict_of
 
