@@ -254,7 +254,7 @@ async def test_bad_options_change_nothing(
     found: World, api: Api, driver: str, options: dict[str, str], status: int, text: str
 ) -> None:
     before = found.kernel.state
-    answer = await create(api, "bad", driver, Options=options, IPAM={"Config": [{"Subnet": "10.1.0.0/24"}]})
+    answer = await create(api, "nope", driver, Options=options, IPAM={"Config": [{"Subnet": "10.1.0.0/24"}]})
     assert answer == (status, {"message": text})
     assert found.kernel.state == before
     assert (await api("GET", "/networks/nope"))[0] == 404
