@@ -21,7 +21,7 @@ __all__ = ["machine", "node"]
 
 ROOT = Path(__file__).parents[2]
 REGISTRY = "127.0.0.1:5005"
-_BUILD_SECONDS = 600
+_BUILD_SECONDS = 2400
 DIES_WITH_US = ("setpriv", "--pdeathsig", "TERM")
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 import json
-import re
 import subprocess
 import sys
 import time
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tests.scenarios.conftest import Node, wait_for
 from tests.stacks import miniature
@@ -47,37 +45,67 @@ MAP = (
 )
 
 
+class World:
+    """One name, one address, a few files behind a wire that ends in the network namespace of a process.
+
+    It has no way back by itself: who is not seen as that machine gets no answer.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.holder = subprocess.Popen(
+            ["unshare", "-n", "sh", "-c", "ip link set lo up && exec sleep 100000"]
+        )
+        wait_for("the world", lambda: Path(f"/proc/{self.holder.pid}/comm").read_text() == "sleep\n")
+        theirs = str(self.holder.pid)
+        near = ["nsenter", "-t", str(pid), "-n", "ip"]
+        far = ["nsenter", "-t", theirs, "-n"]
+        for command in (
+            [*near, "link", "add", "out0", "type", "veth", "peer", "name", "in0", "netns", theirs],
+            [*near, "addr", "add", f"{OUTSIDE}/24", "dev", "out0"],
+            [*near, "link", "set", "out0", "up"],
+            [*far, "ip", "addr", "add", f"{INTERNET}/24", "dev", "in0"],
+            [*far, "ip", "link", "set", "in0", "up"],
+        ):
+            subprocess.run(command, check=True, capture_output=True)
+        self.server = subprocess.Popen(
+            [*far, sys.executable, "-m", "tests.stacks.internet", INTERNET, SOURCES], cwd=ROOT
+        )
+        url = f"http://{INTERNET}/x.json"
+        wait_for("the world's answer", lambda: self.run("curl", "-s", "-m", "2", url))
+
+    def run(self, *command: str) -> str:
+        """What a program out there says."""
+        done = subprocess.run(
+            ["nsenter", "-t", str(self.holder.pid), "-n", *command],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        return done.stdout
+
+    def close(self) -> None:
+        for each in (self.server, self.holder):
+            each.kill()
+            each.wait()
+
+
 class Outside(Bed):
-    """A machine with the miniatures and a way to a world of one name, which has no way back by itself."""
+    """A machine with the miniatures and a way to the world."""
 
     def __init__(self, folder: Path) -> None:
         (folder / "daemon.json").write_text(json.dumps({"dns": [INTERNET]}))
         self.node = Node(folder)
-        self.world = subprocess.Popen(["unshare", "-n", "sh", "-c", "ip link set lo up && exec sleep 100000"])
-        wait_for("the world", lambda: Path(f"/proc/{self.world.pid}/comm").read_text() == "sleep\n")
-        self.node.run(
-            "ip", "link", "add", "out0", "type", "veth", "peer", "name", "in0", "netns", str(self.world.pid)
-        )
-        self.node.run("ip", "addr", "add", f"{OUTSIDE}/24", "dev", "out0")
-        self.node.run("ip", "link", "set", "out0", "up")
-        within = ["nsenter", "-t", str(self.world.pid), "-n"]
-        subprocess.run([*within, "ip", "addr", "add", f"{INTERNET}/24", "dev", "in0"], check=True)
-        subprocess.run([*within, "ip", "link", "set", "in0", "up"], check=True)
-        self.server = subprocess.Popen(
-            [*within, sys.executable, "-m", "tests.stacks.internet", INTERNET, SOURCES], cwd=ROOT
-        )
-        wait_for("the world's answer", lambda: self.node.curl(None, f"http://{INTERNET}/x.json"))
+        self.world = World(self.node.holder.pid)
         miniature.load(self.node.client)
 
     def close(self) -> None:
         self.node.close()
-        for each in (self.server, self.world):
-            each.kill()
-            each.wait()
+        self.world.close()
 
-    def ask(self, address: str, port: int, words: str) -> str:
-        """What a port of this machine says to a line."""
-        return self.node.run("sh", "-c", f"echo {words} | timeout 5 nc -w 3 {address} {port}", check=False)
+
+def ask(bed: Bed, port: int, words: str) -> str:
+    """What a port of this machine says to a line."""
+    return bed.node.run("sh", "-c", f"echo {words} | timeout 5 nc -w 3 127.0.0.1 {port}", check=False)
 
 
 def attributes(stack: Stack) -> dict[str, Any]:
@@ -94,12 +122,14 @@ def is_up(container: Any) -> bool:
     """It has come past what it waits for, and runs still."""
     if container.status != "running":
         return False
-    stamp = re.sub(r"(\.\d{6})\d*", r"\1", container.attrs["State"]["StartedAt"]).replace("Z", "+00:00")
-    begun = datetime.datetime.fromisoformat(stamp).timestamp() - 0.001
-    return bool(container.logs(since=begun, tail=1).decode().rstrip().endswith(": up"))
+    return bool(container.logs(tail=1).decode().rstrip().endswith(": up"))
 
 
-def all_up(stack: Stack, services: Collection[str] = BASE) -> None:
+class Watched(Protocol):
+    def containers(self) -> dict[str, Any]: ...
+
+
+def all_up(stack: Watched, services: Collection[str] = BASE) -> None:
     waiting: Collection[str] = services
     deadline = time.monotonic() + 90
     while waiting:
@@ -131,7 +161,7 @@ def modes(stack: Stack) -> dict[str, str]:
     said = {}
     for service in ("zoo1", "zoo2", "zoo3"):
         if stack.containers()[service].status == "running":
-            told = stack.bed.ask("127.0.0.1", zoo_port(stack, service), "srvr")
+            told = ask(stack.bed, zoo_port(stack, service), "srvr")
             if "Mode: " in told:
                 said[service] = told.partition("Mode: ")[2].split()[0]
     return said

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +31,7 @@ from tests.stacks.pinpoint import (
     SOURCES,
     Outside,
     all_up,
+    ask,
     attributes,
     counted,
     main_server,
@@ -142,7 +142,7 @@ def test_five_kinds_of_names(stack: Stack) -> None:
     assert node.resolve(web, SOURCES) == [INTERNET]
     # A link's other names are the linking container's own.
     assert hbase.attrs["Config"]["Hostname"] == hbase.id[:12]
-    assert stack.bed.ask("127.0.0.1", zoo_port(stack, "zoo1"), "get hbase").strip() == hbase.id[:12]
+    assert ask(stack.bed, zoo_port(stack, "zoo1"), "get hbase").strip() == hbase.id[:12]
 
 
 def test_zookeeper_elects(stack: Stack) -> None:
@@ -208,16 +208,9 @@ def test_a_port_of_both_kinds(stack: Stack) -> None:
             wait_for("the datagram", lambda word=word, port=port: word in stack.inside(
                 "pinpoint-collector", "cat", f"/tmp/udp-{port}"), 10)  # fmt: skip
         assert (
-            from_the_world(stack.bed, "sh", "-c", f"echo hello | timeout 5 nc -w 3 {OUTSIDE} {port}")
+            stack.bed.world.run("sh", "-c", f"echo hello | timeout 5 nc -w 3 {OUTSIDE} {port}")
             == "collector\n"
         )
-
-
-def from_the_world(bed: Any, *command: str) -> str:
-    done = subprocess.run(
-        ["nsenter", "-t", str(bed.world.pid), "-n", *command], capture_output=True, text=True, timeout=30
-    )
-    return done.stdout
 
 
 def send(bed: Any, address: str, port: int, word: str) -> None:
@@ -227,7 +220,7 @@ def send(bed: Any, address: str, port: int, word: str) -> None:
     if address.startswith("127."):
         bed.node.run(sys.executable, "-c", program, word, address, str(port))
     else:
-        from_the_world(bed, sys.executable, "-c", program, word, address, str(port))
+        bed.world.run(sys.executable, "-c", program, word, address, str(port))
 
 
 def test_requests_on_the_map(stack: Stack) -> None:
@@ -275,7 +268,7 @@ def test_restarts_carry_the_web(stack: Stack) -> None:
 
 def test_data_and_names_after_down_and_up(stack: Stack) -> None:
     all_up(stack)
-    count, tables = counted(stack), stack.bed.ask("127.0.0.1", 3306, "tables").strip()
+    count, tables = counted(stack), ask(stack.bed, 3306, "tables").strip()
     assert tables == "17"
     ids = stack.ids()
     stack("down", "-t", "1")
@@ -288,7 +281,7 @@ def test_data_and_names_after_down_and_up(stack: Stack) -> None:
     assert set(stack.ids().values()).isdisjoint(ids.values())
     all_up(stack)
     assert counted(stack) == count
-    assert stack.bed.ask("127.0.0.1", 3306, "tables").strip() == "17"
+    assert ask(stack.bed, 3306, "tables").strip() == "17"
     assert "initializing" not in stack.containers()["pinpoint-mysql"].logs().decode()
     assert stack.bed.node.address(stack.containers()["pinpoint-collector"], NETWORK) == "172.24.0.30"
 
