@@ -96,8 +96,8 @@ class ProbeLine(DockerNoun, frozen=True, kw_only=True):
 
 
 class Cause(DockerNoun, frozen=True, kw_only=True, omit_defaults=True):
-    """Who wanted it so. `Setting` is what was set, `Key` the path of keys in a Compose file that sets it; `Files` are
-    the project's, as its containers' labels name them."""
+    """Who wanted it so. `Setting` is what was set, as a command line says it, `Key` the path of keys in a Compose file
+    that sets it; `Files` are the project's, as its containers' labels name them."""
 
     kind: Literal["network", "container", "policy", "host"]
     name: str

@@ -36,7 +36,7 @@ def why(
 ) -> Why:
     """Of a packet that is meant not to arrive: `hop` is where the wanted picture stops it."""
     if source.is_own and not addresses_of(ctx, source):
-        cause = container_cause(source, "network_mode", "network_mode: none", "it has no network")
+        cause = container_cause(source, "network_mode", "--network none", "it has no network")
         text = f"{source.name} is on no network"
         return Why(text, f"connect it: dari network connect NETWORK {source.name}", (cause,))
     if _is_policy(target, hop):
@@ -61,11 +61,13 @@ def _refused_by_policy(ctx: Context, source: End, target: End, hop: Hop | None) 
     labels = target.container.config.labels if target.container is not None else {}
     if text := labels.get(policy.LABEL):
         said = f"the policy of {target.name} says: {_one_line(text)}"
-        causes.append(_policy(container_cause(target, "x-policy", f"{policy.LABEL}={text}", said)))
+        causes.append(
+            _policy(container_cause(target, "x-policy", f"--label {policy.LABEL}={_one_line(text)}", said))
+        )
     for network in _networks(ctx, target):
         if text := network.spec.labels.get(policy.LABEL):
             said = f"the policy of network {network.name} says: {_one_line(text)}"
-            setting = f"{policy.LABEL}={text}"
+            setting = f"--label {policy.LABEL}={_one_line(text)}"
             causes.append(_policy(network_cause(ctx, network, setting, ("labels", policy.LABEL), said)))
     advice = f"allow it in the policy: allow {source.name} PORT (docs/how-to/say-who-may-call-whom.md)"
     return Why(f"the policy of {target.name} does not let {source.name} in", advice, tuple(causes))
@@ -86,7 +88,7 @@ def _between(ctx: Context, source: End, target: End, network: Network, hop: Hop 
         return no_common_network(ctx, source, target)
     if not network_want(ctx, network).is_icc:
         text = f"containers of network {network.name} may not talk with each other ({_ICC}=false)"
-        cause = network_cause(ctx, network, f"{_ICC}=false", ("driver_opts", _ICC), text)
+        cause = network_cause(ctx, network, f"--opt {_ICC}=false", ("driver_opts", _ICC), text)
         advice = "make them a network of their own, publish the port, or link them (--link)"
         return Why(text, advice, (cause,))
     names = ", ".join(each.name for each in there)
@@ -98,7 +100,7 @@ def no_common_network(ctx: Context, source: End, target: End) -> Why:
     here, there = _networks(ctx, source), _networks(ctx, target)
     text = f"{source.name} and {target.name} share no network: {_on(source, here)}, {_on(target, there)}"
     causes = [
-        container_cause(each, "networks", f"networks: {', '.join(one.name for one in on)}", _on(each, on))
+        container_cause(each, "networks", " ".join(f"--network {one.name}" for one in on), _on(each, on))
         for each, on in ((source, here), (target, there))
         if each.is_own
     ]
@@ -147,19 +149,22 @@ def _unpublished(target: End, protocol: str, port: int) -> Why:
         text = (
             f"from outside a container is reached by its published ports only, not by {target.name}'s address"
         )
-        return Why(text, "ask for a port", (container_cause(target, "ports", "ports", text),))
+        return Why(text, "ask for a port", (container_cause(target, "ports", "no -p", text),))
     own = publications(target, protocol, port)
     if own:
         at = ", ".join(f"{each.host_ip}:{each.host_port}" for each in own)
         text = f"port {port}/{protocol} of {target.name} is published on {at} only"
-        return Why(text, "publish it without that address", (container_cause(target, "ports", at, text),))
+        command = " ".join(f"-p {each.host_ip}:{each.host_port}:{each.container_port}" for each in own)
+        return Why(
+            text, "publish it without that address", (container_cause(target, "ports", command, text),)
+        )
     others = dict.fromkeys(f"{each.container_port}/{each.protocol}" for each in publications(target))
     has = f" (published are {', '.join(list(others)[:12])})" if others else ""
     text = f"port {port}/{protocol} of {target.name} is not published{has}"
     advice = (
         f"publish it: -p {port}:{port}{'/udp' if protocol == 'udp' else ''}, or ports: in the Compose file"
     )
-    return Why(text, advice, (container_cause(target, "ports", "ports", text),))
+    return Why(text, advice, (container_cause(target, "ports", "no -p", text),))
 
 
 def _networks(ctx: Context, end: End) -> list[Network]:
@@ -174,7 +179,7 @@ def _on(end: End, networks: list[Network]) -> str:
 
 
 def _internal(ctx: Context, network: Network) -> Cause:
-    return network_cause(ctx, network, "internal", ("internal",), f"network {network.name} is internal")
+    return network_cause(ctx, network, "--internal", ("internal",), f"network {network.name} is internal")
 
 
 def container_cause(end: End, key: str, setting: str, text: str) -> Cause:

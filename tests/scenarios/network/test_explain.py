@@ -151,7 +151,7 @@ def test_nothing_leaves_an_internal_network(shop: Node) -> None:
     answer = explain(shop, "vault", "outside", 80)
     assert told(answer) == (False, "meant")
     [cause] = answer["Causes"]
-    assert (cause["Name"], cause["Setting"]) == ("back", "internal")
+    assert (cause["Name"], cause["Setting"]) == ("back", "--internal")
 
 
 def test_neighbours_that_may_not_talk(node: Node) -> None:
@@ -161,7 +161,7 @@ def test_neighbours_that_may_not_talk(node: Node) -> None:
     answer = explain(node, "two", "one", 80)
     assert told(answer) == (False, "meant")
     [cause] = answer["Causes"]
-    assert (cause["Name"], cause["Setting"]) == ("mute", f"{ICC}=false")
+    assert (cause["Name"], cause["Setting"]) == ("mute", f"--opt {ICC}=false")
 
 
 def test_no_names_on_the_default_bridge(node: Node) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from dari.cli.compose_lines import line_of
-from dari.cli.context import Failed
-from dari.cli.explain import destination, text
+from dari.cli.context import Context, Failed
+from dari.cli.explain import destination, explain, text
 from dari.cli.flags import UsageError
 from dari.cli.graph.picture import write
 from dari.cli.verify import dot, listing, matrix
 from dari.cli.verify import text as verify_text
+from dari.client.errors import ApiError
 
 
 @pytest.mark.parametrize(
@@ -240,3 +241,30 @@ def test_a_picture_without_graphviz(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(Failed) as failure:
         write(dot(verification()), "svg", str(tmp_path / "shop.svg"), 2)
     assert failure.value.code == 2 and "apt install graphviz" in failure.value.text
+
+
+class _Elsewhere:
+    """An engine that has no such call, or none that answers."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def post(self, path: str, body: Any) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (ApiError(404, "page not found"), "is it dari's?"),
+        (ApiError(404, "No such container: ghost"), "No such container: ghost"),
+        (ApiError(409, "container web is not running"), "not running"),
+        (OSError(2, "No such file or directory"), "No such file"),
+    ],
+)
+def test_not_being_able_to_tell_is_not_no(error: Exception, says: str) -> None:
+    context = Context()
+    context._docker = _Elsewhere(error)  # type: ignore[assignment]
+    with pytest.raises(Failed) as failure:
+        explain(context, ["web", "db:80"])
+    assert failure.value.code == 2 and says in failure.value.text
