@@ -50,20 +50,20 @@ async def examine(ctx: Context) -> list[Finding]:
 
 async def mend(ctx: Context) -> list[Outcome]:
     """Mend what is ours. What was found, each with whether it is gone now. Raises Internal."""
-    before = await _examine(ctx)
-    left = before
+    left = await _examine(ctx)
+    seen: dict[tuple[str, str, str], Finding] = {}
     for _ in range(_ROUNDS):
         ours = [each for each in left if each.finding.is_ours]
+        # Mending may bring more to light: what hung on something that was missing.
+        seen |= {each.finding.key: each.finding for each in ours}
         if not ours:
             break
         await _carry_out(ctx, ours)
         left = await _examine(ctx)
     still = {each.finding.key for each in left}
-    outcomes = [Outcome(each.finding, each.finding.key not in still) for each in before]
-    known = {each.finding.key for each in before}
-    # What came to light by the mending.
-    outcomes += [Outcome(each.finding, False) for each in left if each.finding.key not in known]
-    return outcomes
+    outcomes = [Outcome(finding, key not in still) for key, finding in seen.items()]
+    outcomes += [Outcome(each.finding, False) for each in left if each.finding.key not in seen]
+    return sorted(outcomes, key=lambda each: each.finding.rank)
 
 
 async def _examine(ctx: Context) -> list[Found]:
@@ -75,7 +75,7 @@ async def _examine(ctx: Context) -> list[Found]:
         _LONG_PAUSE if any(each.finding.id.startswith("container.") for each in first) else _PAUSE
     )
     second = {each.finding.key: each for each in await _look(ctx)}
-    return _sorted(each for each in first if each.finding.key in second)
+    return _sorted(each for each in first if not _is_fleeting(each) or each.finding.key in second)
 
 
 def _is_fleeting(each: Found) -> bool:

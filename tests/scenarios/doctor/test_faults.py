@@ -80,5 +80,23 @@ def test_a_fault_is_named_and_mended_or_left(town: Town, fault: Fault) -> None:
     town.is_dirty = False
 
 
+def test_many_faults_at_once_are_mended_at_once(town: Town) -> None:
+    names = (
+        "bridge mtu", "port isolated", "default route missing", "neighbour of the host poisoned", "forwarding off",
+        "zone file deleted", "resolv.conf changed", "hosts emptied", "local route missing", "stray bundle",
+        "extra address on the bridge", "eth0 mtu",
+    )  # fmt: skip
+    faults = [each for each in FAULTS if each.name in names]
+    assert len(faults) == len(names)
+    for fault in faults:
+        fault.apply(town)
+    found = {(each["Id"], each["Object"]): each["IsMended"] for each in town.doctor("POST")}
+    assert {(each.finding, each.object) for each in faults} <= found.keys()
+    assert all(found.values()), found
+    assert town.doctor("GET") == []
+    wait_for("all ways are open", lambda: not town.closed())
+    town.is_dirty = False
+
+
 def _without_veths(town: Town) -> set[str]:
     return {each for each in town.node.kernel() if "veth" not in each}

@@ -152,6 +152,8 @@ def test_compose_says_it_for_a_project(node: Node, tmp_path: Path) -> None:
         told = dari(node, "explain", "shop-stranger-1", "shop-db-1:80", check=False)
         assert told.returncode != 0
         assert "closed" in told.stdout or "refuse" in told.stdout or "reject" in told.stdout, told.stdout
+        verified = dari(node, "verify", "shop", check=False)
+        assert verified.returncode == 0, verified.stdout
         # Nothing has changed: nothing is made anew; a changed policy makes its service anew.
         before = container["db"].id
         dari(node, "up", "-d", folder=tmp_path)
