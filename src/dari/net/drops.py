@@ -76,7 +76,10 @@ def drops(
     """
     chains = _parse(text)
     found: dict[tuple[str, str, str], Drop] = {}
-    is_knowing = any(word in text for word in _MARK_WORDS)
+    is_knowing = any(word in text for word in _MARK_WORDS) or (
+        # firewalld knows us by a zone of our name (facts.py).
+        table == "firewalld" and any(name.endswith("_dari") for name in chains)
+    )
     for name, base in chains.items():
         if not base.hook:
             continue

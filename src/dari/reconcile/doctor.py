@@ -107,9 +107,20 @@ def _without_echoes(found: list[Found]) -> list[Found]:
     lost = {
         each.finding.object for each in found if each.finding.id in ("resolver.view", "namespace.missing")
     }
+    closed = [
+        each.finding.cause.rpartition(" of ")[2]
+        for each in found
+        if each.finding.id == "host.forward-dropped"
+    ]
     kept = []
     for each in found:
         finding = each.finding
+        if (
+            finding.id == "rules.foreign-drop"
+            and finding.object == "host"
+            and any(f"a rule in {chain} " in finding.text for chain in closed)
+        ):
+            continue
         if (
             finding.object in unbound
             and not each.rebinding

@@ -90,6 +90,16 @@ def test_a_table_that_knows_our_mark_may_drop_the_rest() -> None:
     assert found(table(rules)) == []
 
 
+def test_firewalld_knows_us_by_a_zone() -> None:
+    text = table('iifname "lo" accept\nreject with icmpx admin-prohibited')
+    zone = text.replace("table ip t {", "table ip t {\n\tchain filter_FWD_dari {\n\t\taccept\n\t}\n")
+    assert [each.rule for each in drops("inet", "firewalld", text, WEB)] == [
+        "reject with icmpx admin-prohibited"
+    ]
+    assert drops("inet", "firewalld", zone, WEB) == []
+    assert drops("inet", "other", zone, WEB) != []
+
+
 def test_before_routing_only_what_names_us_counts() -> None:
     assert found(table("drop", hook="prerouting")) == []
     assert found(table("ip daddr 172.18.0.2 drop", hook="prerouting")) == ["ip daddr 172.18.0.2 drop"]
