@@ -87,8 +87,16 @@ async def exclusive(ctx: Context, concern: Concern) -> AsyncIterator[None]:
     """One settle at a time speaks with plugins about a sandbox."""
     async with AsyncExitStack() as stack:
         for each in sorted(concern.sandboxes):
-            await stack.enter_async_context(ctx.lock(f"plugins/{each}"))
+            await stack.enter_async_context(ctx.lock(_room(each)))
         yield
+    for each in concern.sandboxes:
+        lock = ctx.locks.get(_room(each))
+        if lock is not None and not lock.locked() and ctx.tables.sandboxes.get(ctx.local, each) is None:
+            del ctx.locks[_room(each)]
+
+
+def _room(sandbox_id: str) -> str:
+    return f"plugins/{sandbox_id}"
 
 
 # What is asked before a network is made
