@@ -30,6 +30,8 @@ from dari.net.ipam import mac_of
 
 DRIVERS = ("bridge", "bridge", "bridge", "none", "host")
 ALL_DRIVERS = (*DRIVERS, "macvlan", "ipvlan")
+# What plans are tried with: a plugin's interfaces cannot be made by a kernel alone.
+PLANNED_DRIVERS = (*ALL_DRIVERS, "remote")
 PARENT = "lan0"
 NETWORKS = 3
 SANDBOXES = 4
@@ -87,6 +89,7 @@ def networks(draw: DrawFn, number: int, drivers: Sequence[str]) -> NetworkWant:
         is_masquerading=draw(st.booleans()),
         is_icc=draw(st.booleans()),
         options=draw(_sublink_options(driver, number)),
+        plugin=draw(st.sampled_from(["acme", "other"])) if driver == "remote" else "",
     )
 
 

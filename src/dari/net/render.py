@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from dari.net import firewall, policy
 from dari.net.desired import Desired, EndpointWant, NetworkWant, SandboxWant
-from dari.net.drivers import driver
+from dari.net.drivers import REMOTE, driver
 from dari.net.facts import HostFacts
 from dari.net.state import Addr, Address, KernelObject, KernelState, Loopback, Netns, Sysctl
 from dari.net.sublinks import is_sublink
@@ -62,8 +62,9 @@ def _sandbox(
     for endpoint in endpoints:
         network = networks[endpoint.network_id]
         for each in driver(network.driver).render_endpoint(network, endpoint, sandbox.netns, facts):
-            # A port is published by translation, which a network on a parent interface has none of.
-            if isinstance(each, Addr) and not is_sublink(network.driver):
+            # A port is published by translation, which a network on a parent interface has none of; a plugin's ports
+            # are the plugin's.
+            if isinstance(each, Addr) and network.driver != REMOTE and not is_sublink(network.driver):
                 homes[each.address.ip] = network
             # What was asked of the sandbox by name wins over what a driver would set.
             if not (isinstance(each, Sysctl) and each.path in asked):

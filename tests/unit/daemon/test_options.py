@@ -162,3 +162,15 @@ def test_every_flag_says_what_it_does() -> None:
 def test_a_named_file_must_exist(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="no such file"):
         read(["--config-file", str(tmp_path / "none")])
+
+
+def test_plugin_folders_and_patience(tmp_path: Path) -> None:
+    given = with_file(tmp_path, {}, "--plugin-dir", "/one", "--plugin-dir", "two", "--plugin-timeout", "7")
+    assert given.plugin_folders == ["/one", f"{Path.cwd()}/two"] and given.plugin_timeout == 7
+    default = with_file(tmp_path, {}, "--exec-root", "/run/x")
+    assert default.plugin_folders[:2] == ["/run/x/plugins", "/run/docker/plugins"]
+    assert default.plugin_timeout == 30
+    told = with_file(tmp_path, {"plugin-dirs": ["/three"], "plugin-timeout": 9})
+    assert told.plugin_folders == ["/three"] and told.plugin_timeout == 9
+    with pytest.raises(InvalidArgument, match="plugin-timeout"):
+        with_file(tmp_path, {}, "--plugin-timeout", "0")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.fakes.kernel import FakeKernel
-from tests.strategies import ALL_DRIVERS, desireds, facts
+from tests.strategies import PLANNED_DRIVERS, desireds, facts
 
 from dari.kernel.errors import KernelError
 from dari.net.plan import Op, Plan, plan
@@ -41,7 +41,7 @@ def settle(kernel: FakeKernel, wanted: KernelState) -> None:
 
 
 @SETTINGS
-@given(desireds(ALL_DRIVERS), desireds(ALL_DRIVERS), facts())
+@given(desireds(PLANNED_DRIVERS), desireds(PLANNED_DRIVERS), facts())
 def test_a_plan_arrives(before, after, host):
     wanted, kernel = render(after, host), FakeKernel(render(before, host), host)
     settle(kernel, wanted)
@@ -49,14 +49,14 @@ def test_a_plan_arrives(before, after, host):
 
 
 @SETTINGS
-@given(desireds(ALL_DRIVERS), facts())
+@given(desireds(PLANNED_DRIVERS), facts())
 def test_nothing_to_do_is_no_op(desired, host):
     wanted = render(desired, host)
     assert plan(wanted, render(desired, host)).is_empty
 
 
 @SETTINGS
-@given(desireds(ALL_DRIVERS), desireds(ALL_DRIVERS), facts(), st.data())
+@given(desireds(PLANNED_DRIVERS), desireds(PLANNED_DRIVERS), facts(), st.data())
 def test_killed_anywhere_meddled_with_and_planned_again(before, after, host, data):
     wanted, kernel = render(after, host), FakeKernel(render(before, host), host)
     first = plan(wanted, kernel.state)
@@ -68,7 +68,7 @@ def test_killed_anywhere_meddled_with_and_planned_again(before, after, host, dat
 
 
 @SETTINGS
-@given(desireds(ALL_DRIVERS), facts())
+@given(desireds(PLANNED_DRIVERS), facts())
 def test_wanting_nothing_removes_everything(desired, host):
     kernel = FakeKernel(render(desired, host), host)
     settle(kernel, KernelState())
@@ -76,7 +76,7 @@ def test_wanting_nothing_removes_everything(desired, host):
 
 
 @SETTINGS
-@given(desireds(ALL_DRIVERS), desireds(ALL_DRIVERS), facts())
+@given(desireds(PLANNED_DRIVERS), desireds(PLANNED_DRIVERS), facts())
 def test_change_and_revert(before, after, host):
     kernel = FakeKernel(render(before, host), host)
     settle(kernel, render(after, host))
@@ -85,7 +85,7 @@ def test_change_and_revert(before, after, host):
 
 
 @SETTINGS
-@given(desireds(ALL_DRIVERS), facts())
+@given(desireds(PLANNED_DRIVERS), facts())
 def test_scoped_renders_add_up(desired, host):
     everyone = [each.id for each in (*desired.networks, *desired.sandboxes)]
     union = KernelState.of(o for each in everyone for o in render(desired, host, frozenset({each})))
@@ -93,7 +93,7 @@ def test_scoped_renders_add_up(desired, host):
 
 
 @SETTINGS
-@given(desireds(ALL_DRIVERS), desireds(ALL_DRIVERS), facts())
+@given(desireds(PLANNED_DRIVERS), desireds(PLANNED_DRIVERS), facts())
 def test_settling_by_scope_one_id_after_the_other_arrives(before, after, host):
     """What each network and each sandbox was and is, read and planned alone: networks first, then sandboxes."""
     kernel, wanted = FakeKernel(render(before, host), host), render(after, host)
