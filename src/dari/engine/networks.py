@@ -407,7 +407,8 @@ async def disconnect(eng: Engine, network_ref: str, container_ref: str, *, force
 async def _disconnect_left_over(eng: Engine, network: Network, name: str) -> None:
     """An endpoint whose container is gone, by its name or id."""
     for endpoint in eng.ctx.tables.endpoints.all(eng.ctx.shared, network.id):
-        if endpoint.container_id.startswith(name) or name in endpoint.dns_names:
+        is_meant = endpoint.container_id.startswith(name) or name in endpoint.dns_names
+        if is_meant or container_name(eng, endpoint) == name:
             sandbox = eng.ctx.tables.sandboxes.get(eng.ctx.local, endpoint.sandbox_id)
             await _detach(eng, sandbox, endpoint)
             return

@@ -45,10 +45,20 @@ def remove(ctx: Context, txn: Txn, container: Container) -> None:
         if not sandbox.is_active:
             # Nobody runs in it: who inherits it brings endpoints of its own.
             endpoints.drop(ctx, txn, of_sandbox(ctx, sandbox.id))
+        else:
+            _forget_names(ctx, txn, sandbox)
         left = msgspec.structs.replace(sandbox, owner_name=container.name)
         ctx.tables.sandboxes.put(txn, left, sandbox.id)
     elif is_owner or (sandbox.owner_name and not others):
         end(ctx, txn, sandbox)
+
+
+def _forget_names(ctx: Context, txn: Txn, sandbox: Sandbox) -> None:
+    """Nobody answers to the names of a container that is gone; its addresses stay."""
+    for endpoint in of_sandbox(ctx, sandbox.id):
+        spec = msgspec.structs.replace(endpoint.spec, aliases=[])
+        nameless = msgspec.structs.replace(endpoint, dns_names=[], spec=spec)
+        ctx.tables.endpoints.put(txn, nameless, endpoint.network_id, endpoint.id)
 
 
 def end(ctx: Context, txn: Txn, sandbox: Sandbox) -> None:
