@@ -87,13 +87,17 @@ class Run:
             "env": sorted(attrs["Config"]["Env"]),
             "restart": attrs["HostConfig"]["RestartPolicy"]["Name"],
             "networks": list(attrs["NetworkSettings"]["Networks"]),
-            "aliases": sorted({*(endpoint["Aliases"] or [])} - {short}),
+            # Docker 20.10 lists the hostname here, later ones among the DNS names only.
+            "aliases": sorted({*(endpoint["Aliases"] or [])} - {short, attrs["Config"]["Hostname"]}),
             "fixed": (endpoint["IPAMConfig"] or {}).get("IPv4Address"),
             "exposed": sorted(attrs["Config"].get("ExposedPorts") or {}),
+            # Docker 20.10 lists the IPv6 door beside the IPv4 one.
             "ports": {
-                port: sorted(door["HostPort"] if int(door["HostPort"]) < 32768 else "any" for door in doors)
-                if port != "2181/tcp"
-                else len(doors)
+                port: [
+                    "any" if port == "2181/tcp" else each["HostPort"]
+                    for each in doors
+                    if ":" not in each["HostIp"]
+                ]
                 for port, doors in attrs["NetworkSettings"]["Ports"].items()
                 if doors
             },
