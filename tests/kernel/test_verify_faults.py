@@ -47,7 +47,7 @@ from dari.store.tables import Tables
 
 pytestmark = pytest.mark.kernel_ns
 
-SECONDS = 1.5
+SECONDS = 3.0
 
 
 @dataclass

@@ -21,6 +21,8 @@ from tests.scenarios.conftest import Node, wait_for
 from dari.dns import nudge
 
 _SOURCE = Path(__file__).parents[3] / "src"
+# For what is answered or caught; only what vanishes without a trace waits for it.
+PATIENCE = 5
 ICC = "com.docker.network.bridge.enable_icc"
 
 
@@ -46,14 +48,14 @@ def post(node: Node, path: str, body: dict[str, Any]) -> tuple[int, dict[str, An
 
 def explain(node: Node, source: str, target: str, port: int = 0, **more: Any) -> dict[str, Any]:
     status, answer = post(
-        node, "/dari/v1/explain", {"From": source, "To": target, "Port": port, "Timeout": 2, **more}
+        node, "/dari/v1/explain", {"From": source, "To": target, "Port": port, "Timeout": PATIENCE, **more}
     )
     assert status == 200, answer
     return answer
 
 
 def verify(node: Node, **body: Any) -> dict[str, Any]:
-    status, answer = post(node, "/dari/v1/verify", {"Timeout": 2, **body})
+    status, answer = post(node, "/dari/v1/verify", {"Timeout": PATIENCE, **body})
     assert status == 200, answer
     return answer
 
@@ -158,7 +160,7 @@ def test_neighbours_that_may_not_talk(node: Node) -> None:
     node.client.networks.create("mute", options={ICC: "false"})
     node.serve("one", "hi", network="mute")
     node.sleeper("two", network="mute")
-    answer = explain(node, "two", "one", 80)
+    answer = explain(node, "two", "one", 80, Timeout=1)
     assert told(answer) == (False, "meant")
     [cause] = answer["Causes"]
     assert (cause["Name"], cause["Setting"]) == ("mute", f"--opt {ICC}=false")
@@ -230,7 +232,7 @@ def test_on_an_interface_of_the_hosts(node: Node) -> None:
         node.sleeper("desk", network="lan")
         assert told(explain(node, "desk", "printer", 80)) == (True, "reachable")
         assert told(explain(node, "desk", "printer", 81)) == (False, "application")
-        assert not explain(node, "desk", "host", 80)["IsReachable"]
+        assert not explain(node, "desk", "host", 80, Timeout=1)["IsReachable"]
         away = explain(node, "desk", "outside", 80)
         assert not away["IsReachable"] and "router of network lan" in away["Text"]
         found = verify(node)
@@ -417,7 +419,12 @@ def test_nothing_stays_of_probes(shop: Node) -> None:
 
 def test_many_ask_at_once(shop: Node) -> None:
     """Probes under way are nobody's firewall to one another."""
-    commands = [("explain", "web", "db:80"), ("explain", "outside", "db:80"), ("verify",)] * 3
+    patient = ("--timeout", str(PATIENCE))
+    commands = [
+        ("explain", *patient, "web", "db:80"),
+        ("explain", *patient, "outside", "db:80"),
+        ("verify", *patient),
+    ] * 3
     environment = {**os.environ, "PYTHONPATH": str(_SOURCE)}
     running = [
         subprocess.Popen(
@@ -441,10 +448,10 @@ def test_the_command_line(shop: Node) -> None:
     for words in (("web", "db:0"), ("web", "db:80/sctp"), ("web",), ("ghost", "db:80"), ("web", "db/udp")):
         wrong = cli(shop, "explain", *words)
         assert wrong.returncode == 2 and wrong.stderr and not wrong.stdout, words
-    matrix = cli(shop, "verify")
+    matrix = cli(shop, "verify", "--timeout", str(PATIENCE))
     assert matrix.returncode == 0 and "as asked" in matrix.stdout
     with rules(shop, "chain fw { type filter hook forward priority 5; tcp dport 80 drop; };"):
-        matrix = cli(shop, "verify")
+        matrix = cli(shop, "verify", "--timeout", str(PATIENCE))
         assert matrix.returncode == 1 and "table inet theirs" in matrix.stdout
     assert cli(shop, "verify", "ghost").returncode == 2
     assert cli(shop, "__complete", "explain", "").stdout.split() == ["db", "host", "outside", "vault", "web"]
