@@ -39,15 +39,15 @@ def udp(target: str, host: str = "0.0.0.0", port: int = 80) -> PublishWant:
 class Client:
     """A machine outside that keeps sending from one port."""
 
-    def __init__(self, world: World, address: str = HOST_ADDRESS) -> None:
-        self.address = address
+    def __init__(self, world: World, port: int = 8080, address: str = HOST_ADDRESS) -> None:
+        self.address, self.port = address, port
         self.socket = inside(world.path(None), lambda: udp_socket(OUTSIDE, 4000))
 
     def reaches(self, *servers: socket.socket) -> int | None:
         """Which of the servers gets the next packet; None where nobody does."""
         for each in servers:
             each.settimeout(0)
-        self.socket.sendto(b"question", (self.address, 8080))
+        self.socket.sendto(b"question", (self.address, self.port))
         deadline = time.monotonic() + 2
         while time.monotonic() < deadline:
             for number, each in enumerate(servers):
@@ -143,6 +143,26 @@ def test_an_address_that_leaves_takes_its_connections_along(tmp_path: Path) -> N
             out.sendto(b"late", answer_to)
             with pytest.raises(TimeoutError):
                 asking.recv(100)
+
+
+def test_a_udp_client_follows_a_range(tmp_path: Path) -> None:
+    """Port 8085 of a published range, moved to 85, goes from one container to the other and away."""
+
+    def ranged(target: str) -> PublishWant:
+        return replace(udp(target), host_port=8080, container_port=80, count=10)
+
+    with living(tmp_path, desired(ranged(A)), has_outside=True) as world:
+        ours, theirs = world.udp(0, 85), world.udp(1, 85)
+        client = Client(world, 8085)
+        with client.socket:
+            assert client.reaches(ours, theirs) == 0
+            settle_to(world, desired(ranged(B), owner=1))
+            assert client.reaches(ours, theirs) == 1
+            settle_to(world, desired())
+            assert world.kernel.wait_buried()
+            assert client.reaches(ours, theirs) is None
+            settle_to(world, desired(ranged(A)))
+            assert client.reaches(ours, theirs) == 0
 
 
 def test_who_gets_his_own_address_back_keeps_his_connections(tmp_path: Path) -> None:

@@ -46,8 +46,6 @@ def gateway_modes(options: Mapping[str, str], *, is_internal: bool) -> dict[int,
             )
         if text == "isolated" and not is_internal:
             raise InvalidArgument("gateway mode 'isolated' can only be used for an internal network")
-        if is_internal and text != "isolated":
-            raise InvalidArgument(f"gateway mode '{text}' cannot be used for an internal network")
         found[version] = cast(GatewayMode, text)
     return found
 

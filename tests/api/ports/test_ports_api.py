@@ -213,11 +213,6 @@ async def test_routed_networks_need_no_port_of_the_host(found: World, api: Api) 
             False,
             "gateway mode 'isolated' can only be",
         ),
-        (
-            {"com.docker.network.bridge.gateway_mode_ipv6": "routed"},
-            True,
-            "cannot be used for an internal network",
-        ),
         ({"com.docker.network.host_ipv4": "fd00::1"}, False, "'fd00::1' is no IPv4 address"),
         ({"com.docker.network.host_ipv6": "x"}, False, "value: x (nil ip)"),
         (
