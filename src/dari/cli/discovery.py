@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from dari.cli.context import Context
 from dari.cli.flags import Flag, Options, UsageError, verb
 from dari.cli.listing import FORMAT, show
 from dari.cli.table import table
+
+T = TypeVar("T")
 
 _COLUMNS = ["SERVICE", "ADDRESS", "PORTS", "HEALTH", "SOURCE", "NETWORK", "TAGS"]
 
@@ -31,7 +34,11 @@ _COLUMNS = ["SERVICE", "ADDRESS", "PORTS", "HEALTH", "SOURCE", "NETWORK", "TAGS"
     most=1,
 )
 def register(context: Context, options: Options) -> int:
-    address, port = split_address(options.text("address") or "")
+    from dari.compose.load.members import parse_check, split_address
+
+    if not options.text("address"):
+        raise UsageError("--address is needed: where the member is, ADDRESS or ADDRESS:PORT")
+    address, port = _parsed(split_address, str(options.text("address")))
     pairs = [each.partition("=") for each in options.texts("meta")]
     body = {
         "ID": options.text("id") or "",
@@ -41,43 +48,17 @@ def register(context: Context, options: Options) -> int:
         "Protocol": "udp" if options.on("udp") else "tcp",
         "Tags": options.texts("tag"),
         "Meta": {key: value for key, _, value in pairs},
-        "Checks": [parse_check(each) for each in options.texts("check")],
+        "Checks": [_parsed(parse_check, each) for each in options.texts("check")],
     }
     context.say(context.docker.post("/dari/v1/registrations", body)["ID"])
     return 0
 
 
-def split_address(text: str) -> tuple[str, int]:
-    """`10.0.0.5:5432`, `[fd00::5]:5432`, or an address alone. Raises UsageError."""
-    if not text:
-        raise UsageError("--address is needed: where the member is, ADDRESS or ADDRESS:PORT")
-    if text.count(":") > 1 and not text.startswith("["):
-        return text, 0
-    host, separator, port = text.rpartition(":")
-    if not separator or text.endswith("]"):
-        return text.strip("[]"), 0
-    if not port.isdigit() or not 0 < int(port) < 65536:
-        raise UsageError(f"invalid port {port!r} in {text}: give a number from 1 to 65535")
-    return host.strip("[]"), int(port)
-
-
-def parse_check(text: str) -> dict[str, Any]:
-    """The API's check of `tcp`, `http:URL,interval=5s` or `ttl:30s`. Raises UsageError for another kind."""
-    head, *options = text.split(",")
-    while options and options[0].partition("=")[0] not in ("interval", "timeout", "retries"):
-        head += "," + options.pop(0)
-    kind, _, target = head.partition(":")
-    if kind not in ("tcp", "http", "command", "ttl"):
-        raise UsageError(f"invalid check {text!r}: tcp, http, command and ttl are known")
-    body: dict[str, Any] = {"Kind": kind}
-    if kind == "ttl":
-        body["Interval"] = target
-    elif target:
-        body["Target"] = target
-    for each in options:
-        key, _, value = each.partition("=")
-        body[key.capitalize()] = int(value) if key == "retries" and value.isdigit() else value
-    return body
+def _parsed(parse: Callable[[str], T], text: str) -> T:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 @verb("deregister", "ID|NAME [ID|NAME...]", "End a registration", least=1)

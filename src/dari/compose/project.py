@@ -142,6 +142,8 @@ class Project(Record):
     volumes: Mapping[str, Volume] = {}
     secrets: Mapping[str, Content] = {}
     configs: Mapping[str, Content] = {}
+    # What is no container and belongs to it: the bodies of its registrations, by key.
+    members: Mapping[str, Mapping[str, Any]] = {}
     variables: Mapping[str, str] = {}
     model: Mapping[str, Any] = {}
     # Where each service was written, `file:line:column`, for the plan and for messages.

@@ -32,6 +32,9 @@ _VERDICTS: dict[str, Verdict] = {"healthy": "passing", "unhealthy": "critical", 
 async def register(eng: Engine, registration: Registration) -> Registration:
     """A new member, or a known one (by its id) changed. Raises InvalidArgument, Unavailable (the store)."""
     checked = registry.check_registration(registration)
+    known = [each for each in registrations(eng) if each.id == checked.id] if checked.id else []
+    if known and _is_same(known[0], checked):
+        return known[0]
     waits = any(check.kind != "ttl" for check in checked.checks)
     made = msgspec.structs.replace(
         checked,
@@ -49,6 +52,14 @@ async def register(eng: Engine, registration: Registration) -> Registration:
         raise Conflict(f"registration {made.id} is being changed by other requests, try again") from None
     await settle(eng.ctx, members.ZONE_ID)
     return made
+
+
+def _is_same(one: Registration, other: Registration) -> bool:
+    """Whether the same was asked for."""
+    return all(
+        getattr(one, name) == getattr(other, name)
+        for name in ("name", "address", "port", "protocol", "tags", "meta", "checks")
+    )
 
 
 async def deregister(eng: Engine, ref: str) -> None:

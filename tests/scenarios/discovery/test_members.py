@@ -254,3 +254,29 @@ def test_registrations_survive_a_killed_daemon(node: Node, members: Discovery) -
     node.start()
     assert [each["Address"] for each in members.lookup("kept")] == ["192.0.2.44"]
     assert node.resolve(asker, "kept") == ["192.0.2.44"]
+
+
+def test_members_of_a_compose_file_come_and_go_with_it(
+    node: Node, members: Discovery, tmp_path: Path
+) -> None:
+    (tmp_path / "compose.yaml").write_text(
+        """
+services:
+  asker: {image: "busybox:latest", command: [sleep, "1000"], stop_grace_period: 0s}
+x-members:
+  db: {address: "192.0.2.5:5432", tags: [primary]}
+"""
+    )
+
+    def compose(*words: str) -> str:
+        done = dari(node, "compose", "-p", "mixed", "-f", str(tmp_path / "compose.yaml"), *words)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    compose("up", "-d")
+    (found,) = members.lookup("db")
+    assert found["Tags"] == ["primary"]
+    assert node.resolve(node.client.containers.get("mixed-asker-1"), "db") == ["192.0.2.5"]
+    compose("up", "-d")
+    compose("down")
+    assert members.lookup("db") == []

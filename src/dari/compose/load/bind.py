@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dari.compose.load import members
 from dari.compose.load.errors import Marks
 from dari.compose.project import (
     Attachment,
@@ -50,6 +51,7 @@ def bind(
         },
         secrets={key: _content(key, value) for key, value in tree.get("secrets", {}).items()},
         configs={key: _content(key, value) for key, value in tree.get("configs", {}).items()},
+        members=members.read(tree, name),
         variables=variables,
         model=tree,
         places=places,

@@ -359,6 +359,17 @@ _RULES: dict[str, Key] = {
 }
 _POLICY: dict[str, Key] = {"x-policy": MAP, "x-policy.default": STR, **_RULES}
 
+_MEMBERS: dict[str, Key] = {
+    "x-members": MAP,
+    "x-members.*": _key("str map"),
+    "x-members.*.address": _key("str", is_required=True),
+    **{f"x-members.*.{name}": STR for name in ("name", "protocol")},
+    **{f"x-members.*.{name}": _key("str list") for name in ("tags", "checks")},
+    **{f"x-members.*.{name}[]": STR for name in ("tags", "checks")},
+    "x-members.*.meta": MAP,
+    "x-members.*.meta.*": TEXT,
+}
+
 TABLE: dict[str, Key] = {
     "version": ANY,
     "name": STR,
@@ -372,6 +383,7 @@ TABLE: dict[str, Key] = {
     **{f"services.*.{path}": key for path, key in _SERVICE.items()},
     **{f"services.*.{path}": key for path, key in _POLICY.items()},
     **_POLICY,
+    **_MEMBERS,
     **{f"x-policy.{verdict}[].to": _key("str list") for verdict in ("allow", "deny")},
     **{f"x-policy.{verdict}[].to[]": STR for verdict in ("allow", "deny")},
     "networks": MAP,

@@ -100,14 +100,19 @@ def load(
             error.mark = context.marks.find(error.path)
         raise
     warnings = [f'The "{one}" variable is not set. Defaulting to a blank string.' for one in context.missing]
-    project = bind(
-        full,
-        directory=directory,
-        files=tuple(files),
-        disabled=disabled,
-        variables=context.variables,
-        marks=context.marks,
-    )
+    try:
+        project = bind(
+            full,
+            directory=directory,
+            files=tuple(files),
+            disabled=disabled,
+            variables=context.variables,
+            marks=context.marks,
+        )
+    except ComposeError as error:
+        if error.mark is None and error.path:
+            error.mark = context.marks.find(error.path)
+        raise
     return Loaded(project, warnings + list(context.warnings))
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from dari.compose import labels
 from dari.compose.observed import Observed, ObservedContainer
 from dari.compose.plan.divergence import anonymous_names
+from dari.compose.plan.members import add_deregistrations
 from dari.compose.plan.ops import Builder, Plan, by_dependency, stop_query
 from dari.compose.record import Record
 
 
 class DownOptions(Record):
-    """`services`: only these, and neither networks nor volumes. `known`: the file's services (None: no file),
-    to tell orphans. `images`: what `--rmi` removes."""
+    """`services`: only these, and neither networks nor volumes. `known`: the file's services (None: no file), to tell
+    orphans. `images`: what `--rmi` removes. `members`: ids of registrations by key."""
 
     services: tuple[str, ...] = ()
     known: tuple[str, ...] | None = None
@@ -22,6 +23,7 @@ class DownOptions(Record):
     volumes: bool = False
     images: tuple[str, ...] = ()
     timeout: float | None = None
+    members: Mapping[str, str] = {}
 
 
 def dependencies(containers: Iterable[ObservedContainer]) -> dict[str, list[str]]:
@@ -51,6 +53,7 @@ def plan_down(observed: Observed, options: DownOptions) -> Plan:
     gone = _containers(build, containers, options)
     if options.services:
         return build.plan()
+    add_deregistrations(build, options.members)
     for network in sorted(observed.networks, key=lambda one: one.name):
         build.add(
             f"network {network.key or network.name}",

@@ -76,6 +76,8 @@ _WORDS = {
     "disconnect": ("Disconnecting", "Disconnected"),
     "wait": ("Waiting", "Healthy"),
     "put": ("Copying", "Copied"),
+    "register": ("Registering", "Registered"),
+    "deregister": ("Deregistering", "Deregistered"),
 }
 
 

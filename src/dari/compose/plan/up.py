@@ -15,6 +15,7 @@ from dari.compose.naming import container_name, shared_service
 from dari.compose.observed import Observed, ObservedContainer, ObservedNetwork
 from dari.compose.plan.content import content_files
 from dari.compose.plan.divergence import anonymous_volumes, divergence
+from dari.compose.plan.members import add_registrations
 from dari.compose.plan.ops import Builder, Plan, PlanError, by_dependency, stop_query
 from dari.compose.plan.options import UpOptions
 from dari.compose.project import Project, Service
@@ -85,6 +86,8 @@ class _Up:
         for name in by_dependency(self.selected, needs):
             self._service(self.project.services[name])
         self._orphans()
+        if not self.options.services:
+            add_registrations(self.build, self.project.members)
         return self.build.plan()
 
     # networks and volumes

@@ -25,6 +25,7 @@ def down(session: Session, options: Any) -> int:
             volumes=options.volumes,
             images=_images(project, options.rmi, [one.image for one in observed.containers]),
             timeout=options.timeout,
+            members={key: body["ID"] for key, body in project.members.items()} if project else {},
         ),
     )
     if not plan.ops:
