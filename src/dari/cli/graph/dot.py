@@ -89,7 +89,9 @@ def _cloud(wire: Wire, colour: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    plain = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
+    # An element of blanks alone is no label to dot.
+    return plain if plain.strip() else "&#160;"
 
 
 def quoted(text: str) -> str:
