@@ -237,16 +237,16 @@ class Probing:
             selector.register(each.sock.socket, events, each)
             waiting[each.number] = each
         while waiting:
+            pause = min(each.deadline for each in waiting.values()) - time.monotonic()
+            for key, _ in selector.select(max(0.0, pause)):
+                self._ready(key.data, waiting, by_port, selector)
+            # Behind what is ready: on a busy machine an answer may have waited for us, not we for it.
             now = time.monotonic()
             for each in [one for one in waiting.values() if one.deadline <= now]:
-                self._end(each, each.sock.look() if each.sock and not each.sock.is_writing else None)
+                assert each.sock is not None
+                self._end(each, each.sock.look() if not each.sock.is_writing else None)
                 del waiting[each.number]
-                selector.unregister(each.sock.socket)  # type: ignore[union-attr]
-            if not waiting:
-                break
-            pause = max(0.0, min(each.deadline for each in waiting.values()) - now)
-            for key, _ in selector.select(pause):
-                self._ready(key.data, waiting, by_port, selector)
+                selector.unregister(each.sock.socket)
         self._settle(by_port)
 
     def _ready(
