@@ -17,9 +17,12 @@ from typing import Any
 import pytest
 from tests.scenarios.conftest import wait_for
 from tests.stacks.conftest import Beds, Stack
-from tests.stacks.pinpoint import BASE, FOLDER, NETWORK, modes, state, zoo_port
+from tests.stacks.pinpoint import BASE, FOLDER, METRIC, NETWORK, OVERRIDE, modes, state, zoo_port
 
-IMAGES = ("pinpoint", "zookeeper:3.4.13", "mysql:8.0", "redis:7.0.14")
+IMAGES = (
+    *("pinpoint", "zookeeper:3.4.13", "mysql:8.0", "redis:7.0.14"),
+    *("kafka", "pinot", "telegraf", "zookeeper-3.8", "pinpoint-web-metric", "pinpoint-collector-metric"),
+)
 WEB, QUICKSTART = "http://127.0.0.1:8080/api", "http://127.0.0.1:8085"
 GREEN_SECONDS = 1200
 REQUESTS = 25
@@ -41,7 +44,7 @@ def stack(make_bed: Beds, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     try:
         yield compose
     finally:
-        compose("down", "-v", "-t", "5")
+        compose(*OVERRIDE, "down", "-v", "-t", "5")
 
 
 @pytest.fixture(scope="module")
@@ -250,3 +253,32 @@ def test_data_survives_down_and_up(green: float, stack: Stack) -> None:
     wait_for("the old requests", lambda: counted(stack, begun) >= count, 300)
     assert "initializing" not in logs(stack, "pinpoint-mysql")
     assert Path(stack.bed.node.client.volumes.get("pinpoint-docker_hbase_data").attrs["Mountpoint"]).is_dir()
+
+
+def test_the_override_on_the_running_stack(green: float, stack: Stack) -> None:
+    """Kafka and its ZooKeeper are real; Pinot, telegraf and the two made anew are stand-ins and say so."""
+    before = stack.ids()
+    stack(*OVERRIDE, "pull", "-q")
+    stack(*OVERRIDE, "up", "-d")
+    assert set(stack.containers()) == METRIC
+    after = stack.ids()
+    anew = {service for service in BASE if before[service] != after[service]}
+    assert {"pinpoint-web", "pinpoint-collector"} <= anew
+    assert not anew & {"pinpoint-hbase", "pinpoint-mysql", "zoo1", "zoo2", "zoo3", "redis"}
+
+    def ended_well(service: str) -> bool:
+        now = state(stack, service)
+        return bool(now["Status"] == "exited" and now["ExitCode"] == 0)
+
+    for service in ("pinpoint-kafka-init", "pinot-init"):
+        wait_for(f"{service} has ended well", lambda service=service: ended_well(service), 600)
+        assert state(stack, service)["RestartCount"] == 0
+    assert logs(stack, "pinpoint-kafka-init").count("Created topic") == 7
+    labelled = {service for service, each in stack.containers().items() if "dari.stand-in" in each.labels}
+    assert labelled == METRIC - {
+        "pinpoint-hbase", "pinpoint-mysql", "pinpoint-quickstart", "pinpoint-agent", "zoo1", "zoo2", "zoo3", "redis",
+        "pinpoint-kafka", "pinpoint-kafka-init", "pinot-zoo",
+    }  # fmt: skip
+    for service in ("pinpoint-web", "pinpoint-collector", "telegraf"):
+        wait_for(f"{service} is up", lambda service=service: "(stand-in): up" in logs(stack, service), 300)
+    assert stack.bed.node.address(stack.containers()["pinpoint-collector"], NETWORK) == "172.24.0.30"

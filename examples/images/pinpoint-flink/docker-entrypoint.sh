@@ -6,8 +6,9 @@ for package in java.lang java.net java.io java.nio java.lang.reflect java.text j
   java.util.concurrent java.util.concurrent.atomic java.util.concurrent.locks sun.nio.ch; do
   opens+=("--add-opens=java.base/$package=ALL-UNNAMED")
 done
-java=(java "${opens[@]}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dlog4j.configurationFile=/opt/flink/conf/log4j2.properties)
-path='/opt/flink/lib/*:/opt/flink/conf'
+java=(java "${opens[@]}" -Xmx192m -XX:+UseSerialGC -XX:TieredStopAtLevel=1
+  -Dlog4j.configurationFile=/opt/flink/conf/log4j2.properties)
+path='/opt/flink/lib/*:/opt/flink/conf:/opt/flink/usrlib'
 
 # answers NAME PORT: waits up to two minutes, then fails.
 answers() {
@@ -19,29 +20,42 @@ answers() {
   exit 1
 }
 
-me=$(hostname -I | cut -d' ' -f1)
+# A JVM started by hand has its memory divided by hand.
+cat >/opt/flink/conf/flink-conf.yaml <<END
+jobmanager.rpc.address: ${JOB_MANAGER_RPC_ADDRESS:-localhost}
+jobmanager.rpc.port: 6123
+jobmanager.bind-host: 0.0.0.0
+rest.bind-address: 0.0.0.0
+rest.port: 8081
+taskmanager.numberOfTaskSlots: 1
+taskmanager.host: $(hostname -I | cut -d' ' -f1)
+taskmanager.bind-host: 0.0.0.0
+taskmanager.data.port: 6121
+taskmanager.rpc.port: 6122
+taskmanager.cpu.cores: 1.0
+taskmanager.memory.task.heap.size: 100m
+taskmanager.memory.task.off-heap.size: 0b
+taskmanager.memory.managed.size: 16m
+taskmanager.memory.network.min: 32m
+taskmanager.memory.network.max: 32m
+taskmanager.memory.framework.heap.size: 64m
+taskmanager.memory.framework.off-heap.size: 64m
+taskmanager.memory.jvm-metaspace.size: 96m
+taskmanager.memory.jvm-overhead.min: 64m
+taskmanager.memory.jvm-overhead.max: 64m
+END
+
 case ${1:-} in
   standalone-job)
     answers "${PINPOINT_ZOOKEEPER_ADDRESS:-zoo1}" 2181
-    exec "${java[@]}" -Xmx192m -cp "$path:/opt/flink/usrlib" \
+    exec "${java[@]}" -cp "$path" \
       org.apache.flink.container.entrypoint.StandaloneApplicationClusterEntryPoint \
-      --configDir /opt/flink/conf --job-classname StandInJob -p 1 \
-      -D jobmanager.rpc.address="${JOB_MANAGER_RPC_ADDRESS:-localhost}" -D jobmanager.rpc.port=6123 \
-      -D jobmanager.bind-host=0.0.0.0 -D rest.bind-address=0.0.0.0 -D rest.port=8081
+      --configDir /opt/flink/conf --job-classname StandInJob -p 1
     ;;
   taskmanager)
     answers "${JOB_MANAGER_RPC_ADDRESS:?}" 6123
-    exec "${java[@]}" -Xmx192m -XX:MaxDirectMemorySize=128m -cp "$path" \
-      org.apache.flink.runtime.taskexecutor.TaskManagerRunner --configDir /opt/flink/conf \
-      -D jobmanager.rpc.address="$JOB_MANAGER_RPC_ADDRESS" -D jobmanager.rpc.port=6123 \
-      -D taskmanager.host="$me" -D taskmanager.bind-host=0.0.0.0 \
-      -D taskmanager.data.port=6121 -D taskmanager.rpc.port=6122 \
-      -D taskmanager.cpu.cores=1.0 -D taskmanager.memory.task.heap.size=100m \
-      -D taskmanager.memory.task.off-heap.size=0b -D taskmanager.memory.managed.size=16m \
-      -D taskmanager.memory.network.min=32m -D taskmanager.memory.network.max=32m \
-      -D taskmanager.memory.framework.heap.size=64m -D taskmanager.memory.framework.off-heap.size=64m \
-      -D taskmanager.memory.jvm-metaspace.size=96m \
-      -D taskmanager.memory.jvm-overhead.min=64m -D taskmanager.memory.jvm-overhead.max=64m
+    exec "${java[@]}" -XX:MaxDirectMemorySize=128m -cp "$path" \
+      org.apache.flink.runtime.taskexecutor.TaskManagerRunner --configDir /opt/flink/conf
     ;;
   *)
     exec "$@"
