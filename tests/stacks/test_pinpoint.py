@@ -153,7 +153,7 @@ def test_zookeeper_elects(stack: Stack) -> None:
 
     def elected(count: int) -> str:
         """The leader, while `count` servers agree."""
-        said = modes(stack)
+        said = modes(stack, lambda bed, port: ask(bed, port, "srvr"))
         leaders = [service for service, mode in said.items() if mode == "leader"]
         return leaders[0] if len(leaders) == 1 and len(said) == count else ""
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from tests.scenarios.conftest import wait_for
 from tests.stacks.conftest import Beds, Stack
-from tests.stacks.pinpoint import BASE, FOLDER, METRIC, NETWORK, OVERRIDE, modes, state, zoo_port
+from tests.stacks.pinpoint import BASE, FOLDER, METRIC, NETWORK, OVERRIDE, modes, srvr, state, zoo_port
 
 IMAGES = (
     *("pinpoint", "zookeeper:3.4.13", "mysql:8.0", "redis:7.0.14"),
@@ -133,7 +133,7 @@ def java(stack: Stack, service: str) -> int:
 
 
 def leader(stack: Stack, count: int) -> str:
-    said = modes(stack)
+    said = modes(stack, srvr)
     leaders = [service for service, mode in said.items() if mode == "leader"]
     followers = [service for service, mode in said.items() if mode == "follower"]
     return leaders[0] if len(leaders) == 1 and len(followers) == count - 1 else ""
@@ -179,7 +179,7 @@ def test_zookeeper(green: float, stack: Stack) -> None:
     assert second != first
     stack("start", first)
     wait_for("all three", lambda: leader(stack, 3), 120)
-    assert modes(stack)[first] == "follower"
+    assert modes(stack, srvr)[first] == "follower"
 
 
 def test_the_database(green: float, stack: Stack) -> None:
