@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from dari.cluster.announce import announce
 from dari.model.cluster import Member, Node
 from dari.reconcile.context import Context
 from dari.store.base import ABSENT, Session, StoreUnavailable, Txn, TxnConflict
@@ -46,7 +47,7 @@ async def keep(ctx: Context, membership: Membership) -> None:
         try:
             session = await ctx.shared.session(membership.ttl)
             await _join(ctx, membership, session)
-            await _ended_or_left(session, membership)
+            await _ended_or_left(ctx, session, membership)
             if membership.leaving.is_set():
                 await session.close()
                 _is_out(membership, "it has left")
@@ -68,13 +69,22 @@ async def keep(ctx: Context, membership: Membership) -> None:
         await asyncio.sleep(_AGAIN_SECONDS)
 
 
-async def _ended_or_left(session: Session, membership: Membership) -> None:
+async def _ended_or_left(ctx: Context, session: Session, membership: Membership) -> None:
+    """Returns when one of the two is so; tells meanwhile what this node publishes."""
     waiting = [asyncio.ensure_future(each) for each in (session.ended(), membership.leaving.wait())]
+    telling = asyncio.ensure_future(announce(ctx, session))
+    telling.add_done_callback(_log_failure)
     try:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for each in waiting:
+        for each in (*waiting, telling):
             each.cancel()
+        await asyncio.wait((*waiting, telling))
+
+
+def _log_failure(telling: asyncio.Future[None]) -> None:
+    if not telling.cancelled() and telling.exception() is not None:
+        log.error("what this node publishes is told no more", exc_info=telling.exception())
 
 
 async def _join(ctx: Context, membership: Membership, session: Session) -> None:
@@ -103,7 +113,8 @@ async def _join(ctx: Context, membership: Membership, session: Session) -> None:
 
 
 def _has_endpoints(ctx: Context) -> bool:
-    return any(
+    """Or published ports: whatever of this node others know."""
+    return bool(ctx.tables.published.keys(ctx.shared, ctx.node_id)) or any(
         each.is_active and each.node == ctx.node_id
         for each in ctx.tables.endpoints.all(ctx.shared)
         if each.node

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
+from dari.model.cluster import Published
 from dari.model.errors import InvalidArgument, NotFound
 from dari.model.registration import Check, Registration, Verdict
 from dari.store.base import Store, Txn
@@ -21,6 +22,7 @@ from dari.store.tables import Tables
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\Z")
 _TAG = re.compile(r"[^\s,]{1,128}\Z")
 _SHORTEST = 100_000_000
+_VERDICTS: dict[str, Verdict] = {"healthy": "passing", "unhealthy": "critical", "starting": "unknown"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,32 @@ def of_registration(registration: Registration) -> Instance:
         meta=registration.meta,
         output=registration.output,
     )
+
+
+def of_published(published: Published, service: str) -> Iterator[Instance]:
+    """A container at its node's ports, under one of its names: one instance for each address."""
+    for address in dict.fromkeys(door.address for door in published.doors):
+        yield Instance(
+            service=service,
+            id=published.id,
+            address=address,
+            ports=tuple((each.port, each.protocol) for each in published.doors if each.address == address),
+            verdict=of_health(published.health),
+            source="container",
+            node=published.node,
+            tags=tags_of(published.labels),
+            meta={"container": published.name, **published.labels},
+        )
+
+
+def of_health(health: str) -> Verdict:
+    """Of a container's health check; passing where it has none."""
+    return _VERDICTS.get(health, "passing")
+
+
+def tags_of(labels: Mapping[str, str]) -> tuple[str, ...]:
+    """A container's tags are in a label."""
+    return tuple(each for each in labels.get("dari.tags", "").split(",") if each)
 
 
 def in_order(instances: Iterable[Instance], *, is_healthy_only: bool = False) -> list[Instance]:

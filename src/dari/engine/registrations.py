@@ -16,7 +16,7 @@ from dari.engine.base import Engine
 from dari.model.container import Container
 from dari.model.errors import Conflict
 from dari.model.network import Endpoint, Network
-from dari.model.registration import Registration, Verdict
+from dari.model.registration import Registration
 from dari.reconcile import members, shared_networks
 from dari.reconcile.member_checks import Checker
 from dari.reconcile.settle import settle
@@ -25,8 +25,6 @@ from dari.units import new_id
 
 ROOM = "checker"
 """Where an engine's checks are found among its rooms."""
-
-_VERDICTS: dict[str, Verdict] = {"healthy": "passing", "unhealthy": "critical", "starting": "unknown"}
 
 
 async def register(eng: Engine, registration: Registration) -> Registration:
@@ -82,7 +80,8 @@ def registrations(eng: Engine) -> list[Registration]:
 
 
 def lookup(eng: Engine, name: str, *, is_healthy_only: bool = False, tag: str = "") -> list[Instance]:
-    """The members of a service: passing ones first. A container is found by every name it has on a network."""
+    """The members of a service: passing ones first. A container is found by every name it has on a network, and where
+    it publishes ports at its node's address too, from every node."""
     asked = name.lower().rstrip(".")
     found = [each for each in _everything(eng) if each.service == asked]
     if tag:
@@ -100,6 +99,8 @@ def services(eng: Engine) -> dict[str, list[Instance]]:
         aliases = endpoint.spec.aliases
         service = (label or next(iter(aliases), "") or _name(endpoint, container)).lower()
         found.setdefault(service, []).append(_instance(service, network, endpoint, container))
+    for row in eng.ctx.tables.published.all(eng.ctx.shared):
+        found.setdefault(row.names[0], []).extend(registry.of_published(row, row.names[0]))
     return {name: registry.in_order(found[name]) for name in sorted(found)}
 
 
@@ -108,6 +109,7 @@ async def watch(eng: Engine, name: str, *, is_healthy_only: bool = False) -> Asy
     last: list[Instance] | None = None
     sources = [
         eng.ctx.shared.watch(eng.ctx.tables.registrations.prefix),
+        eng.ctx.shared.watch(eng.ctx.tables.published.prefix),
         eng.ctx.local.watch("endpoints/"),
         *shared_networks.watches(eng.ctx),
     ]
@@ -137,6 +139,9 @@ def _everything(eng: Engine) -> Iterator[Instance]:
         for name in dict.fromkeys(_names(endpoint, container)):
             yield _instance(name, network, endpoint, container)
             yield _instance(f"{name}.{network.name.lower()}", network, endpoint, container)
+    for row in eng.ctx.tables.published.all(eng.ctx.shared):
+        for name in row.names:
+            yield from registry.of_published(row, name)
 
 
 def _registered(eng: Engine) -> Iterator[Instance]:
@@ -170,16 +175,15 @@ def _instance(service: str, network: Network, endpoint: Endpoint, container: Con
         (int(port), protocol or "tcp") for port, _, protocol in (each.partition("/") for each in exposed)
     ]
     labels = config.labels if config is not None else {}
-    tags = [each for each in labels.get("dari.tags", "").split(",") if each]
     return Instance(
         service=service,
         id=endpoint.container_id,
         address=endpoint.ipv4 or endpoint.ipv6,
         ports=tuple(ports),
-        verdict=_VERDICTS.get(endpoint.health, "passing"),
+        verdict=registry.of_health(endpoint.health),
         source="container",
         network=network.name,
         node=endpoint.node,
-        tags=tuple(tags),
+        tags=registry.tags_of(labels),
         meta={"container": _name(endpoint, container), **labels},
     )

@@ -1,7 +1,7 @@
 """Nodes: the hosts that share one store.
 
-A node is alive while its session in the store is; a member is a node that has joined and not left. Must not know:
-stores, sessions.
+A node is alive while its session in the store is; a member is a node that has joined and not left. What it publishes
+vanishes with it. Must not know: stores, sessions.
 """
 
 from __future__ import annotations
@@ -32,3 +32,27 @@ class Member(Noun, frozen=True, kw_only=True):
     name: str
     address: str
     seen: int = 0
+
+
+class Door(Noun, frozen=True, kw_only=True):
+    """A port of a node's that leads into a container."""
+
+    address: str
+    port: int
+    protocol: str = "tcp"
+
+
+class Published(Noun, frozen=True, kw_only=True):
+    """A container that is reached at ports of its node, whatever networks it is on.
+
+    `id` and `name` are the container's, `node` the id of its node; `names` are what it is looked up by, its service's
+    first. `health` as its check says, empty where there is none.
+    """
+
+    id: str
+    name: str
+    node: str
+    names: list[str]
+    doors: list[Door]
+    health: str = ""
+    labels: dict[str, str] = {}
