@@ -81,7 +81,9 @@ async def release_volumes(ctx: Context, container: Container, *, with_volumes: b
     """
     names = [each.volume for each in container.mounts if each.volume and each.is_anonymous]
     rows = [row for name in names if (row := ctx.tables.volumes.get(ctx.local, name)) is not None]
-    others = [each for each in ctx.tables.containers.all(ctx.local) if each.id != container.id]
+    # A container without such volumes, as most are, costs no look at all the others.
+    everyone = ctx.tables.containers.all(ctx.local) if rows else []
+    others = [each for each in everyone if each.id != container.id]
     unused = [
         row for row in rows if not any(mount.volume == row.name for each in others for mount in each.mounts)
     ]
