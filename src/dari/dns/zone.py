@@ -9,7 +9,7 @@ This module is pure: it knows no sockets, no folders, and not where the data com
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -140,6 +140,35 @@ def encode_pieces(zone: Zone, pieces: Iterable[Piece]) -> str:
     A file of hundreds of names is written anew whenever one of them changes, so that whoever reads it reads a
     whole; joining texts that are ready keeps the price of that below a millisecond.
     """
+    ready = list(pieces)
+    head = encode_zone(zone._replace(names={}, ptr={})).removesuffix(_NO_NAMES)
+    if _are_apart(ready):
+        texts = ",".join([_name_texts(each.names, each.entry) for each in ready if each.names])
+        back = ",".join([_ptr_texts(each.ptr) for each in ready if each.ptr])
+    else:
+        texts, back = _merged(ready)
+    return f'{head}"names":{{{texts}}},"ptr":{{{back}}}}}'
+
+
+def _are_apart(pieces: Sequence[Piece]) -> bool:
+    """Whether no name and no address is in two pieces: then their texts only need joining."""
+    names = [name for each in pieces for name in each.names]
+    addresses = [address for each in pieces for address, _ in each.ptr]
+    return len(set(names)) == len(names) and len(set(addresses)) == len(addresses)
+
+
+@lru_cache(maxsize=16384)
+def _name_texts(names: tuple[str, ...], entry: str) -> str:
+    return ",".join([f"{_quoted(name)}:{entry}" for name in names])
+
+
+@lru_cache(maxsize=16384)
+def _ptr_texts(ptr: tuple[tuple[str, str], ...]) -> str:
+    return ",".join([f'"{address}":{_quoted(target)}' for address, target in ptr])
+
+
+def _merged(pieces: Sequence[Piece]) -> tuple[str, str]:
+    """A name that several answer to has the addresses of them all; an address leads back to the first."""
     names: dict[str, str] = {}
     owners: dict[str, list[Addresses]] = {}
     ptr: dict[str, str] = {}
@@ -154,10 +183,9 @@ def encode_pieces(zone: Zone, pieces: Iterable[Piece]) -> str:
                 names[name] = _entry(_together(known))
         for address, target in each.ptr:
             ptr.setdefault(address, target)
-    head = encode_zone(zone._replace(names={}, ptr={}))
     texts = ",".join([f"{_quoted(name)}:{entry}" for name, entry in names.items()])
     back = ",".join([f'"{address}":{_quoted(target)}' for address, target in ptr.items()])
-    return f'{head.removesuffix(_NO_NAMES)}"names":{{{texts}}},"ptr":{{{back}}}}}'
+    return texts, back
 
 
 _NO_NAMES = '"names":{},"ptr":{}}'
