@@ -24,6 +24,7 @@ from dari.model.config import Config
 from dari.model.container import Container, ContainerConfig, ContainerStatus, HostConfig
 from dari.model.network import Endpoint, EndpointSpec, Sandbox
 from dari.net.facts import HostFacts
+from dari.reconcile import relays
 from dari.reconcile.context import Context
 from dari.reconcile.holds import Claim, Holds
 from dari.reconcile.settle import settle
@@ -95,6 +96,8 @@ async def world(folder: Path, facts: HostFacts | None = None, **settings: Any) -
             for task in (follower, *ctx.tasks):
                 task.cancel()
             await asyncio.gather(follower, *ctx.tasks, return_exceptions=True)
+            relays.stop(ctx)
+            ctx.holds.close()
             ctx.settling.thread.shutdown()
             await store.close()
     await asyncio.to_thread(_remove, config.exec_root)

@@ -106,17 +106,23 @@ async def carry(ctx: Context, sandbox_ids: Iterable[str]) -> None:
             if told.get(name) != (sandbox_id, want.target):
                 new[name] = want
                 told[name] = (sandbox_id, want.target)
-    if new and await _ensure(ctx):
-        for name, want in new.items():
-            _add(ctx, name, want)
+    found = {name: sock for name, want in new.items() if (sock := _socket(ctx, name, want)) is not None}
+    if found and await _ensure(ctx):
+        for name, sock in found.items():
+            _add(ctx, name, new[name], sock)
+    if not told and ctx.relays.pid:
+        stop(ctx)
 
 
-def _add(ctx: Context, name: str, want: Want) -> None:
+def _socket(ctx: Context, name: str, want: Want) -> socket.socket | None:
     sockets = ctx.holds.held.get(want.claim, [])
-    if want.place >= len(sockets):
-        log.error("%s is not held and cannot be relayed", name)
-        return
-    sock = sockets[want.place]
+    if want.place < len(sockets):
+        return sockets[want.place]
+    log.error("%s is not held and cannot be relayed", name)
+    return None
+
+
+def _add(ctx: Context, name: str, want: Want, sock: socket.socket) -> None:
     if want.claim.protocol == "tcp":
         # Its connections inherit this: what lingers of them must not keep the port from the next who gets it.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -214,6 +220,9 @@ async def _again(ctx: Context, pid: int, child: subprocess.Popen[bytes] | None) 
     await _end_of(pid)
     if child is not None:
         child.poll()
+    if ctx.relays.pid != pid:
+        # It was told to end; another one may be there already.
+        return
     owners = {owner for owner, _ in ctx.relays.told.values()}
     ctx.relays.told.clear()
     ctx.relays.pid = 0
@@ -239,8 +248,9 @@ async def _end_of(pid: int) -> None:
 
 
 def stop(ctx: Context) -> None:
-    """End the relay, if one runs; for when nothing is published any more."""
+    """End the relay, if one runs; for when it has nothing to carry any more."""
     ctx.relays.told.clear()
-    if ctx.relays.pid:
+    pid, ctx.relays.pid = ctx.relays.pid, 0
+    if pid:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(ctx.relays.pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGTERM)

@@ -38,6 +38,11 @@ def test_loopback_of_ipv6_leads_to_a_container_with_ipv4(node: Node) -> None:
     assert answers(node)
     server.restart(timeout=0)
     wait_for("the server", lambda: answers(node))
+    # With its last port the relay ends, and begins again with the next.
+    dari(node, "port", "rm", "srv", "80")
+    wait_for("its end", lambda: door.entries(f"{node.exec_root}/relay") is None)
+    dari(node, "port", "add", "srv", "[::1]:8080:80")
+    assert answers(node)
 
 
 def test_ipv6_at_all_addresses_with_and_without_an_ipv6_container(node: Node) -> None:
