@@ -37,6 +37,7 @@ class RegistrationBody(DockerNoun, frozen=True, kw_only=True):
     address: str = ""
     port: int = 0
     protocol: str = "tcp"
+    weight: int = 1
     tags: list[str] = []
     meta: dict[str, str] = {}
     checks: list[CheckBody] = []
@@ -54,6 +55,7 @@ async def registration_create(request: web.Request, eng: Engine) -> web.StreamRe
             address=body.address,
             port=body.port,
             protocol=body.protocol,  # type: ignore[arg-type]
+            weight=body.weight,
             tags=body.tags,
             meta=body.meta,
             checks=[_check(body.name, each) for each in body.checks],
@@ -154,6 +156,7 @@ def registration_json(each: Registration) -> dict[str, Any]:
         "Address": each.address,
         "Port": each.port,
         "Protocol": each.protocol,
+        "Weight": each.weight,
         "Tags": each.tags,
         "Meta": each.meta,
         "Checks": [
@@ -181,6 +184,7 @@ def instance_json(each: Instance) -> dict[str, Any]:
         "Ports": [{"Port": port, "Protocol": protocol} for port, protocol in each.ports],
         "Health": each.verdict,
         "Output": each.output,
+        "Weight": each.weight,
         "Source": each.source,
         "Network": each.network,
         "Node": each.node,

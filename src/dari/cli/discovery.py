@@ -30,6 +30,7 @@ _COLUMNS = ["SERVICE", "ADDRESS", "PORTS", "HEALTH", "SOURCE", "NETWORK", "TAGS"
     Flag("meta", "list", "What else is to be known of it: KEY=VALUE"),
     Flag("tag", "list", "A word to find it by"),
     Flag("udp", "bool", "Its port is a UDP port"),
+    Flag("weight", "int", "How often it is named first, beside the others' weights (default 1)"),
     least=1,
     most=1,
 )
@@ -46,6 +47,7 @@ def register(context: Context, options: Options) -> int:
         "Address": address,
         "Port": port,
         "Protocol": "udp" if options.on("udp") else "tcp",
+        **({"Weight": int(weight)} if (weight := options.text("weight")) is not None else {}),
         "Tags": options.texts("tag"),
         "Meta": {key: value for key, _, value in pairs},
         "Checks": [_parsed(parse_check, each) for each in options.texts("check")],

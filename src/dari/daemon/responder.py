@@ -14,7 +14,7 @@ import signal
 import subprocess
 import time
 
-from dari.dns import nudge, spawn
+from dari.dns import nudge, spawn, zone
 from dari.model.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -38,12 +38,11 @@ class Responder:
     async def ensure(self) -> int:
         """The pid of a responder that answers, started if need be. Raises Unavailable where none comes up."""
         status = await asyncio.to_thread(nudge.ping, self._directory, 1.0)
-        if status is not None and _sees_what_we_see(status.pid):
-            return status.pid
         if status is not None:
-            log.warning(
-                "dari-dns (pid %d) lives in other namespaces than this darid, replacing it", status.pid
-            )
+            why = await self._fault(status.pid)
+            if not why:
+                return status.pid
+            log.warning("dari-dns (pid %d) %s, replacing it", status.pid, why)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(status.pid, signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
@@ -56,6 +55,15 @@ class Responder:
                 return status.pid
             await asyncio.sleep(0.01)
         raise Unavailable(f"dari-dns does not answer in {self._directory}, see {self._log_file}")
+
+    async def _fault(self, pid: int) -> str:
+        """Why the running one will not do; empty where it does."""
+        if not _sees_what_we_see(pid):
+            return "lives in other namespaces than this darid"
+        # A newer one reads our files as well: a darid that goes back to an older version leaves it alone.
+        if await asyncio.to_thread(nudge.revision, self._directory, 1.0) < zone.REVISION:
+            return "is older than this darid"
+        return ""
 
     def _start(self) -> None:
         self._reap()

@@ -1,8 +1,9 @@
 """Who has which name: from endpoints and links to zones and views. Pure.
 
 On a user-defined network a running container is known by its name, short id, hostname and aliases, each
-also with `.<network>` behind it; its addresses point back to `<name>.<network>`. The default bridge gives
-no names. Must not know packets, paths or stores; only the types of `dari.dns.zone`.
+also with `.<network>` behind it; its addresses point back to `<name>.<network>`. A Compose project's containers are
+also known by `<alias>.<project>`. The default bridge gives no names. Must not know packets, paths or stores; only the
+types of `dari.dns.zone`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dari.dns.zone import Addresses, Piece, View, Zone
+from dari.dns.zone import Addresses, Piece, Srv, View, Zone, join
 from dari.dns.zone import piece as zone_piece
 
 
@@ -23,6 +24,18 @@ class NamedNetwork:
     subnets: tuple[str, ...] = ()
     is_internal: bool = False
     has_names: bool = True
+    ttl: int = 0
+    order: str = "random"
+    own: Mapping[str, Addresses] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port somebody answers at; `service` is its name (`http`), where it has one."""
+
+    number: int
+    protocol: str
+    service: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +53,11 @@ class NamedEndpoint:
     ipv6: str = ""
     hostname: str = ""
     aliases: tuple[str, ...] = ()
+    ports: tuple[Port, ...] = ()
+    project: str = ""
+    tags: tuple[str, ...] = ()
+    weight: int = 1
+    own: Mapping[str, Addresses] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +80,7 @@ class NamedSandbox:
     links: tuple[Link, ...] = ()
     upstreams: tuple[str, ...] = ()
     upstream_scope: str = "host"
+    project: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,36 +113,44 @@ def records(
 
 def zone(network: NamedNetwork, endpoints: Sequence[NamedEndpoint], *, ttl: int = 0) -> Zone:
     """The zone of one network. A name shared by several endpoints has all their addresses, in order."""
-    found: dict[str, tuple[list[str], list[str]]] = {}
-    ptr: dict[str, str] = {}
-    for endpoint in endpoints if network.has_names else ():
-        for name in names(endpoint, network.name):
-            ipv4, ipv6 = found.setdefault(name, ([], []))
-            if endpoint.ipv4 and endpoint.ipv4 not in ipv4:
-                ipv4.append(endpoint.ipv4)
-            if endpoint.ipv6 and endpoint.ipv6 not in ipv6:
-                ipv6.append(endpoint.ipv6)
-        full = f"{endpoint.container_name}.{network.name}"
-        for address in (endpoint.ipv4, endpoint.ipv6):
-            if address:
-                ptr.setdefault(address, full)
-    return Zone(
+    empty = Zone(
         network_id=network.id,
         network_name=network.name,
         is_internal=network.is_internal,
         subnets=network.subnets,
-        names={name: Addresses(tuple(v4), tuple(v6)) for name, (v4, v6) in found.items()},
-        ptr=ptr,
-        ttl=ttl,
+        names=dict(network.own) if network.has_names else {},
+        ttl=network.ttl or ttl,
+        order=network.order,
     )
+    return join(empty, [piece(each, network) for each in (endpoints if network.has_names else ())])
 
 
 def piece(endpoint: NamedEndpoint, network: NamedNetwork) -> Piece:
     """What one endpoint adds to the zone of its network; `zone` of all is `encode_pieces` of all pieces."""
+    target = f"{endpoint.container_name}.{network.name}"
+    found = tuple(each for each in (endpoint.ipv4, endpoint.ipv6) if each)
+    weighted = endpoint.weight != 1
     addresses = Addresses(
-        (endpoint.ipv4,) if endpoint.ipv4 else (), (endpoint.ipv6,) if endpoint.ipv6 else ()
+        (endpoint.ipv4,) if endpoint.ipv4 else (),
+        (endpoint.ipv6,) if endpoint.ipv6 else (),
+        tuple(
+            Srv(port.protocol, port.number, target.lower(), endpoint.weight, port.service)
+            for port in endpoint.ports
+        ),
+        texts(endpoint.tags, {}),
+        "",
+        tuple((address, endpoint.weight) for address in found) if weighted else (),
     )
-    return zone_piece(names(endpoint, network.name), addresses, f"{endpoint.container_name}.{network.name}")
+    projects: list[str] = []
+    if endpoint.project:
+        plain = dict.fromkeys((*endpoint.aliases, endpoint.container_name))
+        projects = [f"{name.rstrip('.')}.{endpoint.project}" for name in plain if name != endpoint.short_id]
+    return zone_piece(names(endpoint, network.name), addresses, target, projects, endpoint.own)
+
+
+def texts(tags: Iterable[str], meta: Mapping[str, str]) -> tuple[str, ...]:
+    """What a TXT question for a member is answered: `tag=…` for each tag, `key=value` (RFC 1464) for the rest."""
+    return (*(f"tag={tag}" for tag in tags), *(f"{key}={value}" for key, value in meta.items()))
 
 
 def view(sandbox: NamedSandbox, networks: Mapping[str, NamedNetwork]) -> View:
@@ -138,6 +165,7 @@ def view(sandbox: NamedSandbox, networks: Mapping[str, NamedNetwork]) -> View:
         upstreams=sandbox.upstreams,
         upstream_scope=sandbox.upstream_scope,
         is_internal_only=bool(attached) and all(network.is_internal for network in attached),
+        project=sandbox.project.lower(),
     )
 
 

@@ -43,6 +43,7 @@ class Instance:
     tags: tuple[str, ...] = ()
     meta: Mapping[str, str] = field(default_factory=dict)
     output: str = ""
+    weight: int = 1
 
 
 def check_registration(registration: Registration) -> Registration:
@@ -63,6 +64,10 @@ def check_registration(registration: Registration) -> Registration:
         raise InvalidArgument(f"invalid address {address} of {name}: nobody can be reached there")
     if not 0 <= registration.port <= 65535:
         raise InvalidArgument(f"invalid port {registration.port} of {name}: give a number from 1 to 65535")
+    if not 0 <= registration.weight <= 65535:
+        raise InvalidArgument(
+            f"invalid weight {registration.weight} of {name}: give a number from 0 to 65535"
+        )
     for tag in registration.tags:
         if not _TAG.match(tag):
             raise InvalidArgument(
@@ -125,6 +130,7 @@ def of_registration(registration: Registration) -> Instance:
         tags=tuple(registration.tags),
         meta=registration.meta,
         output=registration.output,
+        weight=registration.weight,
     )
 
 

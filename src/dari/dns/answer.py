@@ -7,72 +7,105 @@ costs one dictionary lookup. Must not know sockets, clocks or files.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from itertools import cycle
+from itertools import chain, cycle
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import NamedTuple
 
 from dari.dns import wire
-from dari.dns.zone import View, Zone
+from dari.dns.order import orders
+from dari.dns.zone import Addresses, Srv, View, Zone
 
-_ROTATIONS = 16
+_CNAMES = 8  # followed for one question; more is a ring
 _READY_LIMIT = 1024  # answers kept per view; askers choose the keys, so there must be a bound
 TCP_LIMIT = 65535
 
 
 class Packed(NamedTuple):
-    """The addresses of one name, in wire form."""
+    """What one name leads to, in wire form; `weights` by packed address."""
 
     ipv4: tuple[bytes, ...]
     ipv6: tuple[bytes, ...]
+    srv: tuple[Srv, ...] = ()
+    txt: tuple[str, ...] = ()
+    cname: bytes = b""
+    weights: Mapping[bytes, int] = {}
 
 
 class ZoneTable(NamedTuple):
-    """A zone ready for lookups; keys are lower-case wire names."""
+    """A zone ready for lookups; keys are lower-case wire names. `wild` has what stands behind `*.`."""
 
     names: dict[bytes, Packed]
     ptr: dict[bytes, bytes]
     subnets: tuple[tuple[bytes, int], ...]
     suffix: bytes | None
     ttl: int
+    order: str = "random"
+    projects: Mapping[bytes, Packed] = {}
+    wild: Mapping[bytes, Packed] = {}
 
 
 class Forward(NamedTuple):
-    """Ask the upstreams. `fallback` is the rcode for the asker when none of them answers."""
+    """Ask the upstreams. `fallback` is the rcode for the asker when none of them answers.
+
+    `target`: a name to ask for instead of the question's, to which the records of `chain` lead.
+    """
 
     fallback: int
     question_end: int
+    target: bytes = b""
+    chain: tuple[bytes, ...] = ()
+
+
+class Found(NamedTuple):
+    """What to answer: `head` stays first, the order of `records` may change, by `order` and their `weights`."""
+
+    rcode: int
+    records: list[bytes]
+    head: tuple[bytes, ...] = ()
+    order: str = "random"
+    weights: tuple[int, ...] = ()
 
 
 class ViewTable:
     """A view with its zones in order, and the answers given so far."""
 
-    __slots__ = ("is_forwarding", "links", "ready", "view", "zones")
+    __slots__ = ("domain", "is_forwarding", "links", "project", "ready", "view", "zones")
 
     def __init__(self, view: View, zones: Sequence[ZoneTable]) -> None:
         self.view = view
         self.zones = tuple(zones)
         self.links = _compile_links(view)
+        self.project = wire.wire_name(view.project) if view.project else None
+        self.domain = wire.wire_name(view.domain) if view.domain else None
         self.is_forwarding = bool(view.upstreams) and not view.is_internal_only
         self.ready: dict[bytes, bytes | cycle[bytes]] = {}
 
 
 def compile_zone(zone: Zone) -> ZoneTable:
     """A zone's table. Names and addresses that DNS cannot carry are left out."""
-    names = {}
-    for text, addresses in zone.names.items():
-        name = _wire_name(text)
-        if name is not None:
-            names[name] = _pack(addresses.ipv4 + addresses.ipv6)
+    names: dict[bytes, Packed] = {}
+    projects: dict[bytes, Packed] = {}
+    wild: dict[bytes, Packed] = {}
+    for into, field in ((names, zone.names), (projects, zone.projects)):
+        for text, addresses in field.items():
+            name = _wire_name(text)
+            if name is None:
+                continue
+            packed = _pack(addresses)
+            if name.startswith(b"\1*") and len(name) > 3:
+                wild[name[2:]] = packed
+            else:
+                into[name] = packed
     ptr = {}
     for address, text in zone.ptr.items():
         question, target = _reverse(address), _wire_name(text)
         if question is not None and target is not None:
             ptr[question] = target
     subnets = [subnet for subnet in map(_subnet, zone.subnets) if subnet is not None]
-    return ZoneTable(names, ptr, tuple(subnets), wire.wire_name(zone.network_name), zone.ttl)
+    suffix = wire.wire_name(zone.network_name)
+    return ZoneTable(names, ptr, tuple(subnets), suffix, zone.ttl, zone.order, projects, wild)
 
 
 def compile_view(view: View, zones: Mapping[str, ZoneTable]) -> ViewTable:
@@ -108,10 +141,10 @@ def answer(table: ViewTable, query: bytes, *, over_tcp: bool = False) -> bytes |
     found = _look_up(table, question)
     if isinstance(found, Forward):
         return found
-    rcode, records = found
     if over_tcp:
-        return wire.reply(query, question.end, rcode, opt, records, limit)
-    return _keep(table, query, question.end, rcode, opt, records, limit)
+        records = [*found.head, *orders(found.records, found.order, found.weights)[0]]
+        return wire.reply(query, question.end, found.rcode, opt, records, limit)
+    return _keep(table, query, question.end, found, opt, limit)
 
 
 def failure(query: bytes, rcode: int) -> bytes:
@@ -139,63 +172,197 @@ def _read(query: bytes) -> tuple[wire.Question | None, wire.Opt | None]:
         return question, None
 
 
-def _look_up(table: ViewTable, question: wire.Question) -> tuple[int, list[bytes]] | Forward:
-    name = question.name
+def _look_up(table: ViewTable, question: wire.Question) -> Found | Forward:
+    name = _own_part(table, question.name)
     if question.qtype == wire.TYPE_PTR:
         reverse = _look_up_reverse(table, name)
         if reverse is not None:
             return reverse
-    is_known = False
-    for addresses, ttl in _candidates(table, name):
+    # The question's own name is a pointer; a name that CNAMEs led to is written out.
+    owner, target = b"\xc0\x0c", name
+    head: list[bytes] = []
+    for _ in range(_CNAMES):
+        is_known = False
+        following, ttl = b"", 0
+        candidates = _named(table, target)
+        if not candidates:
+            service = _look_up_service(table, target, question.qtype, owner)
+            if service is not None:
+                return service._replace(head=tuple(head))
+            candidates = _covered(table, target)
+        for packed, zone in candidates:
+            is_known = True
+            found = _records(packed, zone, question.qtype, owner)
+            if found is not None:
+                return found._replace(head=tuple(head))
+            if packed.cname and not following and not packed.ipv4 and not packed.ipv6:
+                following, ttl = packed.cname, zone.ttl if zone else 0
+        if following:
+            head.append(wire.record(wire.TYPE_CNAME, ttl, following, owner))
+            if question.qtype in (wire.TYPE_CNAME, wire.TYPE_ANY):
+                return Found(wire.NOERROR, head)
+            owner = target = following
+            continue
+        if is_known:
+            return Found(wire.NOERROR, [], tuple(head))
+        unknown = _unknown(table, question.name if target is name else target, question.end)
+        if not head:
+            return unknown
+        if isinstance(unknown, Forward):
+            return unknown._replace(target=target, chain=tuple(head))
+        return unknown._replace(head=tuple(head))
+    return Found(wire.SERVFAIL, [])
+
+
+def _own_part(table: ViewTable, name: bytes) -> bytes:
+    """A name under the view's own domain, without it."""
+    if table.domain is not None and name != table.domain and _is_under(name, table.domain):
+        return name[: -len(table.domain)] + b"\0"
+    return name
+
+
+def _records(packed: Packed, zone: ZoneTable | None, qtype: int, owner: bytes) -> Found | None:
+    """The records of a type; None where the name has none."""
+    ttl, order = (zone.ttl, zone.order) if zone is not None else (0, "random")
+    is_any = qtype == wire.TYPE_ANY
+    records: list[bytes] = []
+    weights: list[int] = []
+    for rtype, addresses in ((wire.TYPE_A, packed.ipv4), (wire.TYPE_AAAA, packed.ipv6)):
+        if is_any or qtype == rtype:
+            records += [wire.record(rtype, ttl, data, owner) for data in addresses]
+            weights += [packed.weights.get(data, 1) for data in addresses]
+    if is_any or qtype == wire.TYPE_TXT:
+        records += [wire.record(wire.TYPE_TXT, ttl, wire.text_data(each), owner) for each in packed.txt]
+    if is_any or qtype == wire.TYPE_SRV:
+        own = [each for each in packed.srv if not each.protocol]
+        records += [each for each in (_srv_record(srv, ttl, owner) for srv in own) if each]
+    if not records:
+        return None
+    is_weighted = len(weights) == len(records)
+    return Found(wire.NOERROR, records, (), order, tuple(weights) if is_weighted else ())
+
+
+def _srv_record(srv: Srv, ttl: int, owner: bytes) -> bytes | None:
+    target = _wire_name(srv.target)
+    if target is None:
+        return None
+    data = wire.srv_data(srv.priority, srv.weight, srv.port, target)
+    return wire.record(wire.TYPE_SRV, ttl, data, owner)
+
+
+def _look_up_service(table: ViewTable, name: bytes, qtype: int, owner: bytes) -> Found | None:
+    """`_80._tcp.web` from the ports of `web`; None where this is no such name, or nobody here is called so."""
+    labels = _labels(name, 2)
+    if len(labels) != 2 or not all(label.startswith(b"_") and label.isascii() for label in labels):
+        return None
+    port, protocol = labels[0][1:].decode(), labels[1][1:].decode()
+    if protocol not in ("tcp", "udp", "sctp"):
+        return None
+    is_known = is_there = False
+    name = name[len(labels[0]) + len(labels[1]) + 2 :]
+    for packed, zone in _named(table, name) or _covered(table, name):
         is_known = True
-        records: list[bytes] = []
-        if question.qtype in (wire.TYPE_A, wire.TYPE_ANY):
-            records += [wire.record(wire.TYPE_A, ttl, data) for data in addresses.ipv4]
-        if question.qtype in (wire.TYPE_AAAA, wire.TYPE_ANY):
-            records += [wire.record(wire.TYPE_AAAA, ttl, data) for data in addresses.ipv6]
-        if records:
-            return wire.NOERROR, records
-    if is_known:
-        return wire.NOERROR, []
-    return _unknown(table, name, question.end)
+        found = [
+            each
+            for each in packed.srv
+            if each.protocol == protocol and port in (str(each.port), each.service)
+        ]
+        is_there = is_there or bool(found)
+        if found and qtype in (wire.TYPE_SRV, wire.TYPE_ANY):
+            ttl, order = (zone.ttl, zone.order) if zone is not None else (0, "random")
+            made = [(_srv_record(each, ttl, owner), each.weight) for each in found]
+            records = [(record, weight) for record, weight in made if record is not None]
+            weights = tuple(weight for _, weight in records)
+            return Found(wire.NOERROR, [record for record, _ in records], (), order, weights)
+    if not is_known:
+        return None
+    return Found(wire.NOERROR if is_there else wire.NXDOMAIN, [])
 
 
-def _candidates(table: ViewTable, name: bytes) -> list[tuple[Packed, int]]:
-    found: list[tuple[Packed, int]] = []
+def _labels(name: bytes, count: int) -> list[bytes]:
+    """The first labels of a wire name, at most `count`."""
+    found: list[bytes] = []
+    at = 0
+    while len(found) < count and name[at]:
+        found.append(name[at + 1 : at + 1 + name[at]])
+        at += name[at] + 1
+    return found
+
+
+def _named(table: ViewTable, name: bytes) -> list[tuple[Packed, ZoneTable | None]]:
+    """All that a name may stand for, the first with an answer counts: a link, what the own project calls so on any of
+    the networks, what a network knows."""
+    found: list[tuple[Packed, ZoneTable | None]] = []
     link = table.links.get(name)
     if isinstance(link, bytes):
         name = link
     elif link is not None:
-        found.append((link, 0))
+        found.append((link, None))
+    if table.project is not None:
+        own = name[:-1] + table.project
+        found += [(zone.projects[own], zone) for zone in table.zones if own in zone.projects]
     for zone in table.zones:
-        addresses = zone.names.get(name)
-        if addresses is not None:
-            found.append((addresses, zone.ttl))
+        packed = zone.projects.get(name) or zone.names.get(name)
+        if packed is not None:
+            found.append((packed, zone))
     return found
 
 
-def _look_up_reverse(table: ViewTable, name: bytes) -> tuple[int, list[bytes]] | None:
+def _covered(table: ViewTable, name: bytes) -> list[tuple[Packed, ZoneTable | None]]:
+    """What wildcards of the networks say of a name that is not there."""
+    return [(packed, zone) for zone in table.zones if zone.wild for packed in _covering(zone, name)]
+
+
+def _covering(zone: ZoneTable, name: bytes) -> list[Packed]:
+    """What the longest wildcard over a name leads to (RFC 4592: a name that exists is no wildcard's)."""
+    at = name[0] + 1 if name[0] else 0
+    while at and name[at]:
+        packed = zone.wild.get(name[at:])
+        if packed is not None:
+            return [packed]
+        at += name[at] + 1
+    return []
+
+
+def _look_up_reverse(table: ViewTable, name: bytes) -> Found | None:
     for zone in table.zones:
         target = zone.ptr.get(name)
         if target is not None:
-            return wire.NOERROR, [wire.record(wire.TYPE_PTR, zone.ttl, target)]
+            full = target[:-1] + (table.domain or b"\0")
+            return Found(wire.NOERROR, [wire.record(wire.TYPE_PTR, zone.ttl, full)])
     address = wire.reverse_address(name)
     if address is None:
         return None
     for zone in table.zones:
         if any(_contains(subnet, address) for subnet in zone.subnets):
-            return wire.NXDOMAIN, []
+            return Found(wire.NXDOMAIN, [])
     return None
 
 
-def _unknown(table: ViewTable, name: bytes, end: int) -> tuple[int, list[bytes]] | Forward:
+def _unknown(table: ViewTable, name: bytes, end: int) -> Found | Forward:
     is_single_label = len(name) > 1 and name[0] + 2 == len(name)
     if not table.is_forwarding or (is_single_label and not table.view.forward_single_label):
-        return wire.NXDOMAIN, []
+        return Found(wire.NXDOMAIN, [])
+    if table.domain is not None and _is_under(name, table.domain):
+        return Found(wire.NXDOMAIN, [])
+    suffixes = (table.project, *(zone.suffix for zone in table.zones))
+    above = [each for each in suffixes if each is not None and _is_under(name, each)]
+    if any(not _may_be_public(each) for each in above):
+        return Found(wire.NXDOMAIN, [])
     # What looks like the name of a container is most likely one that stopped: when upstreams are dead
     # as well, "there is none" is the truth and SERVFAIL would make clients hold on to the old address.
-    is_ours = is_single_label or any(_is_under(name, zone.suffix) for zone in table.zones)
+    is_ours = is_single_label or bool(above)
     return Forward(wire.NXDOMAIN if is_ours else wire.SERVFAIL, end)
+
+
+def _may_be_public(suffix: bytes) -> bool:
+    """Whether names outside can end so: top-level domains are letters alone, or begin with `xn--` (RFC 3696). A network
+    called `shop_default` is nobody's domain, one called `app` is."""
+    last, at = b"", 0
+    while suffix[at]:
+        last = suffix[at + 1 : at + 1 + suffix[at]]
+        at += suffix[at] + 1
+    return (last.isascii() and last.isalpha()) or last.startswith(b"xn--")
 
 
 def _is_under(name: bytes, suffix: bytes | None) -> bool:
@@ -207,19 +374,10 @@ def _is_under(name: bytes, suffix: bytes | None) -> bool:
     return at == boundary
 
 
-def _keep(
-    table: ViewTable,
-    query: bytes,
-    end: int,
-    rcode: int,
-    opt: wire.Opt | None,
-    records: list[bytes],
-    limit: int,
-) -> bytes:
-    count = len(records)
-    steps = range(0, count, -(-count // _ROTATIONS)) if count > 1 else range(1)
+def _keep(table: ViewTable, query: bytes, end: int, found: Found, opt: wire.Opt | None, limit: int) -> bytes:
     answers = [
-        wire.reply(query, end, rcode, opt, records[step:] + records[:step], limit)[2:] for step in steps
+        wire.reply(query, end, found.rcode, opt, [*found.head, *records], limit)[2:]
+        for records in orders(found.records, found.order, found.weights)
     ]
     # Options (cookies) differ in every query, so such answers would only fill the table.
     if len(query) <= end + (11 if opt is not None else 0):
@@ -228,9 +386,6 @@ def _keep(
         if len(answers) == 1:
             table.ready[query[2:]] = answers[0]
         else:
-            # Each table begins elsewhere: many askers that ask once must not all get the same first address.
-            start = os.urandom(1)[0] % len(answers)
-            answers = answers[start:] + answers[:start]
             table.ready[query[2:]] = cycle(answers[1:] + answers[:1])
     return query[:2] + answers[0]
 
@@ -239,7 +394,7 @@ def _compile_links(view: View) -> dict[bytes, Packed | bytes]:
     links: dict[bytes, Packed | bytes] = {}
     for text, target in view.links.items():
         name = wire.wire_name(text)
-        resolved = wire.wire_name(target) if isinstance(target, str) else _pack(target)
+        resolved = wire.wire_name(target) if isinstance(target, str) else _pack(Addresses(target))
         if name is not None and resolved is not None:
             links[name] = resolved
     return links
@@ -257,10 +412,16 @@ def _reverse(address: str) -> bytes | None:
 
 
 @lru_cache(maxsize=16384)
-def _pack(addresses: tuple[str, ...]) -> Packed:
-    packed = [data for data in map(_packed, addresses) if data is not None]
+def _pack(addresses: Addresses) -> Packed:
+    packed = [data for data in map(_packed, chain(addresses.ipv4, addresses.ipv6)) if data is not None]
+    weights = {data: weight for text, weight in addresses.weights if (data := _packed(text)) is not None}
     return Packed(
-        tuple(data for data in packed if len(data) == 4), tuple(data for data in packed if len(data) == 16)
+        tuple(data for data in packed if len(data) == 4),
+        tuple(data for data in packed if len(data) == 16),
+        addresses.srv,
+        addresses.txt,
+        (_wire_name(addresses.cname) or b"") if addresses.cname else b"",
+        weights,
     )
 
 

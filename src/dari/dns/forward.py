@@ -59,6 +59,11 @@ def parse_upstream(text: str) -> Upstream | None:
     return Upstream(address, int(port))
 
 
+def _behind(reply: Callable[[bytes], None], query: bytes, forward: Forward) -> Callable[[bytes], None]:
+    """Replies to `query` with what upstreams say of the name its CNAMEs lead to."""
+    return lambda answer: reply(wire.spliced(answer, query, forward.question_end, list(forward.chain)))
+
+
 class _Exchange:
     """One question on its way, through one upstream after the other."""
 
@@ -113,6 +118,11 @@ class Forwarder:
 
         SERVFAIL and REFUSED of an upstream count as no answer while another one is left.
         """
+        if forward.target:
+            reply = _behind(reply, query, forward)
+            question = forward.target + query[forward.question_end - 4 : forward.question_end]
+            query = query[:4] + b"\0\1" + bytes(6) + question
+            forward = forward._replace(question_end=len(query), target=b"", chain=())
         now = time.monotonic()
         # Resolvers that kept silent a moment ago are asked last, so that one dead entry costs nothing.
         awake = [u for u in upstreams if self._silent_until.get(u, 0.0) <= now]

@@ -1,4 +1,4 @@
-"""The sockets of one view: UDP and TCP on 127.0.0.11 inside its sandbox, and the clients on them.
+"""The sockets of one view: UDP and TCP, on 127.0.0.11 inside its sandbox or where it says, and the clients on them.
 
 Must not know files or who tells the view to exist.
 """
@@ -26,7 +26,6 @@ from dari.dns.forward import Forwarder, parse_upstream
 from dari.dns.loop import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, Loop
 from dari.dns.netns import Namespaces
 
-ADDRESS = "127.0.0.11"
 _IP_FREEBIND = 15  # bind before the sandbox's loopback is up
 _BURST = 32
 _CLIENT_SECONDS = 10.0
@@ -68,7 +67,7 @@ class Listener:
                     sock.setsockopt(SOL_IP, _IP_FREEBIND, 1)
                     if kind == SOCK_STREAM:
                         sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
-                    sock.bind((ADDRESS, table.view.port))
+                    sock.bind((table.view.address, table.view.port))
             opened[1].listen(16)
         except OSError:
             for sock in opened:

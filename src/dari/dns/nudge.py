@@ -1,7 +1,7 @@
 """Telling the responder that files changed, and asking how it is.
 
 One SOCK_SEQPACKET message and one reply each: to `nudge.sock` the changed file names, one a line, answered
-after the change is in force; to `control.sock` the word `ping`, answered with a status in JSON.
+after the change is in force; to `control.sock` the word `ping`, answered with a status in JSON, or `revision`.
 Calls block for well under a millisecond while the responder is well. Must not know what the files say.
 """
 
@@ -51,6 +51,13 @@ def ping(directory: str, timeout: float = 2.0) -> Status | None:
         return Status(**json.loads(reply))
     except (ValueError, TypeError):
         return None
+
+
+def revision(directory: str, timeout: float = 2.0) -> int:
+    """What the running responder can read (zone.REVISION); 1 for one from before there was this question."""
+    reply = _ask(f"{directory}/{CONTROL_SOCKET}", b"revision", timeout)
+    found = json.loads(reply).get("revision") if reply else None
+    return found if isinstance(found, int) else 1
 
 
 def _ask(path: str, message: bytes, timeout: float) -> bytes | None:

@@ -24,6 +24,7 @@ from dari.dns.netns import Namespaces
 from dari.dns.zone import (
     CONTROL_SOCKET,
     NUDGE_SOCKET,
+    REVISION,
     VIEWS,
     ZONES,
     View,
@@ -190,8 +191,10 @@ class Server:
         return b"ok" if not troubles else "\n".join(["failed", *troubles]).encode()[:100_000]
 
     def _serve_control(self, message: bytes) -> bytes:
+        if message == b"revision":
+            return b'{"revision":%d}' % REVISION
         if message != b"ping":
-            return b'{"error":"the only question is ping"}'
+            return b'{"error":"the questions are ping and revision"}'
         status = {
             "pid": os.getpid(),
             "views": len(self._listeners),

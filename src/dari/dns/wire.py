@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-TYPE_A, TYPE_PTR, TYPE_OPT, TYPE_AAAA, TYPE_ANY = 1, 12, 41, 28, 255
+TYPE_A, TYPE_NS, TYPE_CNAME, TYPE_PTR, TYPE_MX, TYPE_TXT, TYPE_AAAA = 1, 2, 5, 12, 15, 16, 28
+TYPE_SRV, TYPE_OPT, TYPE_ANY = 33, 41, 255
 CLASS_IN, CLASS_ANY = 1, 255
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS = 0, 1, 2, 3, 4, 5, 16
 
@@ -97,9 +98,72 @@ def read_opt(query: bytes, offset: int) -> Opt | None:
     return found
 
 
-def record(rtype: int, ttl: int, data: bytes) -> bytes:
-    """A record whose name is a pointer to the question's."""
-    return b"\xc0\x0c" + rtype.to_bytes(2, "big") + b"\0\1" + ttl.to_bytes(4, "big") + _counted(data)
+def record(rtype: int, ttl: int, data: bytes, owner: bytes = b"\xc0\x0c") -> bytes:
+    """A record whose name is a pointer to the question's, or the wire name `owner`."""
+    return owner + rtype.to_bytes(2, "big") + b"\0\1" + ttl.to_bytes(4, "big") + _counted(data)
+
+
+def text_data(text: str) -> bytes:
+    """The data of a TXT record: pieces of at most 255 bytes."""
+    data = text.encode()
+    pieces = [data[at : at + 255] for at in range(0, len(data), 255)] or [b""]
+    return b"".join(bytes((len(piece),)) + piece for piece in pieces)
+
+
+def srv_data(priority: int, weight: int, port: int, target: bytes) -> bytes:
+    """The data of an SRV record (RFC 2782)."""
+    return b"".join(number.to_bytes(2, "big") for number in (priority, weight, port)) + target
+
+
+def spliced(answer: bytes, query: bytes, question_end: int, chain: list[bytes]) -> bytes:
+    """The answer to `query` from the answer to another question that `chain`, CNAME records, leads to.
+
+    Records of types whose names can be compressed and are not known here are left out, and so is everything but
+    the answer section.
+    """
+    records = list(chain)
+    question = read_question(answer) if answer[4:6] == b"\0\1" else None
+    at = question.end if question is not None else HEADER_SIZE
+    for _ in range(answer[6] << 8 | answer[7]):
+        owner, at = _name_at(answer, at)
+        if owner is None or at + 10 > len(answer):
+            break
+        rtype = answer[at] << 8 | answer[at + 1]
+        start, end = at + 10, at + 10 + (answer[at + 8] << 8 | answer[at + 9])
+        if end > len(answer):
+            break
+        data: bytes | None = answer[start:end]
+        fixed = {TYPE_CNAME: 0, TYPE_PTR: 0, TYPE_NS: 0, TYPE_MX: 2, TYPE_SRV: 6}.get(rtype)
+        if fixed is not None:
+            name, _ = _name_at(answer, start + fixed)
+            data = answer[start : start + fixed] + name if name is not None else None
+        elif rtype not in (TYPE_A, TYPE_AAAA, TYPE_TXT):
+            data = None
+        if data is not None:
+            records.append(owner + answer[at : at + 8] + _counted(data))
+        at = end
+    made = reply(query, question_end, answer[3] & 15, None, records, 65535)
+    return made[:2] + bytes((made[2] | answer[2] & _TC,)) + made[3:]
+
+
+def _name_at(message: bytes, at: int) -> tuple[bytes | None, int]:
+    """The name at an offset with its pointers followed, and the offset behind it; None where it is malformed."""
+    found, end, steps = b"", -1, 0
+    while at < len(message):
+        length = message[at]
+        if length >= 192:
+            if at + 1 >= len(message) or steps > 127:
+                break
+            end = at + 2 if end < 0 else end
+            at, steps = (length & 63) << 8 | message[at + 1], steps + 1
+            continue
+        if length > 63 or len(found) + length + 1 > 255:
+            break
+        found += message[at : at + length + 1]
+        at += length + 1
+        if length == 0:
+            return found, at if end < 0 else end
+    return None, len(message)
 
 
 def reply(

@@ -14,28 +14,57 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 VERSION = 1
+REVISION = 2
+"""What a responder makes of such files; a daemon that writes more than the running one reads starts a new one."""
 ZONES = "zones"
 VIEWS = "views"
 NUDGE_SOCKET = "nudge.sock"
 CONTROL_SOCKET = "control.sock"
+ADDRESS = "127.0.0.11"
 
 
 class ZoneError(ValueError):
     """A zone or view file that cannot be read: not JSON, another version, a missing or mistyped field."""
 
 
+ORDERS = ("random", "round-robin", "weighted")
+"""How the addresses of one name are ordered from answer to answer."""
+
+
+class Srv(NamedTuple):
+    """A port somebody answers at (RFC 2782): `protocol` tcp, udp or sctp, asked for as `_80._tcp.NAME`, or as
+    `_http._tcp.NAME` where the port has a name. A record of its own, under exactly its name, has no protocol."""
+
+    protocol: str
+    port: int
+    target: str
+    weight: int = 1
+    service: str = ""
+    priority: int = 0
+
+
 class Addresses(NamedTuple):
-    """The addresses of one name, as text (`172.18.0.2`, `fd00::2`)."""
+    """What one name leads to: addresses as text (`172.18.0.2`, `fd00::2`), ports, texts, or another name.
+
+    `weights` are those of addresses whose weight is not 1. A `cname` counts where there are no addresses.
+    """
 
     ipv4: tuple[str, ...] = ()
     ipv6: tuple[str, ...] = ()
+    srv: tuple[Srv, ...] = ()
+    txt: tuple[str, ...] = ()
+    cname: str = ""
+    weights: tuple[tuple[str, int], ...] = ()
 
 
 class Zone(NamedTuple):
     """The names of one network.
 
-    `names` has lower-case names without a final dot; `ptr` maps an address to one full name. An address
-    inside `subnets` that has no `ptr` entry does not exist and is never asked upstream. `ttl` in seconds.
+    `names` has lower-case names without a final dot; `*.web` stands for every name under `web` that is not there
+    itself. `ptr` maps an address to one full name. An address inside `subnets` that has no `ptr` entry does not
+    exist and is never asked upstream. `ttl` in seconds. `order` of a name's addresses: `random`, `round-robin` or
+    `weighted`. `projects` has names followed by their Compose project (`web.shop`): a view of that project is
+    answered from these first.
     """
 
     network_id: str
@@ -45,6 +74,8 @@ class Zone(NamedTuple):
     names: Mapping[str, Addresses] = {}
     ptr: Mapping[str, str] = {}
     ttl: int = 0
+    order: str = "random"
+    projects: Mapping[str, Addresses] = {}
 
 
 class View(NamedTuple):
@@ -54,7 +85,9 @@ class View(NamedTuple):
     `networks` are ids, the first that knows a name answers. `links` are names only this sandbox knows:
     addresses, or another name to look up in the networks. `upstreams` are `ip` or `ip:port` (`[ip6]:port`),
     at most three are asked, from the responder's own namespace when `upstream_scope` is "host" and from
-    the sandbox's when it is "sandbox". When `is_internal_only`, nothing is asked.
+    the sandbox's when it is "sandbox". When `is_internal_only`, nothing is asked. `project`: whose names go
+    first. `address` instead of 127.0.0.11 is where the host itself is answered; `domain` then stands behind names
+    that are never asked upstream (`db.shop_default.dari.internal`).
     """
 
     sandbox_id: str
@@ -66,6 +99,9 @@ class View(NamedTuple):
     upstream_scope: str = "host"
     is_internal_only: bool = False
     forward_single_label: bool = True
+    project: str = ""
+    address: str = ADDRESS
+    domain: str = ""
 
 
 def zone_path(network_id: str) -> str:
@@ -80,24 +116,34 @@ def view_path(sandbox_id: str) -> str:
 
 def encode_zone(zone: Zone) -> str:
     """The text of a zone file."""
-    names = {name.lower(): _shape(addresses) for name, addresses in zone.names.items()}
-    return json.dumps(
-        {
-            "version": VERSION,
-            "network_id": zone.network_id,
-            "network_name": zone.network_name,
-            "is_internal": zone.is_internal,
-            "subnets": list(zone.subnets),
-            "ttl": zone.ttl,
-            "names": names,
-            "ptr": dict(zone.ptr),
-        },
-        separators=(",", ":"),
-    )
+    # What is not there is left out, so that a responder from before these fields reads the same file.
+    shape: dict[str, Any] = {
+        "version": VERSION,
+        "network_id": zone.network_id,
+        "network_name": zone.network_name,
+        "is_internal": zone.is_internal,
+        "subnets": list(zone.subnets),
+        "ttl": zone.ttl,
+    }
+    if zone.order != "random":
+        shape["order"] = zone.order
+    if zone.projects:
+        shape["projects"] = _shapes(zone.projects)
+    shape |= {"names": _shapes(zone.names), "ptr": dict(zone.ptr)}
+    return json.dumps(shape, separators=(",", ":"))
+
+
+def _shapes(names: Mapping[str, Addresses]) -> dict[str, Any]:
+    return {name.lower(): _shape(addresses) for name, addresses in names.items()}
 
 
 def encode_view(view: View) -> str:
     """The text of a view file."""
+    optional = {
+        "project": (view.project, ""),
+        "address": (view.address, ADDRESS),
+        "domain": (view.domain, ""),
+    }
     return json.dumps(
         {
             "version": VERSION,
@@ -113,25 +159,57 @@ def encode_view(view: View) -> str:
             "upstream_scope": view.upstream_scope,
             "is_internal_only": view.is_internal_only,
             "forward_single_label": view.forward_single_label,
+            **{name: value for name, (value, usual) in optional.items() if value != usual},
         },
         separators=(",", ":"),
     )
 
 
 class Piece(NamedTuple):
-    """What one endpoint adds to a zone file: `entry` is its addresses as they stand there, `ptr` the names its
-    addresses point back to."""
+    """What one endpoint adds to a zone file: `entry` is what its names lead to as it stands there, `ptr` the names
+    its addresses point back to, `projects` its names with its project behind, `own` records it brings."""
 
     names: tuple[str, ...]
     addresses: Addresses
     entry: str
     ptr: tuple[tuple[str, str], ...]
+    projects: tuple[str, ...] = ()
+    own: tuple[tuple[str, Addresses], ...] = ()
 
 
-def piece(names: Iterable[str], addresses: Addresses, target: str) -> Piece:
+def piece(
+    names: Iterable[str],
+    addresses: Addresses,
+    target: str,
+    projects: Iterable[str] = (),
+    own: Mapping[str, Addresses] | None = None,
+) -> Piece:
     """The part of an endpoint that is known by `names` and whose addresses lead back to `target`."""
     back = tuple((address, target) for address in (*addresses.ipv4, *addresses.ipv6))
-    return Piece(tuple(name.lower() for name in names), addresses, _entry(addresses), back)
+    return Piece(
+        tuple(name.lower() for name in names),
+        addresses,
+        _entry(addresses),
+        back,
+        tuple(name.lower() for name in projects),
+        tuple((own or {}).items()),
+    )
+
+
+def join(zone: Zone, pieces: Iterable[Piece]) -> Zone:
+    """The zone with the pieces' names behind its own, in their order."""
+    names, projects, ptr = dict(zone.names), dict(zone.projects), dict(zone.ptr)
+    for each in pieces:
+        for name in each.names:
+            names[name] = _together((names[name], each.addresses)) if name in names else each.addresses
+        for name in each.projects:
+            known = projects.get(name)
+            projects[name] = _together((known, each.addresses)) if known else each.addresses
+        for name, record in each.own:
+            names[name] = _together((names[name], record)) if name in names else record
+        for address, target in each.ptr:
+            ptr.setdefault(address, target)
+    return zone._replace(names=names, projects=projects, ptr=ptr)
 
 
 def encode_pieces(zone: Zone, pieces: Iterable[Piece]) -> str:
@@ -141,20 +219,26 @@ def encode_pieces(zone: Zone, pieces: Iterable[Piece]) -> str:
     whole; joining texts that are ready keeps the price of that below a millisecond.
     """
     ready = list(pieces)
-    head = encode_zone(zone._replace(names={}, ptr={})).removesuffix(_NO_NAMES)
-    if _are_apart(ready):
-        texts = ",".join([_name_texts(each.names, each.entry) for each in ready if each.names])
-        back = ",".join([_ptr_texts(each.ptr) for each in ready if each.ptr])
+    head = encode_zone(zone._replace(names={}, ptr={}, projects={})).removesuffix(_NO_NAMES)
+    if zone.names or zone.projects or zone.ptr or not _are_apart(ready):
+        texts, projects, back = _merged(zone, ready)
     else:
-        texts, back = _merged(ready)
+        texts = ",".join([_name_texts(each.names, each.entry) for each in ready if each.names])
+        projects = ",".join([_name_texts(each.projects, each.entry) for each in ready if each.projects])
+        back = ",".join([_ptr_texts(each.ptr) for each in ready if each.ptr])
+    if projects:
+        head += f'"projects":{{{projects}}},'
     return f'{head}"names":{{{texts}}},"ptr":{{{back}}}}}'
 
 
 def _are_apart(pieces: Sequence[Piece]) -> bool:
     """Whether no name and no address is in two pieces: then their texts only need joining."""
+    if any(each.own for each in pieces):
+        return False
     names = [name for each in pieces for name in each.names]
+    projects = [name for each in pieces for name in each.projects]
     addresses = [address for each in pieces for address, _ in each.ptr]
-    return len(set(names)) == len(names) and len(set(addresses)) == len(addresses)
+    return all(len(set(found)) == len(found) for found in (names, projects, addresses))
 
 
 @lru_cache(maxsize=16384)
@@ -167,25 +251,43 @@ def _ptr_texts(ptr: tuple[tuple[str, str], ...]) -> str:
     return ",".join([f'"{address}":{_quoted(target)}' for address, target in ptr])
 
 
-def _merged(pieces: Sequence[Piece]) -> tuple[str, str]:
-    """A name that several answer to has the addresses of them all; an address leads back to the first."""
-    names: dict[str, str] = {}
-    owners: dict[str, list[Addresses]] = {}
-    ptr: dict[str, str] = {}
+def _merged(zone: Zone, pieces: Sequence[Piece]) -> tuple[str, str, str]:
+    """A name that several answer to has what they all have; an address leads back to the first."""
+    names, projects, ptr = _Entries(zone.names), _Entries(zone.projects), dict(zone.ptr)
     for each in pieces:
         for name in each.names:
-            known = owners.get(name)
-            if known is None:
-                owners[name] = [each.addresses]
-                names[name] = each.entry
-            else:
-                known.append(each.addresses)
-                names[name] = _entry(_together(known))
+            names.add(name, each.addresses, each.entry)
+        for name in each.projects:
+            projects.add(name, each.addresses, each.entry)
+        for name, record in each.own:
+            names.add(name, record, _entry(record))
         for address, target in each.ptr:
             ptr.setdefault(address, target)
-    texts = ",".join([f"{_quoted(name)}:{entry}" for name, entry in names.items()])
     back = ",".join([f'"{address}":{_quoted(target)}' for address, target in ptr.items()])
-    return texts, back
+    return names.text(), projects.text(), back
+
+
+class _Entries:
+    """Names with the texts they have in the file; one that several have is written when all are known."""
+
+    __slots__ = ("_owners", "texts")
+
+    def __init__(self, names: Mapping[str, Addresses]) -> None:
+        self.texts = {name.lower(): _entry(addresses) for name, addresses in names.items()}
+        self._owners = {name.lower(): [addresses] for name, addresses in names.items()}
+
+    def add(self, name: str, addresses: Addresses, entry: str) -> None:
+        known = self._owners.get(name)
+        if known is None:
+            self._owners[name] = [addresses]
+            self.texts[name] = entry
+        else:
+            known.append(addresses)
+
+    def text(self) -> str:
+        shared = {name: _entry(_together(all_of)) for name, all_of in self._owners.items() if len(all_of) > 1}
+        texts = self.texts | shared if shared else self.texts
+        return ",".join([f"{_quoted(name)}:{entry}" for name, entry in texts.items()])
 
 
 _NO_NAMES = '"names":{},"ptr":{}}'
@@ -200,32 +302,46 @@ def _entry(addresses: Addresses) -> str:
     return json.dumps(_shape(addresses), separators=(",", ":"))
 
 
-def _shape(addresses: Addresses) -> dict[str, list[str]]:
-    shape: dict[str, list[str]] = {}
+def _shape(addresses: Addresses) -> dict[str, Any]:
+    shape: dict[str, Any] = {}
     if addresses.ipv4:
         shape["a"] = list(addresses.ipv4)
     if addresses.ipv6:
         shape["aaaa"] = list(addresses.ipv6)
+    if addresses.srv:
+        shape["srv"] = [list(each) for each in addresses.srv]
+    if addresses.txt:
+        shape["txt"] = list(addresses.txt)
+    if addresses.cname:
+        shape["cname"] = addresses.cname
+    if addresses.weights:
+        shape["weights"] = dict(addresses.weights)
     return shape
 
 
 def _together(all_of: Iterable[Addresses]) -> Addresses:
     ipv4: dict[str, None] = {}
     ipv6: dict[str, None] = {}
+    srv: dict[Srv, None] = {}
+    txt: dict[str, None] = {}
+    weights: dict[str, int] = {}
+    cname = ""
     for each in all_of:
         ipv4.update(dict.fromkeys(each.ipv4))
         ipv6.update(dict.fromkeys(each.ipv6))
-    return Addresses(tuple(ipv4), tuple(ipv6))
+        srv.update(dict.fromkeys(each.srv))
+        txt.update(dict.fromkeys(each.txt))
+        weights.update(each.weights)
+        cname = cname or each.cname
+    return Addresses(tuple(ipv4), tuple(ipv6), tuple(srv), tuple(txt), cname, tuple(weights.items()))
 
 
 def decode_zone(text: str | bytes) -> Zone:
     """A zone from the text of its file. Raises ZoneError."""
     raw = _load(text)
-    names = {}
-    for name, entry in _field(raw, "names", dict, {}).items():
-        if not isinstance(entry, dict):
-            raise ZoneError(f"field names: {name}: expected an object")
-        names[name.lower()] = Addresses(_texts(entry, "a"), _texts(entry, "aaaa"))
+    order = _field(raw, "order", str, "random")
+    if order not in ORDERS:
+        raise ZoneError(f"field order: expected one of {', '.join(ORDERS)}, got {order!r}")
     ptr = _field(raw, "ptr", dict, {})
     if not all(isinstance(name, str) for name in ptr.values()):
         raise ZoneError("field ptr: expected names")
@@ -234,10 +350,39 @@ def decode_zone(text: str | bytes) -> Zone:
         network_name=_field(raw, "network_name", str),
         is_internal=_field(raw, "is_internal", bool, False),
         subnets=_texts(raw, "subnets"),
-        names=names,
+        names=_entries(raw, "names"),
         ptr=ptr,
         ttl=_number(raw, "ttl", 0, 0x7FFFFFFF, 0),
+        order=order,
+        projects=_entries(raw, "projects"),
     )
+
+
+def _entries(raw: dict[str, Any], field: str) -> dict[str, Addresses]:
+    names = {}
+    for name, entry in _field(raw, field, dict, {}).items():
+        if not isinstance(entry, dict):
+            raise ZoneError(f"field {field}: {name}: expected an object")
+        names[name.lower()] = Addresses(
+            _texts(entry, "a"),
+            _texts(entry, "aaaa"),
+            tuple(_srv(name, each) for each in _field(entry, "srv", list, [])) if "srv" in entry else (),
+            _texts(entry, "txt"),
+            _field(entry, "cname", str, ""),
+            tuple(
+                (key, _number(entry["weights"], key, 0, 65535)) for key in _field(entry, "weights", dict, {})
+            ),
+        )
+    return names
+
+
+def _srv(name: str, raw: Any) -> Srv:
+    if not isinstance(raw, list) or [type(each) for each in raw] != [str, int, str, int, str, int]:
+        raise ZoneError(f"field srv: {name}: expected [protocol, port, target, weight, service, priority]")
+    made = Srv(*raw)
+    if not all(0 <= number <= 65535 for number in (made.port, made.weight, made.priority)):
+        raise ZoneError(f"field srv: {name}: expected numbers from 0 to 65535")
+    return made
 
 
 def decode_view(text: str | bytes) -> View:
@@ -260,6 +405,9 @@ def decode_view(text: str | bytes) -> View:
         upstream_scope=scope,
         is_internal_only=_field(raw, "is_internal_only", bool, False),
         forward_single_label=_field(raw, "forward_single_label", bool, True),
+        project=_field(raw, "project", str, ""),
+        address=_field(raw, "address", str, ADDRESS),
+        domain=_field(raw, "domain", str, ""),
     )
 
 

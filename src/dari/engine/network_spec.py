@@ -10,10 +10,10 @@ import msgspec
 
 from dari.engine import overlay
 from dari.engine.base import Engine
-from dari.engine.validate import check_policy
+from dari.engine.validate import check_policy, check_records
 from dari.model.errors import Forbidden, InvalidArgument, NotFound
 from dari.model.network import Network, NetworkSpec
-from dari.net import gateway, options
+from dari.net import gateway, names_options, options
 from dari.reconcile.attached import find_network
 from dari.reconcile.plugin_claims import is_remote
 
@@ -40,6 +40,8 @@ def complete(eng: Engine, asked: NetworkSpec, ipv4: bool | None, ipv6: bool | No
     if "/" in asked.name:
         raise InvalidArgument(f"invalid name: {asked.name} must not hold a slash")
     check_policy(asked.labels, has_targets=True)
+    check_records(asked.labels)
+    names_options.check(asked.options)
     spec = _with_families(_with_default_options(eng, asked), ipv4, ipv6)
     _check_configuration(spec, asked)
     if spec.is_config_only:

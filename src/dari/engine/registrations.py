@@ -17,6 +17,7 @@ from dari.model.container import Container
 from dari.model.errors import Conflict
 from dari.model.network import Endpoint, Network
 from dari.model.registration import Registration
+from dari.net import names_options
 from dari.reconcile import members, shared_networks
 from dari.reconcile.member_checks import Checker
 from dari.reconcile.settle import settle
@@ -181,6 +182,7 @@ def _instance(service: str, network: Network, endpoint: Endpoint, container: Con
         address=endpoint.ipv4 or endpoint.ipv6,
         ports=tuple(ports),
         verdict=registry.of_health(endpoint.health),
+        weight=names_options.weight(labels.get(names_options.WEIGHT, "")),
         source="container",
         network=network.name,
         node=endpoint.node,

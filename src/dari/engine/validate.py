@@ -11,10 +11,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dari.discovery import own_records
 from dari.engine.signals import parse_signal
 from dari.model.container import ContainerConfig, HealthConfig, HostConfig, PortBinding, RestartPolicy
 from dari.model.errors import InvalidArgument
-from dari.net import policy
+from dari.net import names_options, policy
 from dari.units import SECOND
 
 _MIB = 1024 * 1024
@@ -61,6 +62,8 @@ def check_config(config: ContainerConfig) -> None:
         if not path.startswith("/"):
             raise InvalidArgument(f"invalid volume specification: '{path}': mount path must be absolute")
     check_policy(config.labels, has_targets=False)
+    check_records(config.labels)
+    names_options.check_weight(config.labels.get(names_options.WEIGHT, ""))
     if len(config.hostname) > 64:
         raise InvalidArgument(f"invalid hostname: {config.hostname!r} is longer than 64 characters")
 
@@ -71,6 +74,14 @@ def check_policy(labels: Mapping[str, str], *, has_targets: bool) -> None:
         policy.parse(labels.get(policy.LABEL, ""), has_targets=has_targets)
     except ValueError as error:
         raise InvalidArgument(f"label {policy.LABEL}: {error}") from None
+
+
+def check_records(labels: Mapping[str, str]) -> None:
+    """Raises InvalidArgument where the label with records of one's own is wrong."""
+    try:
+        own_records.parse(labels.get(own_records.LABEL, ""))
+    except ValueError as error:
+        raise InvalidArgument(f"label {own_records.LABEL}: {error}") from None
 
 
 def check_host(config: ContainerConfig, host: HostConfig, limits: HostLimits) -> list[str]:

@@ -104,6 +104,8 @@ class Endpoint(Noun, frozen=True, kw_only=True):
     node: str = ""
     # As its container's health check says; empty where there is none.
     health: str = ""
+    # What other nodes need to know of its container for names (reconcile/zones.py); on shared networks only.
+    told: dict[str, str] = {}
     # What a network plugin told when the endpoint joined.
     routes: list[StaticRoute] = []
 

@@ -37,6 +37,8 @@ class Registration(Noun, frozen=True, kw_only=True):
     address: str
     port: int = 0
     protocol: Literal["tcp", "udp"] = "tcp"
+    # How often it is named first, beside other members' weights.
+    weight: int = 1
     tags: list[str] = []
     meta: dict[str, str] = {}
     checks: list[Check] = []

@@ -20,7 +20,7 @@ from dari.model.network import Endpoint, Network, Sandbox
 from dari.net import options as driver_options
 from dari.net import sublinks
 from dari.net.ipam import mac_of
-from dari.reconcile import ipam, ipam_plugin, plugin_claims, ports, shared_networks
+from dari.reconcile import ipam, ipam_plugin, plugin_claims, ports, shared_networks, zones
 from dari.reconcile.attached import containers_in, of_sandbox
 from dari.reconcile.context import Context
 from dari.reconcile.journal import emit
@@ -203,6 +203,7 @@ def _decide(
         host_interface="" if is_bare else f"veth{secrets.token_hex(4)[:7]}",
         dns_names=names,
         node=ctx.node_id if shared_networks.is_shared(network) else "",
+        told=zones.told_of(container) if shared_networks.is_shared(network) else {},
     )
 
 

@@ -21,7 +21,7 @@ from dari.model.container import Container
 from dari.model.errors import Conflict
 from dari.model.network import Endpoint, Sandbox
 from dari.net.options import IFNAME
-from dari.reconcile import endpoints, ports
+from dari.reconcile import endpoints, ports, zones
 from dari.reconcile.attached import containers_in, of_sandbox
 from dari.reconcile.context import Context
 from dari.reconcile.names import Files, files_of, left_files
@@ -162,6 +162,7 @@ def _merge(ctx: Context, txn: Txn, heir: Container, own: Sandbox, left: Sandbox)
             spec=wanted.spec,
             index=wanted.index,
             dns_names=endpoints.dns_names(ctx, heir, wanted),
+            told=zones.told_of(heir) if present.node else {},
         )
         ctx.tables.endpoints.put(txn, inherited, present.network_id, present.id)
         endpoints.tell(ctx, txn, "connect", inherited, heir.id)

@@ -6,10 +6,13 @@ Must not know: checks, packets.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator
 
 from dari.discovery import registry
-from dari.dns.zone import Addresses, Zone, encode_zone
+from dari.discovery.records import texts
+from dari.dns.zone import Addresses, Piece, Srv, Zone, encode_pieces, piece
 from dari.reconcile.context import Context
+from dari.reconcile.service_names import service_name
 
 ZONE_ID = "members"
 """Stands where a network's id does in zone and view files; no network has it."""
@@ -26,15 +29,27 @@ def zone_text(ctx: Context) -> str | None:
         by_name.setdefault(each.name, []).append(registry.of_registration(each))
     if not by_name:
         return None
-    names: dict[str, Addresses] = {}
-    ptr: dict[str, str] = {}
+    pieces: list[Piece] = []
     for name, instances in by_name.items():
-        chosen = registry.in_order(instances, is_healthy_only=True)
-        found = [ipaddress.ip_address(instance.address) for instance in chosen]
-        names[name] = Addresses(
-            tuple(dict.fromkeys(str(address) for address in found if address.version == 4)),
-            tuple(dict.fromkeys(str(address) for address in found if address.version == 6)),
-        )
-        for address in found:
-            ptr.setdefault(str(address), name)
-    return encode_zone(Zone(network_id=ZONE_ID, network_name=ZONE_ID, names=names, ptr=ptr))
+        for instance in registry.in_order(instances, is_healthy_only=True):
+            pieces += _pieces(name, instance)
+    return encode_pieces(Zone(network_id=ZONE_ID, network_name=ZONE_ID, order="weighted"), pieces)
+
+
+def _pieces(name: str, instance: registry.Instance) -> Iterator[Piece]:
+    """What a member adds to the service's name, and its own: its address with dashes (`10-0-0-5.db`), to which the
+    service's SRV records lead."""
+    address = ipaddress.ip_address(instance.address)
+    label = str(address).replace(".", "-").replace(":", "-").strip("-")
+    target = f"{label}.{name}"
+    plain = Addresses((str(address),)) if address.version == 4 else Addresses((), (str(address),))
+    full = plain._replace(
+        srv=tuple(
+            Srv(protocol, port, target, instance.weight, service_name(port, protocol))
+            for port, protocol in instance.ports
+        ),
+        txt=texts(instance.tags, instance.meta),
+        weights=((str(address), instance.weight),) if instance.weight != 1 else (),
+    )
+    yield piece([name], full, name)
+    yield piece([target], plain, name)

@@ -24,7 +24,7 @@ from dari.model.network import Endpoint, Network, Sandbox
 from dari.reconcile import members
 from dari.reconcile.attached import attachments, of_sandbox
 from dari.reconcile.context import Context
-from dari.reconcile.zones import has_names, named_network, zone_text
+from dari.reconcile.zones import PROJECT, has_names, named_network, zone_text
 from dari.store.tables import LINKING
 
 log = logging.getLogger(__name__)
@@ -196,6 +196,7 @@ def view_of(ctx: Context, sandbox_id: str) -> zone.View | None:
         links=tuple(_links(ctx, container, attached)),
         upstreams=servers[:3],
         upstream_scope=scope,
+        project=container.config.labels.get(PROJECT, "") if container else "",
     )
     found = records.view(named, networks)
     return found._replace(networks=(*found.networks, members.ZONE_ID))

@@ -6,16 +6,23 @@ network of hundreds costs little more than on an empty one. Must not know: views
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
-from dari.discovery import records
+from dari.discovery import own_records, records
 from dari.dns import zone
+from dari.dns.zone import Addresses
 from dari.model.container import Container
 from dari.model.network import Endpoint, Network
+from dari.net import names_options
 from dari.reconcile import members, shared_networks
 from dari.reconcile.context import Context
+from dari.reconcile.service_names import service_name
 
 _UNWELL = "unhealthy"
+PROJECT = "com.docker.compose.project"
+_TAGS = "dari.tags"
+_PORTS = "ports"
+_TOLD = (PROJECT, _TAGS, names_options.WEIGHT, own_records.LABEL)
 
 
 def has_names(network: Network) -> bool:
@@ -50,9 +57,14 @@ def _by_health(found: Collection[tuple[Endpoint, Container | None, zone.Piece]])
     """The pieces; a container that is unwell keeps only the names that nobody else answers to."""
     if not any(endpoint.health == _UNWELL for endpoint, _, _ in found):
         return [each for _, _, each in found]
-    well = {name for endpoint, _, each in found if endpoint.health != _UNWELL for name in each.names}
+    good = [each for endpoint, _, each in found if endpoint.health != _UNWELL]
+    well = {name for each in good for name in each.names}
+    projects = {name for each in good for name in each.projects}
     return [
-        each._replace(names=tuple(name for name in each.names if name not in well))
+        each._replace(
+            names=tuple(name for name in each.names if name not in well),
+            projects=tuple(name for name in each.projects if name not in projects),
+        )
         if endpoint.health == _UNWELL
         else each
         for endpoint, _, each in found
@@ -66,28 +78,54 @@ def named_network(network: Network) -> records.NamedNetwork:
         subnets=tuple(each.subnet for each in network.subnets),
         is_internal=network.spec.is_internal,
         has_names=has_names(network),
+        ttl=names_options.ttl(network.spec.options),
+        order=names_options.order(network.spec.options),
+        own=_own(network.spec.labels),
     )
 
 
 def named_endpoint(endpoint: Endpoint, container: Container | None) -> records.NamedEndpoint:
     """`container` is None where it is another node's: then its endpoint tells its names."""
-    if container is None and endpoint.dns_names:
-        return records.NamedEndpoint(
-            network_id=endpoint.network_id,
-            sandbox_id=endpoint.sandbox_id,
-            container_name=endpoint.dns_names[0],
-            short_id=endpoint.container_id[:12],
-            ipv4=endpoint.ipv4,
-            ipv6=endpoint.ipv6,
-            aliases=tuple(endpoint.dns_names[1:]),
-        )
+    is_told = container is None and bool(endpoint.dns_names)
+    told = told_of(container) if container is not None else endpoint.told
+    plain_name = container.name if container is not None else endpoint.container_id[:12]
     return records.NamedEndpoint(
         network_id=endpoint.network_id,
         sandbox_id=endpoint.sandbox_id,
-        container_name=container.name if container else endpoint.container_id[:12],
+        container_name=endpoint.dns_names[0] if is_told else plain_name,
         short_id=endpoint.container_id[:12],
         ipv4=endpoint.ipv4,
         ipv6=endpoint.ipv6,
-        hostname=container.config.hostname if container else "",
-        aliases=tuple(endpoint.spec.aliases),
+        hostname=container.config.hostname if container is not None else "",
+        aliases=tuple(endpoint.dns_names[1:] if is_told else endpoint.spec.aliases),
+        ports=tuple(_ports(told.get(_PORTS, ""))),
+        project=told.get(PROJECT, ""),
+        tags=tuple(each for each in told.get(_TAGS, "").split(",") if each),
+        weight=names_options.weight(told.get(names_options.WEIGHT, "")),
+        own=_own(told),
     )
+
+
+def told_of(container: Container) -> dict[str, str]:
+    """What names need to know of a container: some of its labels, and its exposed ports."""
+    labels = container.config.labels
+    found = {name: labels[name] for name in _TOLD if labels.get(name)}
+    if container.config.exposed_ports:
+        found[_PORTS] = " ".join(sorted(container.config.exposed_ports))
+    return found
+
+
+def _ports(text: str) -> Iterable[records.Port]:
+    for each in text.split():
+        number, _, protocol = each.partition("/")
+        if number.isdigit():
+            protocol = protocol or "tcp"
+            yield records.Port(int(number), protocol, service_name(int(number), protocol))
+
+
+def _own(labels: Mapping[str, str]) -> Mapping[str, Addresses]:
+    try:
+        return own_records.parse(labels.get(own_records.LABEL, ""))
+    except ValueError:
+        # Creating checks it; this one is from before there was a meaning to it.
+        return {}

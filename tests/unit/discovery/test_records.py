@@ -5,8 +5,17 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dari.discovery.records import Link, NamedEndpoint, NamedNetwork, NamedSandbox, piece, records, zone
-from dari.dns.zone import Addresses, decode_zone, encode_pieces, encode_zone
+from dari.discovery.records import (
+    Link,
+    NamedEndpoint,
+    NamedNetwork,
+    NamedSandbox,
+    Port,
+    piece,
+    records,
+    zone,
+)
+from dari.dns.zone import Addresses, Srv, decode_zone, encode_pieces, encode_zone
 
 WEB = NamedNetwork("n1", "web", ("172.18.0.0/16",))
 BACK = NamedNetwork("n2", "back", ("172.19.0.0/16",), is_internal=True)
@@ -90,3 +99,17 @@ _ENDPOINTS = st.lists(
 def test_pieces_put_together_are_the_zone(endpoints: list[NamedEndpoint]) -> None:
     joined = encode_pieces(zone(WEB, ()), [piece(each, WEB) for each in endpoints])
     assert decode_zone(joined) == decode_zone(encode_zone(zone(WEB, endpoints)))
+
+
+def test_a_projects_aliases_are_known_with_the_project() -> None:
+    one = NamedEndpoint(
+        "n1", "s1", "shop-web-1", "a" * 12, "172.18.0.9", "", "", ("web", "a" * 12), project="shop", tags=("blue",),
+        ports=(Port(80, "tcp", "http"),), weight=3, own={"old": Addresses(cname="web")},
+    )  # fmt: skip
+    found = zone(WEB, [one])
+    srv = Srv("tcp", 80, "shop-web-1.web", 3, "http")
+    entry = Addresses(("172.18.0.9",), (), (srv,), ("tag=blue",), "", (("172.18.0.9", 3),))
+    assert found.projects == {"web.shop": entry, "shop-web-1.shop": entry}
+    assert found.names["web"] == entry
+    assert found.names["old"] == Addresses(cname="web")
+    assert decode_zone(encode_pieces(zone(WEB, []), [piece(one, WEB)])) == found

@@ -175,13 +175,33 @@ def test_link_to_a_stopped_target_is_unknown() -> None:
 
 
 def test_addresses_take_turns() -> None:
-    view = table()
+    zones = {"n1": compile_zone(WEB._replace(order="round-robin"))}
+    view = compile_view(View("s1", "/netns", 53, ("n1",)), zones)
     firsts = []
     for _ in range(8):
         firsts.append(addresses(ask(view, "pair"))[0])
         ask(view, "pair", "AAAA")  # as every getaddrinfo does: it must not use up the turns
     assert set(firsts) == {"172.18.0.2", "172.18.0.3"}
     assert firsts.count("172.18.0.2") == 4
+
+
+def test_addresses_are_shuffled_where_nothing_is_said() -> None:
+    firsts = {addresses(ask(table(), "many", over_tcp=True))[0] for _ in range(100)}
+    assert len(firsts) > 20  # one of a hundred each: fewer than 20 different ones have no chance worth naming
+
+
+def test_weights_decide_who_comes_first() -> None:
+    heavy = (("10.0.0.1", 0), ("10.0.0.3", 50))
+    zone = Zone(
+        "n1",
+        "web",
+        names={"w": Addresses(("10.0.0.1", "10.0.0.2", "10.0.0.3"), weights=heavy)},
+        order="weighted",
+    )
+    view = compile_view(View("s1", "/netns", 53, ("n1",)), {"n1": compile_zone(zone)})
+    asked = [addresses(ask(view, "w", over_tcp=True)) for _ in range(200)]
+    assert all(each[-1] == "10.0.0.1" for each in asked)  # weight 0: only where there are no others
+    assert sum(each[0] == "10.0.0.3" for each in asked) > 150  # 196 expected
 
 
 @pytest.mark.parametrize(("payload", "size"), [(None, 512), (1232, 1232), (100, 512)])

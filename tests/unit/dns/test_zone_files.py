@@ -14,15 +14,22 @@ from dari.dns.zone import Addresses, View, Zone, ZoneError
 
 TEXTS = st.text(max_size=12)
 LISTS = st.lists(TEXTS, max_size=3).map(tuple)
+NUMBERS = st.integers(0, 65535)
+SRVS = st.lists(st.builds(zone.Srv, TEXTS, NUMBERS, TEXTS, NUMBERS, TEXTS, NUMBERS), max_size=2).map(tuple)
+WEIGHTS = st.dictionaries(TEXTS, NUMBERS, max_size=2).map(lambda found: tuple(found.items()))
+ENTRIES = st.builds(Addresses, LISTS, LISTS, SRVS, LISTS, TEXTS, WEIGHTS)
+NAMES = st.dictionaries(st.text("abc-.", max_size=9), ENTRIES, max_size=4)
 ZONES = st.builds(
     Zone,
     network_id=TEXTS,
     network_name=TEXTS,
     is_internal=st.booleans(),
     subnets=LISTS,
-    names=st.dictionaries(st.text("abc-.", max_size=9), st.builds(Addresses, LISTS, LISTS), max_size=4),
+    names=NAMES,
     ptr=st.dictionaries(TEXTS, TEXTS, max_size=3),
     ttl=st.integers(0, 2**31 - 1),
+    order=st.sampled_from(zone.ORDERS),
+    projects=NAMES,
 )
 VIEWS = st.builds(
     View,
@@ -35,7 +42,37 @@ VIEWS = st.builds(
     upstream_scope=st.sampled_from(["host", "sandbox"]),
     is_internal_only=st.booleans(),
     forward_single_label=st.booleans(),
+    project=TEXTS,
+    address=TEXTS,
+    domain=TEXTS,
 )
+
+
+def test_what_is_not_used_is_not_in_the_files() -> None:
+    """A responder from before these fields, or a darid, reads the same file."""
+    plain = Zone("n", "web", names={"db": Addresses(("172.18.0.2",))})
+    assert json.loads(zone.encode_zone(plain)).keys() == {
+        "version", "network_id", "network_name", "is_internal", "subnets", "ttl", "names", "ptr",
+    }  # fmt: skip
+    assert json.loads(zone.encode_zone(plain))["names"] == {"db": {"a": ["172.18.0.2"]}}
+    assert not json.loads(zone.encode_view(View("s", "/n", 53))).keys() & {"project", "address", "domain"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "names"),
+    [
+        ({"srv": [["tcp", 80]]}, "srv: db"),
+        ({"srv": [["tcp", 80, "db", 1, "", 70000]]}, "0 to 65535"),
+        ({"srv": {}}, "srv"),
+        ({"txt": "one"}, "txt"),
+        ({"cname": ["db"]}, "cname"),
+        ({"weights": {"172.18.0.2": -1}}, "172.18.0.2"),
+    ],
+)
+def test_malformed_entry_names_the_field(entry: dict[str, object], names: str) -> None:
+    raw = json.loads(zone.encode_zone(Zone("n", "web"))) | {"names": {"db": entry}}
+    with pytest.raises(ZoneError, match=names):
+        zone.decode_zone(json.dumps(raw))
 
 
 @given(ZONES)

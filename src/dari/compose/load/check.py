@@ -1,8 +1,8 @@
 """Kinds and unknown keys: phase 3. Every key is in the table of `keys.py` or the model is refused.
 
 Works on one interpolated file, short forms and all, and casts text that stands for a number or a boolean
-(variables are always text). `x-` keys hold anything, anywhere, but for `x-policy`,
-which is dari's (policy.py).
+(variables are always text). `x-` keys hold anything, anywhere, but for `x-policy`
+and `x-dns`, which are dari's (policy.py, records.py).
 """
 
 from __future__ import annotations

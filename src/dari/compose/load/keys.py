@@ -370,6 +370,13 @@ _MEMBERS: dict[str, Key] = {
     "x-members.*.meta.*": TEXT,
 }
 
+_RECORDS: dict[str, Key] = {
+    "x-dns": MAP,
+    "x-dns.*": MAP,
+    "x-dns.*.*": _key("str list"),
+    "x-dns.*.*[]": STR,
+}
+
 TABLE: dict[str, Key] = {
     "version": ANY,
     "name": STR,
@@ -382,8 +389,10 @@ TABLE: dict[str, Key] = {
     "services.*": _key("map", is_required=True),
     **{f"services.*.{path}": key for path, key in _SERVICE.items()},
     **{f"services.*.{path}": key for path, key in _POLICY.items()},
+    **{f"services.*.{path}": key for path, key in _RECORDS.items()},
     **_POLICY,
     **_MEMBERS,
+    **_RECORDS,
     **{f"x-policy.{verdict}[].to": _key("str list") for verdict in ("allow", "deny")},
     **{f"x-policy.{verdict}[].to[]": STR for verdict in ("allow", "deny")},
     "networks": MAP,

@@ -2,8 +2,8 @@
 
 1 yaml, 2 interpolate (so that what is checked is what is meant), 3 check (per file, to name line and column),
 4 canonicalise (so that merging knows one form only), 5 extends and paths (each file has its own base folder),
-include, 6 merge, 7 profiles, 8 normalise (names, defaults, env files of the services that take part) and policy,
-9 consistency, 10 bind. Pure: files come through `read`, variables through `environ`.
+include, 6 merge, 7 profiles, 8 normalise (names, defaults, env files of the services that take part), policy and
+records, 9 consistency, 10 bind. Pure: files come through `read`, variables through `environ`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dari.compose.load import dotenv, policy, profiles
+from dari.compose.load import dotenv, policy, profiles, records
 from dari.compose.load.bind import bind
 from dari.compose.load.consistency import verify
 from dari.compose.load.errors import ComposeError
@@ -93,6 +93,7 @@ def load(
         tree["services"] = {key: value for key, value in services.items() if key in names}
         full = normalise(context, tree, project_name, directory)
         policy.apply(full, services)
+        records.apply(full)
         if is_checked:
             verify(full, full["services"])
     except ComposeError as error:

@@ -1,0 +1,148 @@
+"""SRV, TXT, CNAME, wildcards, projects: names that are more than addresses. dnspython reads the answers."""
+
+from __future__ import annotations
+
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+
+from dari.dns import wire
+from dari.dns.answer import Forward, ViewTable, answer, compile_view, compile_zone
+from dari.dns.zone import Addresses, Srv, View, Zone
+
+SHOP = Zone(
+    "n1",
+    "shared",
+    names={
+        "web": Addresses(
+            ("172.18.0.2", "172.18.0.3"),
+            srv=(
+                Srv("tcp", 80, "shop-web-1.shared", 1, "http"),
+                Srv("tcp", 80, "blog-web-1.shared", 5, "http"),
+            ),
+            txt=("tag=blue", "x" * 300),
+        ),
+        "shop-web-1.shared": Addresses(("172.18.0.2",)),
+        "*.web": Addresses(("172.18.0.9",)),
+        "exact.web": Addresses(("172.18.0.10",)),
+        "*.deep.web": Addresses(("172.18.0.11",)),
+        "old": Addresses(cname="web"),
+        "far": Addresses(cname="db.example.com"),
+        "ring": Addresses(cname="ring2"),
+        "ring2": Addresses(cname="ring"),
+        "_ldap._tcp": Addresses(srv=(Srv("", 389, "ldap.example.com", 5, "", 1),)),
+    },
+    projects={
+        "web.shop": Addresses(("172.18.0.2",)),
+        "web.blog": Addresses(("172.18.0.3",)),
+    },
+    subnets=("172.18.0.0/16",),
+    ptr={"172.18.0.2": "shop-web-1.shared"},
+)
+OWN = Zone(
+    "n2", "own", names={"db": Addresses(("10.0.0.1",))}, projects={"db.shop": Addresses(("10.0.0.2",))}
+)
+FIRST = Zone("n0", "first_net", names={"db": Addresses(("10.0.0.3",))})
+
+
+def table(**changes: object) -> ViewTable:
+    view = View("s1", "/netns", 53, ("n0", "n1", "n2"), upstreams=("192.0.2.1",))
+    zones = {each.network_id: compile_zone(each) for each in (FIRST, SHOP, OWN)}
+    return compile_view(view._replace(**changes), zones)  # type: ignore[arg-type]
+
+
+def ask(name: str, rtype: str = "A", **changes: object) -> list[str]:
+    """The records of an answer as text, sorted; the rcode where there are none."""
+    query = dns.message.make_query(name, rtype)
+    result = answer(table(**changes), query.to_wire())
+    assert isinstance(result, bytes), result
+    message = dns.message.from_wire(result)
+    assert query.is_response(message)
+    found = sorted(line for rrset in message.answer for line in rrset.to_text().splitlines())
+    return found or [dns.rcode.to_text(message.rcode())]
+
+
+def test_a_port_is_found_by_number_and_by_name() -> None:
+    both = ["0 1 80 shop-web-1.shared.", "0 5 80 blog-web-1.shared."]
+    for name in ("_80._tcp.web", "_http._tcp.web", "_HTTP._TCP.Web"):
+        assert [line.split(" SRV ")[1] for line in ask(name, "SRV")] == both
+    assert ask("_80._udp.web", "SRV") == ["NXDOMAIN"]
+    assert ask("_81._tcp.web", "SRV") == ["NXDOMAIN"]
+    assert ask("_80._tcp.web", "A") == ["NOERROR"]
+    assert isinstance(
+        answer(table(), dns.message.make_query("_80._tcp.nobody.example", "SRV").to_wire()), Forward
+    )
+
+
+def test_other_types_of_a_known_name() -> None:
+    assert ask("web", "MX") == ["NOERROR"]
+    assert ask("web", "SRV") == ["NOERROR"]
+    assert [line.split(" TXT ")[1] for line in ask("web", "TXT")] == [
+        '"tag=blue"',
+        '"' + "x" * 255 + '" "' + "x" * 45 + '"',
+    ]
+    assert len(ask("web", "ANY")) == 4
+    assert ask("_ldap._tcp", "SRV") == ["_ldap._tcp. 0 IN SRV 1 5 389 ldap.example.com."]
+
+
+def test_a_wildcard_stands_for_what_is_not_there() -> None:
+    assert ask("any.web") == ["any.web. 0 IN A 172.18.0.9"]
+    assert ask("a.b.web") == ["a.b.web. 0 IN A 172.18.0.9"]
+    assert ask("exact.web") == ["exact.web. 0 IN A 172.18.0.10"]
+    assert ask("x.deep.web") == ["x.deep.web. 0 IN A 172.18.0.11"]
+    assert len(ask("web")) == 2  # a wildcard says nothing about the name above it
+    assert ask("any.web", "AAAA") == ["NOERROR"]
+
+
+def test_the_own_project_comes_first() -> None:
+    assert ask("web", project="shop") == ["web. 0 IN A 172.18.0.2"]
+    assert ask("web", project="blog") == ["web. 0 IN A 172.18.0.3"]
+    assert len(ask("web", project="other")) == 2
+    assert len(ask("web")) == 2
+    assert ask("web.blog", project="shop") == ["web.blog. 0 IN A 172.18.0.3"]
+    assert ask("db") == ["db. 0 IN A 10.0.0.3"]
+    # On any of its networks, not only on the first one.
+    assert ask("db", project="shop") == ["db. 0 IN A 10.0.0.2"]
+
+
+def test_a_cname_leads_to_names_of_ours() -> None:
+    found = ask("old")
+    assert found[0] == "old. 0 IN CNAME web."
+    assert found[1:] == ["web. 0 IN A 172.18.0.2", "web. 0 IN A 172.18.0.3"]
+    assert ask("old", "CNAME") == ["old. 0 IN CNAME web."]
+    assert ask("ring") == ["SERVFAIL"]
+    assert ask("far", is_internal_only=True) == ["far. 0 IN CNAME db.example.com."]
+
+
+def test_a_cname_leads_outside() -> None:
+    query = dns.message.make_query("far", "A").to_wire()
+    found = answer(table(), query)
+    assert isinstance(found, Forward)
+    assert found.target == wire.wire_name("db.example.com")
+    told = dns.message.make_response(dns.message.make_query("db.example.com", "A"))
+    told.answer.append(dns.rrset.from_text("db.example.com.", 60, "IN", "CNAME", "db1.example.com."))
+    told.answer.append(dns.rrset.from_text("db1.example.com.", 60, "IN", "A", "192.0.2.7"))
+    whole = dns.message.from_wire(wire.spliced(told.to_wire(), query, found.question_end, list(found.chain)))
+    assert dns.message.from_wire(query).is_response(whole)
+    assert [rrset.to_text() for rrset in whole.answer] == [
+        "far. 0 IN CNAME db.example.com.",
+        "db.example.com. 60 IN CNAME db1.example.com.",
+        "db1.example.com. 60 IN A 192.0.2.7",
+    ]
+
+
+def test_names_of_networks_that_can_be_nobody_elses_stay_here() -> None:
+    assert ask("gone.first_net") == ["NXDOMAIN"]
+    for name in ("gone.shared", "gone.own", "gone"):  # `own` could be a top-level domain
+        assert isinstance(answer(table(), dns.message.make_query(name, "A").to_wire()), Forward)
+    assert ask("gone.my-shop", project="my-shop") == ["NXDOMAIN"]
+
+
+def test_the_hosts_domain_stands_behind_names() -> None:
+    domain = {"domain": "dari.internal"}
+    assert ask("db.first_net.dari.internal", **domain) == ["NXDOMAIN"]
+    assert ask("db.dari.internal", **domain) == ["db.dari.internal. 0 IN A 10.0.0.3"]
+    assert ask("web.blog.dari.internal", **domain) == ["web.blog.dari.internal. 0 IN A 172.18.0.3"]
+    assert ask("nobody.dari.internal", **domain) == ["NXDOMAIN"]
+    assert ask("2.0.18.172.in-addr.arpa", "PTR", **domain)[0].endswith("PTR shop-web-1.shared.dari.internal.")
