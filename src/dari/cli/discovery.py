@@ -47,7 +47,7 @@ def register(context: Context, options: Options) -> int:
         "Address": address,
         "Port": port,
         "Protocol": "udp" if options.on("udp") else "tcp",
-        **({"Weight": int(weight)} if (weight := options.text("weight")) is not None else {}),
+        **({"Weight": int(weight)} if (weight := options.text("weight")) else {}),
         "Tags": options.texts("tag"),
         "Meta": {key: value for key, _, value in pairs},
         "Checks": [_parsed(parse_check, each) for each in options.texts("check")],
