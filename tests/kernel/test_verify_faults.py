@@ -36,7 +36,7 @@ from dari.model.config import Config
 from dari.model.container import Container, PortBinding
 from dari.model.explain import Question, Verification, VerifyQuestion
 from dari.model.network import EndpointSpec, NetworkSpec, Subnet
-from dari.reconcile import doctor
+from dari.reconcile import doctor, relays
 from dari.reconcile.attached import of_sandbox
 from dari.reconcile.context import Context
 from dari.reconcile.holds import Holds
@@ -129,6 +129,8 @@ async def living(folder: Path, resolv_conf: str = "/dev/null") -> AsyncIterator[
         for task in ctx.tasks:
             task.cancel()
         await asyncio.gather(*ctx.tasks, return_exceptions=True)
+        relays.stop(ctx)
+        ctx.holds.close()
         await asyncio.get_running_loop().run_in_executor(ctx.settling.thread, kernel.close)
         ctx.settling.thread.shutdown()
         responder.terminate()
