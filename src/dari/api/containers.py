@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from dari.api import stream, wire
+from dari.api.casing import member
 from dari.api.inspect import container_json, summary_json
 from dari.api.networks import EndpointBody, endpoint_spec
 from dari.api.route import Route
@@ -26,7 +27,8 @@ from dari.model.errors import InvalidArgument
 from dari.model.network import EndpointSpec
 
 _POLICIES = ("", "no", "always", "on-failure", "unless-stopped")
-_WORD_LISTS = ("Cmd", "Entrypoint", "Shell", "CapAdd", "CapDrop")
+_WORD_LISTS = ("cmd", "entrypoint", "shell", "capadd", "capdrop")
+_NOT_CONFIG = ("hostconfig", "networkingconfig")
 _CONDITIONS = ("not-running", "next-exit", "removed")
 
 
@@ -34,15 +36,15 @@ async def container_create(request: web.Request, eng: Engine) -> web.StreamRespo
     raw = await wire.read_json(request)
     if raw is None:
         raise InvalidArgument("invalid JSON: got EOF while reading request body")
-    if not isinstance(raw, dict) or not any(name not in ("HostConfig", "NetworkingConfig") for name in raw):
+    if not isinstance(raw, dict) or not any(name.casefold() not in _NOT_CONFIG for name in raw):
         raise InvalidArgument("config cannot be empty in order to create a container")
-    host = _word_lists(raw.get("HostConfig") or {})
+    host = _word_lists(_object(member(raw, "HostConfig"), "HostConfig"))
     _check_policy(host)
     asked = Request(
         config=wire.convert(_word_lists(raw), ContainerConfig),
         host=wire.convert(host, HostConfig),
         name=request.query.get("name", ""),
-        endpoints=_endpoints(raw.get("NetworkingConfig") or {}),
+        endpoints=_endpoints(_object(member(raw, "NetworkingConfig"), "NetworkingConfig")),
         platform=request.query.get("platform", ""),
     )
     made, warnings = await create(eng, asked)
@@ -52,13 +54,13 @@ async def container_create(request: web.Request, eng: Engine) -> web.StreamRespo
 def _word_lists(raw: dict[str, Any]) -> dict[str, Any]:
     """Docker takes a single string where a list of words is meant."""
     return {
-        name: [value] if name in _WORD_LISTS and isinstance(value, str) else value
+        name: [value] if isinstance(value, str) and name.casefold() in _WORD_LISTS else value
         for name, value in raw.items()
     }
 
 
 def _check_policy(host: dict[str, Any]) -> None:
-    name = (host.get("RestartPolicy") or {}).get("Name") or ""
+    name = _policy_name(host)
     if name not in _POLICIES:
         raise InvalidArgument(
             f"invalid restart policy: unknown policy '{name}'; "
@@ -66,11 +68,22 @@ def _check_policy(host: dict[str, Any]) -> None:
         )
 
 
+def _policy_name(host: dict[str, Any]) -> str:
+    return str(member(_object(member(host, "RestartPolicy"), "RestartPolicy"), "Name") or "")
+
+
+def _object(raw: Any, name: str) -> dict[str, Any]:
+    """What is given for `name`, which is an object. Raises InvalidArgument."""
+    if raw is not None and not isinstance(raw, dict):
+        raise InvalidArgument(f"invalid JSON: {name}: expected an object, got {type(raw).__name__}")
+    return raw or {}
+
+
 def _endpoints(raw: dict[str, Any]) -> dict[str, EndpointSpec]:
     """A network without settings (null) is asked for all the same."""
     return {
         name: endpoint_spec(wire.convert(settings or {}, EndpointBody))
-        for name, settings in (raw.get("EndpointsConfig") or {}).items()
+        for name, settings in _object(member(raw, "EndpointsConfig"), "EndpointsConfig").items()
     }
 
 
@@ -142,9 +155,9 @@ async def container_remove(request: web.Request, eng: Engine) -> web.StreamRespo
 
 
 async def container_update(request: web.Request, eng: Engine) -> web.StreamResponse:
-    raw = await wire.read_json(request) or {}
+    raw = _object(await wire.read_json(request), "the body")
     _check_policy(raw)
-    has_policy = bool((raw.get("RestartPolicy") or {}).get("Name"))
+    has_policy = bool(_policy_name(raw))
     warnings = await update.update(
         eng, request.match_info["id"], wire.convert(raw, HostConfig), has_policy=has_policy
     )

@@ -14,6 +14,7 @@ import msgspec
 from aiohttp import web
 
 from dari.api import wire
+from dari.api.casing import member
 from dari.api.route import Route
 from dari.engine import ports
 from dari.engine.base import Engine
@@ -41,7 +42,7 @@ async def ports_publish(request: web.Request, eng: Engine) -> web.StreamResponse
     body = wire.convert(raw, PublishBody)
     bindings = {name: wants or [] for name, wants in body.port_bindings.items()}
     # A port without bindings is any free one of the host's, as for `docker run -p 80`.
-    for name in (raw.get("PortBindings") or {}) if isinstance(raw, dict) else ():
+    for name in member(raw, "PortBindings") or {}:
         bindings.setdefault(name, [])
     return wire.json_response(_json(await ports.publish(eng, request.match_info["id"], bindings)), 201)
 

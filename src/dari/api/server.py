@@ -20,6 +20,9 @@ from dari.engine.base import Engine
 log = logging.getLogger(__name__)
 
 _MAX_JSON = 64 * 1024 * 1024
+# Of a request's line and of its headers, as Go's servers have it (net/http, DefaultMaxHeaderBytes): filters are long.
+_MAX_HEAD = 1 << 20
+_MAX_HEADERS = 1024
 
 
 def make_app(eng: Engine, table: routes.Table | None = None) -> web.Application:
@@ -34,7 +37,14 @@ def make_app(eng: Engine, table: routes.Table | None = None) -> web.Application:
 def make_runner(app: web.Application) -> web.AppRunner:
     """A runner without access log that ends quickly: clients who wait for a container are cut off."""
     return web.AppRunner(
-        app, access_log=None, shutdown_timeout=0.2, handle_signals=False, keepalive_timeout=3600
+        app,
+        access_log=None,
+        shutdown_timeout=0.2,
+        handle_signals=False,
+        keepalive_timeout=3600,
+        max_line_size=_MAX_HEAD,
+        max_field_size=_MAX_HEAD,
+        max_headers=_MAX_HEADERS,
     )
 
 

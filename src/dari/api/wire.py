@@ -1,7 +1,7 @@
 """Requests in, JSON out: bodies, query parameters and filters as Docker's clients send them.
 
-Go's decoder takes `null` for "not given", so nulls are dropped before a body is read into its type. Must not know:
-any endpoint. Source: Docker Engine API v1.51 and its clients' observed behaviour.
+Go's decoder takes `null` for "not given" and names in any case, so a body is respelled before it is read into its
+type. Must not know: any endpoint. Source: Docker Engine API v1.51 and its clients' observed behaviour.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
+from dari.api.casing import respell, shape_of
 from dari.model.errors import InvalidArgument
 
 T = TypeVar("T")
@@ -20,15 +21,6 @@ Filters = dict[str, list[str]]
 """Filter name → the values asked for; one key's values are alternatives, keys are all required."""
 
 _FALSE = ("", "0", "no", "false", "none")
-
-
-def strip_nulls(value: Any) -> Any:
-    """The same JSON without the members that are null."""
-    if isinstance(value, dict):
-        return {key: strip_nulls(each) for key, each in value.items() if each is not None}
-    if isinstance(value, list):
-        return [strip_nulls(each) for each in value]
-    return value
 
 
 async def read_json(request: web.Request) -> Any:
@@ -48,11 +40,11 @@ async def read_json(request: web.Request) -> Any:
 
 
 def convert(raw: Any, kind: type[T]) -> T:
-    """Plain JSON as a typed noun, nulls dropped. Raises InvalidArgument naming the field."""
+    """Plain JSON as a typed noun, nulls dropped, names in any case. Raises InvalidArgument naming the field."""
     if not isinstance(raw, dict):
         raise InvalidArgument(f"invalid JSON: expected an object, got {type(raw).__name__}")
     try:
-        return msgspec.convert(strip_nulls(raw), kind)
+        return msgspec.convert(respell(raw, shape_of(kind)), kind)
     except msgspec.ValidationError as error:
         raise InvalidArgument(f"invalid JSON: {error}") from error
 
