@@ -15,6 +15,7 @@ import msgspec
 from dari.cluster.announce import announce
 from dari.model.cluster import Member, Node
 from dari.reconcile.context import Context
+from dari.reconcile.node_claims import quarrel
 from dari.store.base import ABSENT, Session, StoreUnavailable, Txn, TxnConflict
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ async def keep(ctx: Context, membership: Membership) -> None:
         except StoreUnavailable as error:
             _is_out(membership, str(error))
         except TxnConflict as error:
-            _is_out(membership, _taken(ctx, membership.node, error.key))
+            _is_out(membership, quarrel(ctx, membership.node) or f"{error.key} is claimed by another request")
         except asyncio.CancelledError:
             if session is not None:
                 # What runs goes on: the daemon that comes next should find its name still there.
@@ -126,13 +127,3 @@ def _is_out(membership: Membership, problem: str) -> None:
         log.warning("node %s is not joined: %s", membership.node.name, problem)
     membership.is_joined, membership.problem = False, problem
     membership.joined.clear()
-
-
-def _taken(ctx: Context, node: Node, key: str) -> str:
-    holder_id = ctx.tables.node_names.get(ctx.shared, node.name)
-    if holder_id is not None and holder_id != node.id:
-        return f"another node ({holder_id}) is named {node.name}: start one of them with --node-name"
-    holder_id = ctx.tables.node_addresses.get(ctx.shared, node.address)
-    if holder_id is not None and holder_id != node.id:
-        return f"another node ({holder_id}) has address {node.address}: start one of them with --advertise"
-    return f"{key} is claimed by another request"

@@ -19,7 +19,7 @@ from dari.dns import nudge
 from dari.model.errors import DariError
 from dari.model.finding import Finding
 from dari.reconcile import boot, names, plugin_boot, relays
-from dari.reconcile.checks import claims, host, kernel, life, naming, plugged, relayed
+from dari.reconcile.checks import claims, cluster, host, kernel, life, naming, plugged, relayed
 from dari.reconcile.checks.found import Found
 from dari.reconcile.context import Context
 from dari.reconcile.kernel import in_kernel
@@ -94,6 +94,7 @@ async def _look(ctx: Context) -> list[Found]:
         found += await naming.look(ctx)
     found += await life.look(ctx)
     found += claims.look(ctx)
+    found += cluster.look(ctx)
     found += await plugged.look(ctx)
     found += await relayed.look(ctx)
     found += await host.look(ctx, facts, survey)

@@ -31,13 +31,15 @@ _BY_THE_HOST = ("bridge", "overlay")
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """`netns`: where it lives ("" the host's, `outside`), None where that is nowhere on this host."""
+    """`netns`: where it lives ("" the host's, `outside`), None where that is nowhere on this host. `far`: its place
+    on another node."""
 
     kind: Kind
     name: str
     netns: str | None = None
     container: Container | None = None
     sandbox: Sandbox | None = None
+    far: tuple[Network, Endpoint] | None = None
 
     @property
     def is_own(self) -> bool:
@@ -86,6 +88,8 @@ def end_of(ctx: Context, container: Container) -> End:
 
 def places_of(ctx: Context, end: End) -> list[tuple[Network, Endpoint]]:
     """Its active endpoints with their networks, in the order of its interfaces."""
+    if end.far is not None:
+        return [end.far]
     return attachments(ctx, end.sandbox) if end.sandbox is not None else []
 
 

@@ -23,7 +23,7 @@ from dari.model.errors import Internal, Unsupported
 from dari.net.facts import HostFacts
 from dari.net.packet import OUTSIDE, Hop, Listeners, Probe, Trace
 from dari.net.state import HOST, Address
-from dari.reconcile import causes, conclude, ends, lookup
+from dari.reconcile import causes, conclude, ends, far, lookup, shared_networks
 from dari.reconcile.context import Context
 from dari.reconcile.ends import Aim, End
 from dari.reconcile.picture import Picture, Walker, look
@@ -52,6 +52,9 @@ class Inquiry:
     hops: list[Hop] = field(default_factory=list)
     listeners: Listeners | None = None
     result: ProbeResult | None = None
+    # On another node, and what that host says to a ping.
+    far: far.Far | None = None
+    underlay: ProbeResult | None = None
     # Of the name: "" as it should be, else what is wrong with it.
     trouble: nouns.Conclusion | None = None
     reason: causes.Why | None = None
@@ -70,6 +73,7 @@ async def _answer(ctx: Context, inquiry: Inquiry) -> nouns.Explanation:
     if "outside" in (inquiry.source.kind, inquiry.target.kind):
         inquiry.places = places(await look_at_host(ctx))
     _find_aims(ctx, inquiry)
+    _find_far(ctx, inquiry)
     picture = await look(ctx, _concerned(inquiry))
     try:
         await _gather(ctx, inquiry)
@@ -129,6 +133,26 @@ def _find_aims(ctx: Context, inquiry: Inquiry) -> None:
             inquiry.hops.append(Hop("name", source.netns or HOST, text, is_ok=False))
 
 
+def _find_far(ctx: Context, inquiry: Inquiry) -> None:
+    """Where the other end is on another node: which one, and whether it lives."""
+    where = inquiry.source.netns or HOST
+    if inquiry.aims:
+        aim = inquiry.aims[0]
+        inquiry.far = found = far.of_address(ctx, aim.address) if aim.netns is None else None
+        if found is not None:
+            said = "" if found.node is not None else ", of which nothing was heard for its time to live"
+            text = f"{aim.address} is {found.name}'s, on node {found.host}{said}"
+            inquiry.hops.append(Hop("name", where, text, is_ok=found.node is not None))
+    elif inquiry.name and inquiry.source.is_own and inquiry.trouble is None:
+        networks = [network for network, _ in ends.places_of(ctx, inquiry.source)]
+        inquiry.far = found = far.of_name(ctx, networks, inquiry.name)
+        if found is not None:
+            text = f"{inquiry.name} is not told: its node {found.host} does not live"
+            inquiry.hops.append(Hop("name", where, text, is_ok=False))
+    if inquiry.far is not None and inquiry.far.node is None:
+        inquiry.trouble, inquiry.reason = "away", far.dead(inquiry.far)
+
+
 def _take_addresses(ctx: Context, inquiry: Inquiry, addresses: Iterable[Address]) -> None:
     versions = ends.versions_of(ctx, inquiry.source)
     known = [each for each in addresses if each.version in versions] or list(addresses)
@@ -169,7 +193,11 @@ async def _gather(ctx: Context, inquiry: Inquiry) -> None:
                 and inquiry.protocol != "icmp"
             ):
                 probing.outside.serve(inquiry.protocol, aim.address.version, aim.port)
-            [inquiry.result] = await asyncio.to_thread(probing.fire, [shot(inquiry, aim)], inquiry.timeout)
+            shots = [shot(inquiry, aim)]
+            if inquiry.far is not None and inquiry.far.underlay is not None:
+                shots.append(Shot(HOST, inquiry.far.underlay, "icmp"))
+            results = await asyncio.to_thread(probing.fire, shots, inquiry.timeout)
+            inquiry.result, inquiry.underlay = results[0], results[1] if len(results) > 1 else None
     finally:
         await asyncio.to_thread(probing.close)
 
@@ -261,10 +289,10 @@ def _neighbours(ctx: Context, source: End) -> str:
     for network, own in ends.places_of(ctx, source):
         if network.is_predefined:
             continue
-        for endpoint in ctx.tables.endpoints.all(ctx.shared, network.id):
-            if endpoint.is_active and endpoint.id != own.id:
+        for endpoint in shared_networks.living(ctx, ctx.tables.endpoints.all(ctx.shared, network.id)):
+            if endpoint.id != own.id:
                 owner = ctx.tables.containers.get(ctx.local, endpoint.container_id)
-                known.update(dict.fromkeys([owner.name] if owner is not None else []))
+                known.update(dict.fromkeys([owner.name] if owner is not None else endpoint.dns_names[:1]))
                 known.update(dict.fromkeys(endpoint.spec.aliases))
     if not known:
         return "it shares no network with names with anybody"
@@ -313,6 +341,9 @@ def _with_walks(ctx: Context, inquiry: Inquiry, picture: Picture) -> nouns.Expla
         if not differences and inquiry.trouble is None:
             advice = "nothing of dari's is amiss: take away what was added by hand"
     conclusion = judged.conclusion
+    underlay = inquiry.underlay
+    if conclusion == "unexplained" and underlay is not None and underlay.outcome != "answered":
+        conclusion = "away"
     if inquiry.trouble is not None and conclusion in ("reachable", "application", "meant"):
         reason = inquiry.reason or causes.Why("the name is not known")
         conclusion = inquiry.trouble
@@ -376,11 +407,18 @@ def _words(
             )
             return found.text, found.advice, list(found.causes)
         case _:
+            if inquiry.far is not None and inquiry.result is not None and not inquiry.result.is_delivered:
+                reason = far.lost(ctx, inquiry.far, inquiry.underlay)
+                return reason.text, reason.advice, []
             return judged.text, "", []
 
 
 def _listening(inquiry: Inquiry, aim: Aim) -> str:
     """What does listen there, as advice."""
+    if aim.netns is None:
+        return (
+            f"start what should listen there, on node {inquiry.far.host}" if inquiry.far is not None else ""
+        )
     sockets = inquiry.listeners.sockets.get(aim.netns or HOST) if inquiry.listeners is not None else None
     if not sockets or aim.published is not None:
         return ""

@@ -22,7 +22,7 @@ from dari.model.explain import Cell, Service, Verification
 from dari.net.packet import OUTSIDE, Listeners, Trace
 from dari.net.plan import Op
 from dari.net.state import HOST
-from dari.reconcile import conclude, ends, lookup, names
+from dari.reconcile import conclude, ends, far, lookup, names
 from dari.reconcile.context import Context
 from dari.reconcile.ends import HOST_END, OUTSIDE_END, Aim, End
 from dari.reconcile.explain import Inquiry, listeners, places, probe_of
@@ -88,7 +88,9 @@ async def _verify(ctx: Context, project: str, timeout: float, is_probed: bool) -
     containers = _containers(ctx, project)
     picture = await look(ctx)
     outside = places(picture.facts)
-    everybody = [*containers, OUTSIDE_END, HOST_END]
+    others = _others(ctx, containers)
+    alive = [_far_end(each) for each in others if each.node is not None]
+    everybody = [*containers, *alive, OUTSIDE_END, HOST_END]
     concerned = {each.netns for each in containers if each.netns}
     try:
         probing = await asyncio.to_thread(
@@ -97,7 +99,7 @@ async def _verify(ctx: Context, project: str, timeout: float, is_probed: bool) -
         try:
             heard = await asyncio.to_thread(listeners, probing, {*concerned, HOST})
             round_ = _round(ctx, everybody, heard, timeout, outside, is_probed=is_probed)
-            checks = list(_name_checks(ctx, containers)) if is_probed else []
+            checks = list(_name_checks(ctx, containers, others)) if is_probed else []
             told = await asyncio.to_thread(_fire, probing, round_, checks, timeout, is_probed)
             untraced = probing.untraced if is_probed else ""
         finally:
@@ -107,6 +109,7 @@ async def _verify(ctx: Context, project: str, timeout: float, is_probed: bool) -
     await asyncio.to_thread(_walk, picture, round_, heard, outside)
     cells = [_cell(round_, number, picture) for number in range(len(round_.cells))]
     ops = _differences(ctx, picture, project)
+    told += [far.dead(each).text for each in others if each.node is None]
     findings = [*told, *_findings(round_, cells)]
     return Verification(
         project=project,
@@ -134,6 +137,18 @@ def _containers(ctx: Context, project: str) -> list[End]:
     return [ends.end_of(ctx, each) for each in sorted(found, key=lambda each: each.name)]
 
 
+def _others(ctx: Context, containers: list[End]) -> list[far.Far]:
+    """Who is on other nodes, on the networks of these containers."""
+    networks = {network.id: network for each in containers for network, _ in ends.places_of(ctx, each)}
+    return far.on(ctx, networks.values())
+
+
+def _far_end(other: far.Far) -> End:
+    """They are asked, not made to ask: their namespaces are not here."""
+    node = other.node.name if other.node is not None else other.endpoint.node
+    return End("address", f"{other.name}@{node}", far=(other.network, other.endpoint))
+
+
 def _end_line(ctx: Context, end: End) -> nouns.End:
     addresses = ends.addresses_of(ctx, end)
     return ends.line(end, address=str(addresses[0]) if addresses else "")
@@ -158,6 +173,8 @@ def _round(
     services = [each for number, end in enumerate(everybody) for each in _services(end, number, heard)]
     round_ = _Round(everybody, services)
     for from_, source in enumerate(everybody):
+        if source.far is not None:
+            continue
         for to, service in enumerate(services):
             target = everybody[service.end]
             if service.end == from_ or (source.netns == target.netns and target.kind == "container"):
@@ -184,6 +201,11 @@ def _aims(ctx: Context, inquiry: Inquiry) -> list[Aim]:
         # What the host itself may do outside is not dari's.
         return []
     found = ends.aims(ctx, source, target, inquiry.protocol, inquiry.port, inquiry.places)
+    if target.far is not None and target.far[0].id not in {
+        each.id for each, _ in ends.places_of(ctx, source)
+    }:
+        # What is on no network with them never meets those of other nodes, this host included.
+        return []
     found = [each for each in found if each.address.version in ends.versions_of(ctx, source)]
     common = {network.id for network, _ in ends.places_of(ctx, source)}
     shared = [each for each in found if each.network is not None and each.network.id in common]
@@ -198,6 +220,9 @@ def _aims(ctx: Context, inquiry: Inquiry) -> list[Aim]:
 def _services(end: End, number: int, heard: Listeners) -> list[Service]:
     if end.kind == "outside":
         return [Service(end=number, protocol="tcp", port=_OUTSIDE_PORT, why=[])]
+    if end.far is not None:
+        # Its doors are not seen from here; whether it is there is.
+        return [Service(end=number, protocol="icmp", port=0, why=[])]
     if end.kind != "container" or end.container is None:
         return []
     doors: dict[tuple[str, int], dict[str, None]] = {}
@@ -235,22 +260,28 @@ def _doors(end: End, heard: Listeners) -> Iterator[tuple[str, int, str]]:
             yield kind, number, "listening"
 
 
-def _name_checks(ctx: Context, containers: list[End]) -> Iterator[_NameCheck]:
+def _name_checks(ctx: Context, containers: list[End], others: list[far.Far]) -> Iterator[_NameCheck]:
     """Every neighbour's name, asked for once in each sandbox."""
     done: set[tuple[str, str]] = set()
     for source in containers:
         if source.sandbox is None or source.netns is None or not names.is_answered(ctx, source.sandbox):
             continue
-        for target in containers:
-            known_here = {each.id for each, _ in ends.places_of(ctx, source) if has_names(each)}
-            shared = [each for each, _ in ends.places_of(ctx, target) if each.id in known_here]
-            if target.sandbox is None or not shared or (source.netns, target.name) in done:
+        known_here = {each.id for each, _ in ends.places_of(ctx, source) if has_names(each)}
+        told = [
+            target.name
+            for target in containers
+            if target.sandbox is not None
+            and any(each.id in known_here for each, _ in ends.places_of(ctx, target))
+        ]
+        told += [each.name for each in others if each.node is not None and each.network.id in known_here]
+        for name in told:
+            if (source.netns, name) in done:
                 continue
-            done.add((source.netns, target.name))
-            known = lookup.known(ctx, source.sandbox, target.name)
+            done.add((source.netns, name))
+            known = lookup.known(ctx, source.sandbox, name)
             if known.addresses and not known.is_from_file:
-                shots = lookup.questions(target.name, source.netns, ip_address(names.DNS_ADDRESS))
-                yield _NameCheck(source, target.name, known, tuple(shots))
+                shots = lookup.questions(name, source.netns, ip_address(names.DNS_ADDRESS))
+                yield _NameCheck(source, name, known, tuple(shots))
 
 
 # Asking

@@ -1,0 +1,165 @@
+"""explain, verify and doctor where the other end, or the trouble, is on another host."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.scenarios.cluster.conftest import Host, Hosts, all_joined, eventually, some_hosts
+from tests.scenarios.cluster.test_nodes import dari
+from tests.store import servers
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
+    """Two hosts: what is said of them does not hang on the kind of store."""
+    if not servers.has_etcd():
+        pytest.skip("needs etcd")
+    with some_hosts("etcd", tmp_path_factory.mktemp("across"), 2) as made:
+        yield made
+
+
+@pytest.fixture
+def town(pair: Hosts) -> Iterator[tuple[Hosts, Any, Any]]:
+    """`one` on the first host and `two`, a server, on the second, on one network; they know each other."""
+    pair.clear()
+    eventually("all joined", lambda: all_joined(pair))
+    pair[0].client.networks.create("wide", driver="overlay", attachable=True)
+    eventually("the network", lambda: pair[1].client.networks.list(names=["wide"]))
+    one = pair[0].serve("one", "1", network="wide")
+    two = pair[1].serve("two", "2", network="wide")
+    eventually("two is known", lambda: pair[0].resolve(one, "two"))
+    eventually("one is known", lambda: pair[1].resolve(two, "one"))
+    yield pair, one, two
+    pair.switch.plug_back(1)
+    pair.clear()
+
+
+def explain(host: Host, *words: str) -> dict[str, Any]:
+    done = dari(host, "explain", "--json", *words)
+    assert done.returncode in (0, 1), done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def findings(host: Host, *words: str) -> set[str]:
+    """The ids of what is more than worth knowing; what the machine under all hosts is like does not count."""
+    told = json.loads(dari(host, "doctor", "--json", *words).stdout)
+    found = {each["Id"] for each in told if each["Severity"] != "note"}
+    return {each for each in found if not each.startswith("host.")}
+
+
+def tunnel(host: Host) -> str:
+    [link] = json.loads(host.run("ip", "-j", "link", "show", "type", "vxlan"))
+    return str(link["ifname"])
+
+
+def test_the_way_is_told_to_the_other_host_and_what_it_does_there_is_not(
+    town: tuple[Hosts, Any, Any],
+) -> None:
+    hosts, one, _ = town
+    told = explain(hosts[0], "one", "two:80")
+    assert (told["IsReachable"], told["Conclusion"]) == (True, "reachable")
+    ways = " ".join(each["Text"] for each in (*told["Names"], *told["Found"]["Hops"]))
+    assert f"on node host1 ({hosts[1].underlay})" in ways
+    assert f"is on host {hosts[1].underlay}: it leaves through the tunnel" in ways
+    told = explain(hosts[0], "one", "two:81")
+    assert (told["IsReachable"], told["Conclusion"]) == (False, "application")
+    assert told["Advice"] == f"start what should listen there, on node host1 ({hosts[1].underlay})"
+    # By its address it is the same.
+    assert explain(hosts[0], "one", hosts[0].resolve(one, "two")[0] + ":80")["IsReachable"]
+
+
+def test_everybody_on_the_other_host_is_verified_too(town: tuple[Hosts, Any, Any]) -> None:
+    hosts, _, _ = town
+    told = json.loads(dari(hosts[0], "verify", "--json").stdout)
+    assert told["IsAsAsked"], told["Findings"]
+    names = [each["Name"] for each in told["Ends"]]
+    assert "two@host1" in names
+    [cell] = [each for each in told["Cells"] if names[told["Services"][each["To"]]["End"]] == "two@host1"]
+    assert (names[cell["From"]], cell["IsReachable"], cell["Probe"]) == ("one", True, "delivered")
+
+
+def test_a_cable_that_is_out_is_told_from_a_fault_of_ours(town: tuple[Hosts, Any, Any]) -> None:
+    hosts, one, _ = town
+    address = hosts[0].resolve(one, "two")[0]
+    hosts.switch.unplug(1)
+    told = explain(hosts[0], "one", f"{address}:80")
+    assert (told["IsReachable"], told["Conclusion"]) == (False, "away")
+    assert "node host1" in told["Text"]
+    eventually("two is unknown", lambda: not hosts[0].resolve(one, "two"))
+    told = explain(hosts[0], "one", "two:80")
+    assert (told["IsReachable"], told["Conclusion"]) == (False, "away")
+    assert "nothing was heard for its time to live" in told["Text"]
+    assert findings(hosts[0]) == {"cluster.node-down"}
+    eventually("the other one knows that it is alone", lambda: "cluster.store-away" in findings(hosts[1]))
+    told = json.loads(dari(hosts[0], "verify", "--json").stdout)
+    assert not told["IsAsAsked"]
+    hosts.switch.plug_back(1)
+    eventually("two is known again", lambda: hosts[0].resolve(one, "two"))
+    eventually("one reaches two", lambda: explain(hosts[0], "one", "two:80")["IsReachable"])
+    eventually("all is well", lambda: not findings(hosts[0]) and not findings(hosts[1]))
+
+
+def test_underlay_packets_that_a_firewall_takes(town: tuple[Hosts, Any, Any]) -> None:
+    hosts, _, _ = town
+    for words in (
+        ("add", "table", "inet", "fw"),
+        ("add", "chain", "inet", "fw", "in", "{ type filter hook input priority 0; }"),
+        ("add", "rule", "inet", "fw", "in", "udp", "dport", "4789", "drop"),
+    ):
+        hosts[1].run("nft", *words)
+    try:
+        told = explain(hosts[0], "one", "two:80")
+        assert (told["IsReachable"], told["Conclusion"]) == (False, "unexplained")
+        assert "answers a ping" in told["Text"]
+        assert "UDP port 4789" in told["Advice"]
+    finally:
+        hosts[1].run("nft", "delete", "table", "inet", "fw")
+    eventually("one reaches two", lambda: explain(hosts[0], "one", "two:80")["IsReachable"])
+
+
+def test_entries_that_differ_are_found_and_mended(town: tuple[Hosts, Any, Any]) -> None:
+    hosts, _, two = town
+    near, link = hosts[0], tunnel(hosts[0])
+    mac = two.client.api.inspect_container(two.id)["NetworkSettings"]["Networks"]["wide"]["MacAddress"]
+    near.run("bridge", "fdb", "del", mac, "dev", link, "dst", hosts[1].underlay)
+    told = explain(near, "one", "two:80")
+    assert (told["IsReachable"], told["Conclusion"]) == (False, "drift")
+    near.run("bridge", "fdb", "append", "02:00:00:00:00:77", "dev", link, "dst", "10.77.0.99")
+    near.run(
+        "ip", "neigh", "replace", "10.0.0.99", "lladdr", "02:00:00:00:00:77", "dev", link, "nud", "permanent"
+    )
+    assert findings(near) == {"fdb.missing", "fdb.leftover", "neighbour.leftover"}
+    dari(near, "doctor", "--fix")
+    assert findings(near) == set()
+    assert explain(near, "one", "two:80")["IsReachable"]
+
+
+def test_an_entry_that_leads_elsewhere_is_right_again_with_the_next_change(
+    town: tuple[Hosts, Any, Any],
+) -> None:
+    hosts, one, two = town
+    near, link = hosts[0], tunnel(hosts[0])
+    mac = two.client.api.inspect_container(two.id)["NetworkSettings"]["Networks"]["wide"]["MacAddress"]
+    near.run("bridge", "fdb", "replace", mac, "dev", link, "dst", "10.77.0.99")
+    assert f"{mac} dst 10.77.0.99" in near.run("bridge", "fdb", "show", "dev", link)
+    hosts[1].sleeper("three", network="wide")
+    eventually("three is known", lambda: near.resolve(one, "three"))
+    eventually(
+        "the entry leads to its host",
+        lambda: f"{mac} dst {hosts[1].underlay}" in near.run("bridge", "fdb", "show", "dev", link),
+    )
+    assert "10.77.0.99" not in near.run("bridge", "fdb", "show", "dev", link)
+
+
+def test_the_store_away_is_a_finding(town: tuple[Hosts, Any, Any]) -> None:
+    hosts, _, _ = town
+    hosts.members[0].kill()
+    try:
+        eventually("it is told", lambda: "cluster.store-away" in findings(hosts[0]))
+    finally:
+        hosts.members[0].start()
+    eventually("all is well", lambda: not findings(hosts[0]) and all_joined(hosts))
