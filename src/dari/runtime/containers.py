@@ -19,9 +19,21 @@ from typing import Any, TypeVar
 import msgspec
 
 from dari.model.config import Config
-from dari.model.container import HostConfig, LogConfig
-from dari.model.errors import Conflict, Internal, InvalidArgument, NotFound, Unsupported
-from dari.runtime import attach, conmon, crun, exec, hostfacts, prepare, record, resources, stats, top
+from dari.model.container import HostConfig
+from dari.model.errors import Conflict, Internal, NotFound, Unsupported
+from dari.runtime import (
+    attach,
+    conmon,
+    crun,
+    exec,
+    hostfacts,
+    prepare,
+    record,
+    resources,
+    rotation,
+    stats,
+    top,
+)
 from dari.runtime.cgroups import detect, freeze, kill_all, remove_all
 from dari.runtime.exec import ExecHandle
 from dari.runtime.failures import LaunchFailed, LaunchRefused, launch_failure
@@ -29,7 +41,6 @@ from dari.runtime.launch import Adopted, Created, ExecSpec, Exit, Launch, Stdio
 from dari.runtime.layout import Layout, layout_of
 from dari.runtime.processes import is_alive, open_pidfd, start_time, wait_pidfd
 from dari.runtime.record import Record
-from dari.units import parse_size
 
 __all__ = [
     "Adopted",
@@ -65,11 +76,13 @@ class Runtime:
         self._cgroups = detect()
         self._conmon_cgroup = f"/{config.cgroup_parent.strip('/')}/conmon"
         self._spawner = conmon.Spawner(lambda: self._cgroups.join(self._conmon_cgroup))
+        self._rotator = rotation.Rotator()
         os.makedirs(config.run_dir, mode=0o711, exist_ok=True)
         os.makedirs(f"{config.exec_root}/crun", mode=0o700, exist_ok=True)
 
     def close(self) -> None:
-        """Let go of the thread that starts conmons. Containers go on."""
+        """Let go of the thread that starts conmons, and of the logs. Containers go on."""
+        self._rotator.close()
         self._spawner.close()
 
     @property
@@ -84,7 +97,7 @@ class Runtime:
         Unsupported for what cannot be had at all (no such user, device, propagation).
         """
         layout = self._layout(launch.id)
-        log_size_max = _log_size_max(launch.host.log_config)
+        limits = rotation.limits(launch.host.log_config)
         prepared = await asyncio.to_thread(
             prepare.prepare, launch, self._config, self._facts, layout, self._cgroups.version
         )
@@ -106,7 +119,8 @@ class Runtime:
                 is_tty=launch.config.tty,
                 has_stdin=launch.config.open_stdin,
                 keeps_stdin=prepare.keeps_stdin(launch.config),
-                log_size_max=log_size_max,
+                # More files than one: conmon would throw the full one away.
+                log_size_max=limits.size if limits.files == 1 else -1,
             )
             answer = await _to_the_end(conmon.spawn(self._spawner, layout.bundle, argv))
             if not answer.pid:
@@ -116,8 +130,12 @@ class Runtime:
             if self._cgroups.version == 1:
                 # After crun is done, so that neither its memory nor its processes count against the limits.
                 warnings += self._cgroups.apply(prepared.record.cgroup, prepared.resources)
-            found = _with_pids(layout, msgspec.structs.replace(prepared.record, pid=answer.pid))
+            known = msgspec.structs.replace(
+                prepared.record, pid=answer.pid, log_path=launch.log_path, log_limits=limits
+            )
+            found = _with_pids(layout, known)
             record.write(layout, found)
+            self._rotator.watch(launch.id, launch.log_path, layout.ctl, limits)
             if self._cgroups.version == 2:
                 await asyncio.to_thread(self._cgroups.move, self._conmon_cgroup, found.conmon_pid)
         except BaseException:
@@ -164,6 +182,7 @@ class Runtime:
 
     async def delete(self, id: str) -> None:
         """Kill what is left, then remove its cgroups, crun's state and the bundle. Nothing there: no error."""
+        self._rotator.forget(id)
         layout = self._layout(id)
         known = self._find(layout)
         if known is None:
@@ -210,6 +229,7 @@ class Runtime:
                 await self._end_conmon(known)
                 exit = _exit_of(layout) or Exit(code=_LOST, finished=time.time_ns())
             return Adopted(state="exited", conmon_pid=known.conmon_pid, exit=exit)
+        self._rotator.watch(id, known.log_path, layout.ctl, known.log_limits)
         if crun.is_waiting(layout):
             return Adopted(state="created", pid=known.pid, conmon_pid=known.conmon_pid)
         is_frozen = self._cgroups.is_frozen(known.cgroup)
@@ -255,7 +275,7 @@ class Runtime:
     async def resize(self, id: str, height: int, width: int) -> None:
         """Size of the container's terminal in characters. Conflict if it has ended; no terminal: nothing."""
         try:
-            fd = os.open(f"{self._layout(id).bundle}/ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = os.open(self._layout(id).ctl, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             raise _not_running(id) from None
         try:
@@ -365,17 +385,6 @@ def _program(name: str) -> str:
 
 def _not_running(id: str) -> Conflict:
     return Conflict(f"container {id} is not running")
-
-
-def _log_size_max(log: LogConfig) -> int:
-    """Bytes after which conmon begins the log anew; -1 = never. Raises InvalidArgument for a bad size."""
-    size = log.config.get("max-size", "")
-    if size in ("", "-1"):
-        return -1
-    try:
-        return parse_size(size) * max(int(log.config.get("max-file", "1")), 1)
-    except ValueError as error:
-        raise InvalidArgument(f"log option max-size={size}: {error}") from None
 
 
 def _with_pids(layout: Layout, known: Record) -> Record:

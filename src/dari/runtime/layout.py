@@ -47,6 +47,11 @@ class Layout(Noun, frozen=True, kw_only=True):
         return f"{self.bundle}/oom"
 
     @property
+    def ctl(self) -> str:
+        """The pipe conmon is told by: sizes of terminals, logs to begin anew."""
+        return f"{self.bundle}/ctl"
+
+    @property
     def shm(self) -> str:
         return f"{self.bundle}/shm"
 

@@ -1,4 +1,4 @@
-"""Reading the log that conmon writes: the end of it, a span of time, or on and on.
+"""Reading the log that conmon writes, and the older files of it: the end, a span of time, or on and on.
 
 Reads in blocks and hands out lists, so that a million lines cost a second. Must not know: Docker's stream format,
 containers. The format is in logline.py. Source for following: inotify(7).
@@ -10,15 +10,14 @@ import asyncio
 import ctypes
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
+from dari.runtime import logfiles
 from dari.runtime.launch import LogEntry
 from dari.runtime.logline import Joiner
 
 _BLOCK = 1 << 18
-# Below this a search by time is not worth it.
-_SMALL = 1 << 20
 # How long a follower sleeps at most, for what inotify does not tell: a log begun anew under the same name.
 _PATIENCE = 1.0
 _IN_MODIFY, _IN_ATTRIB, _IN_MOVE_SELF, _IN_DELETE_SELF = 0x2, 0x4, 0x800, 0x400
@@ -61,13 +60,16 @@ async def batches(
     ending = asyncio.ensure_future(ended) if ended is not None else None
     joiner = Joiner(stdout, stderr)
     watch = _Watch(path) if follow else None
-    file = await _open(path, watch, ending)
+    files: list[int] = []
     try:
-        if file is None:
+        files = await _open(path, watch, ending)
+        if not files:
             return
-        offset = await asyncio.to_thread(_begin, file, tail, since, stdout, stderr)
+        index, offset = await asyncio.to_thread(_begin, files, tail, since, stdout, stderr)
+        _drop(files, index)
         rest = b""
         while True:
+            file = files[0]
             # Asked before reading: what was written up to the end is then read for certain.
             has_ended = watch is None or (ending is not None and ending.done())
             has_more = False
@@ -81,6 +83,10 @@ async def batches(
                     return
                 if has_more := len(block) == _BLOCK:
                     await asyncio.sleep(0)
+            if len(files) > 1:
+                _drop(files, 1)
+                offset, rest = 0, b""
+                continue
             # Somebody may wait for a prompt that has no newline.
             entries, is_over = _within(joiner.flush(), since, until)
             if entries:
@@ -89,97 +95,34 @@ async def batches(
                 return
             if has_more:
                 continue
-            if (fresh := _reopened(path, file)) is not None:
-                os.close(file)
-                file, offset, rest = fresh, 0, b""
+            if fresh := logfiles.newer(path, file):
+                # The writer has let go of the old file by now; what it wrote there last is read first.
+                files += fresh
                 watch.renew()
                 continue
             if has_ended or (until and time.time_ns() > until):
                 return
             await watch.wait(ending, until)
     finally:
-        if file is not None:
-            os.close(file)
+        _drop(files, len(files))
         if watch is not None:
             watch.close()
         if ending is not None and ending is not ended:
             ending.cancel()
 
 
-def tail_offset(file: int, count: int, stdout: bool = True, stderr: bool = True) -> int:
-    """Where the last `count` lines of the wanted streams begin, found from the end in blocks."""
-    wanted = tuple(name for name, is_on in ((b"stdout", stdout), (b"stderr", stderr)) if is_on)
-    position = os.fstat(file).st_size
-    if count <= 0 or not wanted:
-        return position
-    found, is_last = 0, True
-    for start, line in _lines_backwards(file, position):
-        parts = line.split(b" ", 3)
-        if len(parts) < 3 or parts[1] not in wanted:
-            continue
-        # A line ends with F; pieces at the very end are a line that has not ended yet.
-        if parts[2] == b"F" or is_last:
-            if found == count:
-                return start + len(line) + 1
-            found += 1
-        is_last = False
-    return 0
-
-
-def _lines_backwards(file: int, end: int) -> Iterator[tuple[int, bytes]]:
-    """Offsets and lines, last first; an unfinished last one is left out."""
-    rest = b""
-    is_first = True
-    while end > 0:
-        start = max(0, end - _BLOCK // 4)
-        block = os.pread(file, end - start, start) + rest
-        lines = block.split(b"\n")
-        if is_first:
-            lines[-1:] = []
-            is_first = False
-        # The first of them may begin in the block before.
-        positions = []
-        position = start
-        for line in lines:
-            positions.append(position)
-            position += len(line) + 1
-        for index in range(len(lines) - 1, 0, -1):
-            yield positions[index], lines[index]
-        if start == 0:
-            if lines:
-                yield 0, lines[0]
-            return
-        # The newline after the kept piece belongs to it, so that it splits as before.
-        rest = lines[0] + b"\n" if lines else b""
-        end = start
-
-
-def since_offset(file: int, since: int) -> int:
-    """A place before the first line that is not older than `since`, near it (lines are in order of time)."""
-    joiner = Joiner(True, True)
-    low, high = 0, os.fstat(file).st_size
-    while high - low > _BLOCK:
-        middle = (low + high) // 2
-        block = os.pread(file, _BLOCK, middle)
-        lines = block.split(b"\n")
-        stamp = next((word for line in lines[1:-1] if (word := line.split(b" ", 1)[0])), b"")
-        try:
-            is_older = joiner.time(stamp) < since
-        except ValueError:
-            return low
-        if is_older:
-            low = middle
-        else:
-            high = middle
-    return low
-
-
-def _begin(file: int, tail: int, since: int, stdout: bool, stderr: bool) -> int:
+def _begin(files: list[int], tail: int, since: int, stdout: bool, stderr: bool) -> tuple[int, int]:
+    """Which of the files, and where in it."""
     if tail >= 0:
-        return tail_offset(file, tail, stdout, stderr)
-    if since and os.fstat(file).st_size > _SMALL:
-        return since_offset(file, since)
-    return 0
+        return logfiles.tail_place(files, tail, stdout, stderr)
+    return logfiles.since_place(files, since) if since else (0, 0)
+
+
+def _drop(files: list[int], count: int) -> None:
+    """Close the first `count` files."""
+    for file in files[:count]:
+        os.close(file)
+    del files[:count]
 
 
 def _within(entries: list[LogEntry], since: int, until: int) -> tuple[list[LogEntry], bool]:
@@ -192,28 +135,11 @@ def _within(entries: list[LogEntry], since: int, until: int) -> tuple[list[LogEn
     return kept, len(kept) < len(entries)
 
 
-def _reopened(path: str, file: int) -> int | None:
-    """A descriptor of the log that has taken the place of `file`; None if it is still the same."""
-    was = os.fstat(file)
-    try:
-        now = os.stat(path)
-    except FileNotFoundError:
-        return None
-    if now.st_ino == was.st_ino:
-        return None
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-
-
-async def _open(path: str, watch: _Watch | None, ending: asyncio.Future[object] | None) -> int | None:
+async def _open(path: str, watch: _Watch | None, ending: asyncio.Future[object] | None) -> list[int]:
     while True:
-        try:
-            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            if watch is None or (ending is not None and ending.done()):
-                return None
+        files = logfiles.open_all(path)
+        if files or watch is None or (ending is not None and ending.done()):
+            return files
         await asyncio.sleep(0.05)
         watch.renew()
 

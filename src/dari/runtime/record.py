@@ -12,6 +12,7 @@ import msgspec
 
 from dari.model.wire import Noun
 from dari.runtime.layout import Layout
+from dari.runtime.rotation import Limits
 
 
 class Record(Noun, frozen=True, kw_only=True):
@@ -24,6 +25,8 @@ class Record(Noun, frozen=True, kw_only=True):
     loses_stdin: bool = False
     has_shm_mount: bool = False
     is_on_host_network: bool = False
+    log_path: str = ""
+    log_limits: Limits = Limits()
     pid: int = 0
     pid_started: int = 0
     conmon_pid: int = 0

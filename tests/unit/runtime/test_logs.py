@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dari.runtime import logs
+from dari.model.container import LogConfig
+from dari.runtime import logfiles, logs, rotation
+from dari.runtime.failures import LaunchFailed
 from dari.runtime.launch import LogEntry
 
 STAMP = "2026-01-02T03:04:{second:02d}.{nano:09d}+00:00"
@@ -89,11 +92,11 @@ def test_tail_equals_the_end_of_all(
     path = tmp_path_factory.mktemp("tail") / "log"
     path.write_text("".join(line(n, stream, "F", "x" * size) for n, (stream, _, size) in enumerate(rows)))
     everything = asyncio.run(collect(path, stderr=not is_only_stdout))
-    was, logs._BLOCK = logs._BLOCK, block
+    was, logfiles._BLOCK = logfiles._BLOCK, block
     try:
         found = asyncio.run(collect(path, stderr=not is_only_stdout, tail=count))
     finally:
-        logs._BLOCK = was
+        logfiles._BLOCK = was
     assert found == (everything[-count:] if count else [])
 
 
@@ -118,7 +121,7 @@ async def test_since_is_found_in_a_large_log(tmp_path: Path) -> None:
             file.write(line(n, "stdout", "F", f"{n} " + "y" * 40))
     file_size = path.stat().st_size
     with path.open("rb") as file:
-        offset = logs.since_offset(file.fileno(), BASE + 30 * 10**9)
+        offset = logfiles.since_offset(file.fileno(), BASE + 30 * 10**9)
     assert 0 < offset < file_size
     found = await collect(path, since=BASE + 30 * 10**9)
     assert found[0].data.startswith(b"30000 ")
@@ -168,3 +171,99 @@ async def test_following_stops_at_until(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text(line(1, "stdout", "F", "old"))
     assert len(await asyncio.wait_for(collect(path, follow=True, until=BASE + 10), 5)) == 1
+
+
+def split(path: Path, lines: list[str], cuts: list[int]) -> None:
+    """The lines over several files, the last of them `path`."""
+    edges = sorted({0, *(cut for cut in cuts if cut <= len(lines)), len(lines)})
+    parts = [lines[low:high] for low, high in itertools.pairwise(edges)] or [[]]
+    for number, part in enumerate(reversed(parts)):
+        (path if number == 0 else Path(f"{path}.{number}")).write_text("".join(part))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    tags=st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.sampled_from("FFFP")), max_size=30),
+    cuts=st.lists(st.integers(1, 29), max_size=4),
+    count=st.integers(-1, 12),
+    since=st.sampled_from([0, BASE + 7, BASE + 20]),
+    is_only_stdout=st.booleans(),
+)
+def test_several_files_read_as_one(
+    tags: list[tuple[str, str]],
+    cuts: list[int],
+    count: int,
+    since: int,
+    is_only_stdout: bool,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("several")
+    lines = [line(n, stream, tag, f"{n}") for n, (stream, tag) in enumerate(tags)]
+    (folder / "whole").write_text("".join(lines))
+    split(folder / "parts", lines, cuts)
+    options = {"stderr": not is_only_stdout, "since": since, "tail": count}
+    whole, parts = (asyncio.run(collect(folder / name, **options)) for name in ("whole", "parts"))
+    assert parts == whole
+
+
+async def test_following_over_several_rotations_misses_nothing(tmp_path: Path) -> None:
+    """Also what was written to a file after it was renamed, and a file that was full before one looked."""
+    path = tmp_path / "log"
+    path.write_text(line(1, "stdout", "F", "1"))
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    reader = logs.read(str(path), follow=True, ended=ended)
+    assert (await anext(reader)).data == b"1\n"
+    for number in (2, 4, 6):
+        with path.open("a") as file:
+            rotation.shift(str(path), 9)
+            file.write(line(number, "stdout", "F", str(number)))
+        path.write_text(line(number + 1, "stdout", "F", str(number + 1)))
+    ended.set_result(None)
+    seen = [entry.data async for entry in reader]
+    assert seen == [b"2\n", b"3\n", b"4\n", b"5\n", b"6\n", b"7\n"]
+
+
+async def test_a_log_in_the_middle_of_a_rotation_is_read(tmp_path: Path) -> None:
+    (tmp_path / "log.1").write_text(line(2, "stdout", "F", "two"))
+    (tmp_path / "log.2").write_text(line(1, "stdout", "F", "one"))
+    (tmp_path / "log.tmp").write_text("no log")
+    assert [entry.data for entry in await collect(tmp_path / "log")] == [b"one\n", b"two\n"]
+
+
+@given(present=st.sets(st.integers(0, 6)), files=st.integers(2, 5))
+def test_a_shift_keeps_the_youngest_and_makes_room(
+    present: set[int], files: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("shift") / "log"
+    for number in present:
+        (path if number == 0 else Path(f"{path}.{number}")).write_text(str(number))
+    rotation.shift(str(path), files)
+    left = {number: Path(name).read_text() for number, name in logfiles.numbered(str(path))}
+    assert left == {number + 1: str(number) for number in present if number < files - 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"max-file": "0"}, "max-file cannot be less than 1"),
+        ({"max-file": "x"}, 'strconv.Atoi: parsing "x": invalid syntax'),
+        ({"max-size": "0"}, "max-size must be a positive number"),
+        ({"max-size": "ten"}, "invalid size: 'ten'"),
+        ({"compress": "perhaps"}, 'strconv.ParseBool: parsing "perhaps": invalid syntax'),
+        (
+            {"compress": "true", "max-size": "1m"},
+            "compress cannot be true when max-file is less than 2 or max-size is not set",
+        ),
+    ],
+)
+def test_limits_that_docker_refuses(options: dict[str, str], said: str) -> None:
+    with pytest.raises(LaunchFailed) as caught:
+        rotation.limits(LogConfig(type="json-file", config=options))
+    assert caught.value.message.endswith(f"failed to initialize logging driver: {said}")
+
+
+def test_limits_and_their_defaults() -> None:
+    assert rotation.limits(LogConfig()) == rotation.Limits(size=-1, files=1)
+    asked = LogConfig(config={"max-size": "10k", "max-file": "3", "compress": "true"})
+    assert rotation.limits(asked) == rotation.Limits(size=10 * 1024, files=3)
+    assert rotation.limits(LogConfig(type="local")) == rotation.Limits(size=20 << 20, files=5)
