@@ -13,6 +13,7 @@ from dari.api import (
     attach,
     build,
     containers,
+    dns,
     doctor,
     events,
     exec,
@@ -46,6 +47,7 @@ ROUTES: list[Route] = [
     *registrations.ROUTES,
     *ports.ROUTES,
     *explain.ROUTES,
+    *dns.ROUTES,
 ]
 
 _PARAMETER = re.compile(r"\{(\w+)(:[^}]*)?\}")

@@ -65,7 +65,7 @@ def overview() -> str:
     lines += [
         "",
         "Groups:",
-        *(f"  {name:<12}Manage {name}{'' if name == 'system' else 's'}" for name in GROUPS),
+        *(f"  {name:<12}Manage {name}{'' if name in ('dns', 'system') else 's'}" for name in GROUPS),
     ]
     lines += [
         "",

@@ -61,6 +61,8 @@ VERBS: dict[str, str] = {
     "verify": "verify:verify",
     "version": "system:version",
     "wait": "container:wait",
+    "dns log": "dns:log",
+    "dns stats": "dns:stats",
     "container prune": "container:prune",
     "image prune": "image:prune",
     "network connect": "network:connect",
@@ -111,7 +113,7 @@ _SAME = {
     "container remove": "rm",
 }
 _HIDDEN = {"__complete": "completion:complete"}  # asked by the completion scripts
-GROUPS = ("container", "image", "network", "node", "system", "volume")
+GROUPS = ("container", "dns", "image", "network", "node", "system", "volume")
 _RUNNING_A_CONTAINER = ("run", "create", "container run", "container create")
 
 

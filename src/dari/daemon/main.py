@@ -123,6 +123,7 @@ async def run(config: Config, arguments: Sequence[str] = ()) -> None:
         await boot.boot(ctx)
         _spawn(ctx, responder.supervise())
         _spawn(ctx, boot.watch_host(ctx))
+        _spawn(ctx, boot.follow_servers(ctx))
         eng.rooms[registrations.ROOM] = Checker(ctx)
         _spawn(ctx, eng.rooms[registrations.ROOM].run())
         if isinstance(store, Federation):

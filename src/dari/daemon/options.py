@@ -37,6 +37,7 @@ _KEYS = {
     "dns": "dns",
     "dns-search": "dns_search",
     "dns-opts": "dns_options",
+    "dns-listen": "dns_listen",
     "mtu": "mtu",
     "log-level": "log_level",
     "debug": "is_debug",
@@ -57,6 +58,7 @@ _KEYS = {
     "shutdown-timeout": "shutdown_timeout",
     "bridge-name": "bridge_name",
     "resolv-conf": "resolv_conf",
+    "resolved-conf": "resolved_conf",
     "plugin-dirs": "plugin_dirs",
     "plugin-timeout": "plugin_timeout",
     **network_options.KEYS,
@@ -115,6 +117,11 @@ def parser() -> argparse.ArgumentParser:
         help="range the subnets of networks are cut from",
     )
     add("--dns", action="append", metavar="IP", help="server asked for names that are not containers'")
+    add(
+        "--dns-listen",
+        metavar="IP[:PORT]",
+        help="loopback address where the host itself is answered containers' names (default: nowhere)",
+    )
     add("--dns-search", action="append", metavar="DOMAIN", help="domain in containers' resolv.conf")
     add(
         "--dns-opt",
@@ -243,7 +250,7 @@ def _read_file(path: str, *, must_exist: bool, warnings: list[str] | None) -> di
 def _config(values: dict[str, Any]) -> Config:
     exec_root = os.path.abspath(str(values.get("exec_root", Config().exec_root)))
     texts = ["group", "bip", "default_bind_ip", "tls_ca", "tls_cert", "tls_key", "cgroup_parent"]
-    texts += ["bridge_name", "resolv_conf"]
+    texts += ["bridge_name", "resolv_conf", "resolved_conf", "dns_listen"]
     fields: dict[str, Any] = {name: str(values[name]) for name in texts if name in values}
     for name in ("hosts", "dns", "dns_search", "dns_options", "labels", "insecure_registries", "plugin_dirs"):
         if name in values:
@@ -383,9 +390,23 @@ def _check_addresses(fields: dict[str, Any]) -> None:
             ipaddress.ip_address(server)
     except ValueError as error:
         raise InvalidArgument(f"invalid address: {error}") from error
+    _check_dns_listen(fields.get("dns_listen", ""))
     for label in fields.get("labels", []):
         if "=" not in label:
             raise InvalidArgument(f"bad attribute format: {label}")
+
+
+def _check_dns_listen(text: str) -> None:
+    address, colon, port = text.partition(":")
+    try:
+        is_good = not text or ipaddress.IPv4Address(address).is_loopback
+    except ValueError:
+        is_good = False
+    if not is_good or (colon and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)):
+        raise InvalidArgument(
+            f"invalid address to answer the host at: {text!r}; give one of 127.0.0.0/8, perhaps with a port "
+            "(127.0.0.57:53)"
+        )
 
 
 def _check_tls(values: dict[str, Any], fields: dict[str, Any]) -> None:

@@ -341,12 +341,13 @@ def _look_up_reverse(table: ViewTable, name: bytes) -> Found | None:
 
 def _unknown(table: ViewTable, name: bytes, end: int) -> Found | Forward:
     is_single_label = len(name) > 1 and name[0] + 2 == len(name)
+    suffixes = (table.project, table.domain, *(zone.suffix for zone in table.zones))
+    above = [each for each in suffixes if each is not None and _is_under(name, each)]
+    if table.domain is not None:
+        # The host has other servers for what is not ours; a resolver goes on to the next one.
+        return Found(wire.NXDOMAIN if above else wire.REFUSED, [])
     if not table.is_forwarding or (is_single_label and not table.view.forward_single_label):
         return Found(wire.NXDOMAIN, [])
-    if table.domain is not None and _is_under(name, table.domain):
-        return Found(wire.NXDOMAIN, [])
-    suffixes = (table.project, *(zone.suffix for zone in table.zones))
-    above = [each for each in suffixes if each is not None and _is_under(name, each)]
     if any(not _may_be_public(each) for each in above):
         return Found(wire.NXDOMAIN, [])
     # What looks like the name of a container is most likely one that stopped: when upstreams are dead

@@ -64,12 +64,22 @@ def _behind(reply: Callable[[bytes], None], query: bytes, forward: Forward) -> C
     return lambda answer: reply(wire.spliced(answer, query, forward.question_end, list(forward.chain)))
 
 
+class Tally:
+    """How an upstream fared: questions sent, answers, and those it kept silent at or could not be asked."""
+
+    __slots__ = ("answered", "asked", "failed", "seconds")
+
+    def __init__(self) -> None:
+        self.asked = self.answered = self.failed = 0
+        self.seconds = 0.0
+
+
 class _Exchange:
     """One question on its way, through one upstream after the other."""
 
     __slots__ = (
-        "deadline", "forward", "incoming", "number", "opener", "outgoing", "over_tcp", "query", "reply", "rest",
-        "sock", "upstream",
+        "began", "deadline", "forward", "incoming", "number", "opener", "outgoing", "over_tcp", "query", "reply",
+        "rest", "sock", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -90,7 +100,7 @@ class _Exchange:
         self.sock: Socket | None = None
         self.upstream: Upstream | None = None
         self.number = b""
-        self.deadline = 0.0
+        self.began = self.deadline = 0.0
         self.outgoing = b""
         self.incoming = b""
 
@@ -102,6 +112,7 @@ class Forwarder:
         self._loop = loop
         self._pending: dict[int, _Exchange] = {}
         self._silent_until: dict[Upstream, float] = {}
+        self.tallies: dict[Upstream, Tally] = {}
         loop.every_tick(self._look)
 
     def ask(
@@ -139,10 +150,14 @@ class Forwarder:
         self._close(exchange)
         while exchange.rest:
             exchange.upstream = exchange.rest.pop(0)
+            exchange.began = time.monotonic()
+            tally = self._tally(exchange.upstream)
+            tally.asked += 1
             try:
                 self._send(exchange, exchange.upstream)
                 return
             except OSError:
+                tally.failed += 1
                 self._close(exchange)
         if last is not None and exchange.forward.fallback != wire.NXDOMAIN:
             exchange.reply(last)
@@ -178,7 +193,7 @@ class Forwarder:
         except BlockingIOError:
             return
         except OSError:  # the port is closed, or there is no way to it
-            self._next(exchange)
+            self._failed(exchange)
             return
         if self._belongs(exchange, answer):
             self._finish(exchange, answer)
@@ -201,7 +216,7 @@ class Forwarder:
         except BlockingIOError:
             return
         except OSError:
-            self._next(exchange)
+            self._failed(exchange)
             return
         exchange.incoming += data
         size = int.from_bytes(exchange.incoming[:2], "big")
@@ -210,7 +225,15 @@ class Forwarder:
             if self._belongs(exchange, answer):
                 self._finish(exchange, answer)
             else:
-                self._next(exchange)
+                self._failed(exchange)
+
+    def _tally(self, upstream: Upstream) -> Tally:
+        return self.tallies.setdefault(upstream, Tally())
+
+    def _failed(self, exchange: _Exchange) -> None:
+        if exchange.upstream is not None:
+            self._tally(exchange.upstream).failed += 1
+        self._next(exchange)
 
     def _belongs(self, exchange: _Exchange, answer: bytes) -> bool:
         if len(answer) < wire.HEADER_SIZE or answer[:2] != exchange.number or not answer[2] & 0x80:
@@ -223,6 +246,9 @@ class Forwarder:
     def _finish(self, exchange: _Exchange, answer: bytes) -> None:
         if exchange.upstream is not None:
             self._silent_until.pop(exchange.upstream, None)
+            tally = self._tally(exchange.upstream)
+            tally.answered += 1
+            tally.seconds += time.monotonic() - exchange.began
         answer = exchange.query[:2] + answer[2:]
         if answer[3] & 15 in (wire.SERVFAIL, wire.REFUSED):
             self._next(exchange, answer)
@@ -241,7 +267,7 @@ class Forwarder:
         for exchange in [e for e in self._pending.values() if e.deadline <= now]:
             if exchange.upstream is not None:
                 self._silent_until[exchange.upstream] = now + SILENT_SECONDS
-            self._next(exchange)
+            self._failed(exchange)
         for upstream in [u for u, until in self._silent_until.items() if until <= now]:
             del self._silent_until[upstream]
         return bool(self._pending)

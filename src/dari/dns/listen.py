@@ -34,12 +34,17 @@ _UNSENT_LIMIT = 1 << 18
 
 
 class Counter:
-    """Questions received, over all views."""
+    """Questions over all views: `value` received; of them `over_tcp`, `forwarded`, and `made`: not answered ready-made
+    over UDP."""
 
-    __slots__ = ("value",)
+    __slots__ = ("forwarded", "made", "over_tcp", "value")
 
     def __init__(self) -> None:
-        self.value = 0
+        self.value = self.over_tcp = self.made = self.forwarded = 0
+
+
+Told = Callable[[bytes, bytes | None, str, bool, float], None]
+"""What a log wants to hear: question, answer, by whom, over TCP?, when it came (time.monotonic())."""
 
 
 class Listener:
@@ -56,6 +61,8 @@ class Listener:
         """Open the sockets. Raises OSError when the namespace is missing or the port is taken."""
         self._loop, self._namespaces, self._forwarder, self._counter = loop, namespaces, forwarder, counter
         self._clients: set[_Client] = set()
+        self._told: Told | None = None
+        self.asked = 0
         self.namespace = os.open(table.view.netns_path, os.O_RDONLY | os.O_CLOEXEC)
         self.identity = _identity(os.fstat(self.namespace))
         opened: list[Socket] = []
@@ -86,6 +93,12 @@ class Listener:
             upstream for upstream in map(parse_upstream, table.view.upstreams) if upstream is not None
         )
 
+    def tell(self, told: Told | None) -> None:
+        """Have each question told from now on, or none any more; while none is, telling costs nothing."""
+        self._told = told
+        callback = self._datagrams_ready if told is None else self._datagrams_told
+        self._loop.swap(self._udp.fileno(), callback)
+
     def is_of(self, netns_path: str) -> bool:
         """Whether the namespace now at this path is the one the sockets are in. Raises OSError."""
         return _identity(os.stat(netns_path)) == self.identity
@@ -102,7 +115,13 @@ class Listener:
 
     def ask(self, query: bytes, forward: Forward, reply: Callable[[bytes], None], over_tcp: bool) -> None:
         """Forward a question of this view's sandbox."""
+        self._counter.forwarded += 1
         self._forwarder.ask(query, forward, self.upstreams, self._open, reply, over_tcp=over_tcp)
+
+    def hear(self, query: bytes, reply: bytes | None, by: str, over_tcp: bool, began: float) -> None:
+        """Tell the log, if there is one."""
+        if self._told is not None:
+            self._told(query, reply, by, over_tcp, began)
 
     def look(self, now: float) -> bool:
         """Close clients that have been quiet for too long; whether any are left."""
@@ -121,10 +140,11 @@ class Listener:
     def _datagrams_ready(self, _events: int) -> None:
         receive, send = self._udp.recvfrom, self._udp.sendto
         ready = self.table.ready
+        count = 0
         try:
-            for _ in range(_BURST):
+            while count < _BURST:
                 query, peer = receive(4096)
-                self._counter.value += 1
+                count += 1
                 hit = ready.get(query[2:])
                 if hit is None:
                     self._answer_datagram(query, peer)
@@ -133,14 +153,34 @@ class Listener:
         except OSError:
             # Nothing left to read, or a reply that cannot be delivered: over UDP that is its asker's
             # loss alone, and an epoll that is level-triggered calls again if there is more.
+            pass
+        self._counter.value += count
+        self.asked += count
+
+    def _datagrams_told(self, _events: int) -> None:
+        """The same, one at a time, each answer by way of those that are told."""
+        try:
+            query, peer = self._udp.recvfrom(4096)
+        except OSError:
             return
+        self._counter.value += 1
+        self.asked += 1
+        self._answer_datagram(query, peer)
 
     def _answer_datagram(self, query: bytes, peer: tuple[str, int]) -> None:
+        began = time.monotonic()
+        self._counter.made += 1
         result = answer(self.table, query)
         if isinstance(result, Forward):
-            self.ask(query, result, lambda reply: self._reply(query, reply, peer), False)
-        elif result is not None:
+            self.ask(query, result, lambda reply: self._answered(query, reply, peer, began), False)
+            return
+        if result is not None:
             self._reply(query, result, peer)
+        self.hear(query, result, "dari" if result is not None else "", False, began)
+
+    def _answered(self, query: bytes, reply: bytes, peer: tuple[str, int], began: float) -> None:
+        self._reply(query, reply, peer)
+        self.hear(query, reply, "upstream", False, began)
 
     def _reply(self, query: bytes, reply: bytes, peer: tuple[str, int]) -> None:
         if self.namespace < 0:  # closed while an upstream was asked
@@ -214,20 +254,26 @@ class _Client:
                 return
             query, self._incoming = self._incoming[2 : 2 + size], self._incoming[2 + size :]
             self._counter.value += 1
+            self._counter.over_tcp += 1
+            self._listener.asked += 1
             self._answer(query)
 
     def _answer(self, query: bytes) -> None:
+        began = time.monotonic()
         result = answer(self._listener.table, query, over_tcp=True)
         if result is None:  # not a question: whoever is there does not speak DNS
             self._is_finished = True
         elif isinstance(result, Forward):
             self._open_questions += 1
-            self._listener.ask(query, result, self._forwarded, True)
+            self._listener.ask(query, result, lambda reply: self._forwarded(query, reply, began), True)
+            return
         else:
             self._write(result)
+        self._listener.hear(query, result, "dari" if result is not None else "", True, began)
 
-    def _forwarded(self, reply: bytes) -> None:
+    def _forwarded(self, query: bytes, reply: bytes, began: float) -> None:
         self._open_questions -= 1
+        self._listener.hear(query, reply, "upstream", True, began)
         if self._is_open:
             self.deadline = time.monotonic() + _CLIENT_SECONDS
             try:

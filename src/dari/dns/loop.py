@@ -34,6 +34,11 @@ class Loop:
         """Watch for other events."""
         self._epoll.modify(descriptor, events)
 
+    def swap(self, descriptor: int, callback: Callback) -> None:
+        """Call another one from now on."""
+        if descriptor in self._callbacks:
+            self._callbacks[descriptor] = callback
+
     def drop(self, descriptor: int) -> None:
         """Watch no more; to be called before the descriptor is closed."""
         if self._callbacks.pop(descriptor, None) is not None:

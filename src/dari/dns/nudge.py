@@ -1,7 +1,8 @@
 """Telling the responder that files changed, and asking how it is.
 
 One SOCK_SEQPACKET message and one reply each: to `nudge.sock` the changed file names, one a line, answered
-after the change is in force; to `control.sock` the word `ping`, answered with a status in JSON, or `revision`.
+after the change is in force; to `control.sock` the word `ping`, answered with a status in JSON, `revision`,
+`stats`, or `log`, after which each message is a line of the log until the asker closes.
 Calls block for well under a millisecond while the responder is well. Must not know what the files say.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dari.dns.zone import CONTROL_SOCKET, NUDGE_SOCKET
 
@@ -58,6 +59,30 @@ def revision(directory: str, timeout: float = 2.0) -> int:
     reply = _ask(f"{directory}/{CONTROL_SOCKET}", b"revision", timeout)
     found = json.loads(reply).get("revision") if reply else None
     return found if isinstance(found, int) else 1
+
+
+def stats(directory: str, timeout: float = 2.0) -> dict[str, Any] | None:
+    """The responder's counters; None where none answers within `timeout` seconds, or it is too old to count."""
+    reply = _ask(f"{directory}/{CONTROL_SOCKET}", b"stats", timeout)
+    found = json.loads(reply) if reply else {}
+    return found if "queries" in found else None
+
+
+def open_log(directory: str, sandbox_id: str = "", timeout: float = 2.0) -> socket.socket | None:
+    """A socket on which each message is a line of the log in JSON, of one sandbox or of all; None where none answers.
+    An empty message is the responder's end."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock.settimeout(timeout)
+    try:
+        sock.connect(f"{directory}/{CONTROL_SOCKET}")
+        sock.send(f"log {sandbox_id}".encode())
+        if b"error" not in sock.recv(1 << 16):
+            return sock
+    except OSError:
+        sock.close()
+        return None
+    sock.close()
+    return None
 
 
 def _ask(path: str, message: bytes, timeout: float) -> bytes | None:

@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable, Iterable
 from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_SEQPACKET
 from socket import socket as Socket
+from typing import TYPE_CHECKING
 
 from dari.dns.answer import ViewTable, ZoneTable, compile_view, compile_zone
 from dari.dns.files import stored_ids
 from dari.dns.forward import Forwarder
-from dari.dns.listen import Counter, Listener
+from dari.dns.listen import Counter, Listener, Told
 from dari.dns.loop import Loop
 from dari.dns.netns import Namespaces
 from dari.dns.zone import (
@@ -36,7 +37,11 @@ from dari.dns.zone import (
     zone_path,
 )
 
+if TYPE_CHECKING:
+    from dari.dns.log import Reader
+
 _RETRY_SECONDS = 1.0
+_STATS_VIEWS = 1000  # the busiest: the answer is one message
 Log = Callable[[str, str], None]
 
 
@@ -54,13 +59,14 @@ class Server:
         self._listeners: dict[str, Listener] = {}
         self._failed: dict[str, str] = {}
         self._doors: list[_Door] = []
+        self._readers: dict[Socket, Reader] = {}
         self._next_retry = 0.0
         loop.every_tick(self._look)
 
     def open_doors(self) -> None:
         """Listen for nudges and pings; those that arrive before `read_all` ends wait. Raises OSError."""
         for name, serve in ((NUDGE_SOCKET, self._serve_nudge), (CONTROL_SOCKET, self._serve_control)):
-            self._doors.append(_Door(f"{self._directory}/{name}", self._loop, serve))
+            self._doors.append(_Door(f"{self._directory}/{name}", self._loop, serve, self._end_log))
 
     def read_all(self) -> None:
         """Bring everything to the state of the files."""
@@ -151,6 +157,8 @@ class Server:
                     listener.replace(table)
                 else:
                     self._listeners[sandbox_id] = self._listen(table)
+                    if self._readers:
+                        self._aim_log()
                     self._log("debug", f"view {sandbox_id}: open on port {view.port}")
             self._failed.pop(sandbox_id, None)
         except OSError as error:
@@ -183,18 +191,22 @@ class Server:
         clients = sum(listener.look(now) for listener in self._listeners.values())
         return clients > 0 or bool(self._failed)
 
-    def _serve_nudge(self, message: bytes) -> bytes:
+    def _serve_nudge(self, message: bytes, _peer: Socket) -> bytes:
         started = time.monotonic()
         names = [line for line in message.decode(errors="replace").split("\n") if line]
         troubles = self.apply(names)
         self._log("debug", f"nudge of {len(names)} in {(time.monotonic() - started) * 1e3:.2f} ms")
         return b"ok" if not troubles else "\n".join(["failed", *troubles]).encode()[:100_000]
 
-    def _serve_control(self, message: bytes) -> bytes:
+    def _serve_control(self, message: bytes, peer: Socket) -> bytes:
         if message == b"revision":
             return b'{"revision":%d}' % REVISION
+        if message == b"stats":
+            return self._stats()
+        if message == b"log" or message.startswith(b"log "):
+            return self._begin_log(message[4:].decode(errors="replace"), peer)
         if message != b"ping":
-            return b'{"error":"the questions are ping and revision"}'
+            return b'{"error":"the questions are ping, revision, stats and log"}'
         status = {
             "pid": os.getpid(),
             "views": len(self._listeners),
@@ -204,12 +216,63 @@ class Server:
         }
         return json.dumps(status).encode()
 
+    def _stats(self) -> bytes:
+        counter = self._counter
+        busiest = sorted(self._listeners.items(), key=lambda item: -item[1].asked)[:_STATS_VIEWS]
+        told = {
+            "queries": counter.value,
+            "over_tcp": counter.over_tcp,
+            "made": counter.made,
+            "forwarded": counter.forwarded,
+            "views": {sandbox_id: listener.asked for sandbox_id, listener in busiest},
+            "upstreams": {
+                f"[{each.address}]:{each.port}" if ":" in each.address else f"{each.address}:{each.port}": {
+                    "asked": tally.asked,
+                    "answered": tally.answered,
+                    "failed": tally.failed,
+                    "milliseconds": round(tally.seconds / max(1, tally.answered) * 1e3, 2),
+                }
+                for each, tally in self._forwarder.tallies.items()
+            },
+        }
+        return json.dumps(told).encode()
+
+    def _begin_log(self, sandbox_id: str, peer: Socket) -> bytes:
+        from dari.dns.log import Reader  # only somebody who reads pays for it
+
+        self._readers[peer] = Reader(peer, sandbox_id)
+        self._aim_log()
+        return b'{"log":true}'
+
+    def _end_log(self, peer: Socket) -> None:
+        if self._readers.pop(peer, None) is not None:
+            self._aim_log()
+
+    def _aim_log(self) -> None:
+        """Have those listeners tell that somebody reads of, and no others."""
+        wanted = {reader.sandbox_id for reader in self._readers.values()}
+        for sandbox_id, listener in self._listeners.items():
+            is_read = "" in wanted or sandbox_id in wanted
+            listener.tell(self._teller(sandbox_id) if is_read else None)
+
+    def _teller(self, sandbox_id: str) -> Told:
+        from dari.dns.log import line
+
+        def told(query: bytes, reply: bytes | None, by: str, over_tcp: bool, began: float) -> None:
+            made = line(sandbox_id, query, reply, by, over_tcp, began)
+            for reader in list(self._readers.values()):
+                reader.tell(sandbox_id, made)
+
+        return told
+
 
 class _Door:
     """A SOCK_SEQPACKET listener in the file system: one reply to each message."""
 
-    def __init__(self, path: str, loop: Loop, serve: Callable[[bytes], bytes]) -> None:
-        self._path, self._loop, self._serve = path, loop, serve
+    def __init__(
+        self, path: str, loop: Loop, serve: Callable[[bytes, Socket], bytes], ended: Callable[[Socket], None]
+    ) -> None:
+        self._path, self._loop, self._serve, self._ended = path, loop, serve, ended
         if os.path.lexists(path):
             os.unlink(path)  # of a responder that was killed: the lock says that none is alive
         self._sock = Socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC)
@@ -240,12 +303,13 @@ class _Door:
         try:
             message = peer.recv(1 << 18)
             if message:
-                peer.send(self._serve(message))
+                peer.send(self._serve(message, peer))
                 return
         except BlockingIOError:
             return
         except OSError:
             pass  # the asker went away: nothing is owed
+        self._ended(peer)
         self._loop.drop(peer.fileno())
         self._peers.discard(peer)
         peer.close()

@@ -89,6 +89,10 @@ class Config(Noun, frozen=True, kw_only=True):
     overlay_pools: list[Pool] = msgspec.field(default_factory=lambda: list(DEFAULT_OVERLAY_POOLS))
     # The resolv.conf whose servers are asked for what dari does not know; a test may name its own.
     resolv_conf: str = "/etc/resolv.conf"
+    # Where systemd-resolved says whom it asks itself; its own address answers nobody in another namespace.
+    resolved_conf: str = "/run/systemd/resolve/resolv.conf"
+    # Where the host itself is answered, `ADDRESS` or `ADDRESS:PORT`; empty: nowhere.
+    dns_listen: str = ""
 
     @property
     def plugin_folders(self) -> list[str]:

@@ -21,6 +21,7 @@ from dari.net.scope import Scope
 from dari.net.state import KernelState
 from dari.reconcile import (
     endpoints,
+    host_names,
     inheritance,
     members,
     names,
@@ -31,6 +32,7 @@ from dari.reconcile import (
     watch,
 )
 from dari.reconcile.context import Context
+from dari.reconcile.file_changes import changes
 from dari.reconcile.kernel import in_kernel
 from dari.reconcile.networks import of_sandbox
 from dari.reconcile.settle import (
@@ -95,7 +97,9 @@ async def settle_all_names(ctx: Context) -> None:
             # yet, and its own settle waits behind us. A view it had led to the namespace before.
             del sandboxes[each.id]
             ctx.settling.files[zone.view_path(each.id)] = ""
+    sandboxes.pop(host_names.ID, None)
     await names.settle_names(ctx, networks, sandboxes)
+    await host_names.settle(ctx)
     for endpoint in ctx.tables.endpoints.all(ctx.shared):
         known = ctx.settling.attached.get(endpoint.sandbox_id, frozenset())
         ctx.settling.attached[endpoint.sandbox_id] = known | {endpoint.network_id}
@@ -142,6 +146,23 @@ def _free(ctx: Context, txn: Txn, sandbox: Sandbox) -> None:
             ctx.tables.endpoints.put(txn, endpoints.inactive(endpoint), endpoint.network_id, endpoint.id)
     ports.release(ctx, txn, sandbox)
     ctx.tables.sandboxes.put(txn, msgspec.structs.replace(sandbox, is_active=False, ports=[]), sandbox.id)
+
+
+async def follow_servers(ctx: Context) -> None:
+    """Whom containers' questions are passed on to follows the host's resolv.conf. Until cancelled."""
+    watched = (ctx.config.resolv_conf, ctx.config.resolved_conf)
+    known = names.resolver(ctx, None), names.stub_servers(ctx)
+    async for _ in changes(watched):
+        found = names.resolver(ctx, None), names.stub_servers(ctx)
+        if found == known:
+            continue
+        known = found
+        log.info("the host's servers for names are %s now", ", ".join(found[0].servers) or "none")
+        try:
+            async with ctx.lock("settle"):
+                await names.settle_names(ctx, (), [each.id for each in ctx.tables.sandboxes.all(ctx.local)])
+        except DariError as error:
+            log.error("following the host's servers for names: %s", error.message)
 
 
 async def leave(ctx: Context) -> bool:

@@ -21,7 +21,7 @@ from dari.dns import nudge, zone
 from dari.model.container import Container
 from dari.model.errors import Unavailable
 from dari.model.network import Endpoint, Network, Sandbox
-from dari.reconcile import members
+from dari.reconcile import host_names, members
 from dari.reconcile.attached import attachments, of_sandbox
 from dari.reconcile.context import Context
 from dari.reconcile.zones import PROJECT, has_names, named_network, zone_text
@@ -180,6 +180,8 @@ def _view_text(ctx: Context, sandbox_id: str) -> str | None:
 
 def view_of(ctx: Context, sandbox_id: str) -> zone.View | None:
     """What the responder should answer in a sandbox; None where nobody is answered there."""
+    if sandbox_id == host_names.ID:
+        return host_names.view(ctx)
     sandbox = ctx.tables.sandboxes.get(ctx.local, sandbox_id)
     if sandbox is None or not is_answered(ctx, sandbox):
         return None
@@ -243,11 +245,20 @@ def resolver(ctx: Context, container: Container | None) -> Resolver:
     host = parse_resolv(_text(ctx.config.resolv_conf))
     config = ctx.config
     servers = tuple(container.host.dns if container else ()) or tuple(config.dns) or host.servers
+    if container is not None and servers == host.servers and all(map(_is_loopback, servers)):
+        # systemd-resolved's stub: whom it asks itself can be reached from elsewhere too. The responder keeps asking
+        # the stub, which knows which server is for which domain.
+        servers = stub_servers(ctx) or servers
     search = tuple(container.host.dns_search if container else ()) or tuple(config.dns_search) or host.search
     options = (
         tuple(container.host.dns_options if container else ()) or tuple(config.dns_options) or host.options
     )
     return Resolver(servers, () if search == (".",) else search, options)
+
+
+def stub_servers(ctx: Context) -> tuple[str, ...]:
+    """Whom systemd-resolved asks; none where it does not run."""
+    return parse_resolv(_text(ctx.config.resolved_conf)).servers
 
 
 def parse_resolv(text: str) -> Resolver:

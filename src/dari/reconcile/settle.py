@@ -22,7 +22,7 @@ from dari.net.render import render
 from dari.net.scope import Key, Scope
 from dari.net.state import HOST, KernelState
 from dari.net.sublinks import parent_names
-from dari.reconcile import names, plugin_claims, plugin_ports, plugins, policies, ports, relays
+from dari.reconcile import host_names, names, plugin_claims, plugin_ports, plugins, policies, ports, relays
 from dari.reconcile.checks import life
 from dari.reconcile.context import Context
 from dari.reconcile.kernel import in_kernel
@@ -155,6 +155,7 @@ async def _settle_batch(ctx: Context, batch: Iterable[str]) -> None:
     await relays.carry(ctx, ids.sandboxes)
     networks, sandboxes = _named(ctx, ids)
     await names.settle_names(ctx, networks, sandboxes)
+    await host_names.settle(ctx)
     for each in ids.sandboxes:
         attached = frozenset(one.network_id for one in of_sandbox(ctx, each))
         if attached:

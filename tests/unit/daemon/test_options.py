@@ -174,3 +174,14 @@ def test_plugin_folders_and_patience(tmp_path: Path) -> None:
     assert told.plugin_folders == ["/three"] and told.plugin_timeout == 9
     with pytest.raises(InvalidArgument, match="plugin-timeout"):
         with_file(tmp_path, {}, "--plugin-timeout", "0")
+
+
+@pytest.mark.parametrize("text", ["127.0.0.57", "127.0.0.57:5353", ""])
+def test_where_the_host_is_answered(tmp_path: Path, text: str) -> None:
+    assert with_file(tmp_path, {"dns-listen": text}).dns_listen == text
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0", "192.0.2.1:53", "::1", "127.0.0.57:0", "127.0.0.57:", "here"])
+def test_where_the_host_is_not_answered(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InvalidArgument, match="answer the host at"):
+        with_file(tmp_path, {}, "--dns-listen", text)

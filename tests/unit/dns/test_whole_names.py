@@ -145,4 +145,6 @@ def test_the_hosts_domain_stands_behind_names() -> None:
     assert ask("db.dari.internal", **domain) == ["db.dari.internal. 0 IN A 10.0.0.3"]
     assert ask("web.blog.dari.internal", **domain) == ["web.blog.dari.internal. 0 IN A 172.18.0.3"]
     assert ask("nobody.dari.internal", **domain) == ["NXDOMAIN"]
+    assert ask("gone.first_net", **domain) == ["NXDOMAIN"]
+    assert ask("example.com", **domain) == ["REFUSED"]  # a resolver asks its next server
     assert ask("2.0.18.172.in-addr.arpa", "PTR", **domain)[0].endswith("PTR shop-web-1.shared.dari.internal.")

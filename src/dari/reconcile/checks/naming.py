@@ -12,7 +12,7 @@ from ipaddress import IPv4Address
 from dari.dns import nudge, zone
 from dari.model.finding import Finding
 from dari.model.network import Sandbox
-from dari.reconcile import members, names
+from dari.reconcile import host_names, members, names
 from dari.reconcile.attached import attachments
 from dari.reconcile.checks.found import Found, Way
 from dari.reconcile.context import Context
@@ -34,7 +34,8 @@ async def look(ctx: Context) -> list[Found]:
         return [*found, _found("resolver.dead", "host", text, "it ended or hangs", "responder")]
     containers = {each.id: _container(ctx, each) for each in _answered(ctx)}
     for sandbox_id, reason in status.failed.items():
-        owner = containers.get(sandbox_id, f"sandbox {sandbox_id[:12]}")
+        is_host = sandbox_id == host_names.ID
+        owner = "host" if is_host else containers.get(sandbox_id, f"sandbox {sandbox_id[:12]}")
         found.append(
             _found("resolver.not-listening", owner, f"dari-dns does not listen in it: {reason}", "", "names")
         )
@@ -59,6 +60,7 @@ def _responder_files(ctx: Context) -> list[Found]:
     networks = {each.id: each.name for each in ctx.tables.networks.all(ctx.shared)}
     networks[members.ZONE_ID] = members.ZONE_ID
     sandboxes = {each.id: _container(ctx, each) for each in ctx.tables.sandboxes.all(ctx.local)}
+    sandboxes[host_names.ID] = "host"
     wanted = names.wanted_files(ctx, networks, sandboxes)
     found: list[Found] = []
     for path in _present(ctx):
