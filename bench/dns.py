@@ -47,7 +47,7 @@ def new_netns() -> int:
     return found[0]
 
 
-def latency(namespace: int, count: int, port: int = PORT) -> dict[str, float]:
+def latency(namespace: int, count: int, port: int = PORT, server: str = "127.0.0.11") -> dict[str, float]:
     """Microseconds of one asker's questions, one after the other."""
     found: list[float] = []
 
@@ -56,7 +56,7 @@ def latency(namespace: int, count: int, port: int = PORT) -> dict[str, float]:
             raise OSError(ctypes.get_errno(), "setns")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.settimeout(5)
-            sock.connect(("127.0.0.11", port))
+            sock.connect((server, port))
             question = b"\0\0\1\0\0\1\0\0\0\0\0\0\2db\0\0\1\0\1"
             for number in range(count):
                 started = time.perf_counter()
@@ -71,11 +71,13 @@ def latency(namespace: int, count: int, port: int = PORT) -> dict[str, float]:
     return {"p50_us": round(found[len(found) // 2], 1), "p99_us": round(found[len(found) * 99 // 100], 1)}
 
 
-def load(namespace: int, queries: str, seconds: int, port: int = PORT) -> dict[str, float]:
+def load(
+    namespace: int, queries: str, seconds: int, port: int = PORT, server: str = "127.0.0.11", sockets: int = 4
+) -> dict[str, float]:
     """dnsperf's figures inside a namespace."""
     path = f"/proc/{os.getpid()}/fd/{namespace}"
-    command = ["nsenter", f"--net={path}", "dnsperf", "-s", "127.0.0.11", "-p", str(port)]
-    command += ["-d", queries, "-l", str(seconds), "-q", "20", "-c", "4"]
+    command = ["nsenter", f"--net={path}", "dnsperf", "-s", server, "-p", str(port)]
+    command += ["-d", queries, "-l", str(seconds), "-q", "100", "-c", str(sockets), "-T", "1"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     rate = re.search(r"Queries per second:\s+([\d.]+)", text)
     lost = re.search(r"Queries lost:\s+(\d+)", text)

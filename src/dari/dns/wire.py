@@ -37,8 +37,12 @@ class Question(NamedTuple):
 
 
 def wire_name(text: str) -> bytes | None:
-    """The lower-case wire form of a name, or None when DNS cannot carry it (a label over 63 bytes)."""
-    labels = [label.encode().lower() for label in text.rstrip(".").split(".")]
+    """The lower-case wire form of a name, or None when DNS cannot carry it (a label over 63 bytes, half a surrogate
+    pair)."""
+    try:
+        labels = [label.encode().lower() for label in text.rstrip(".").split(".")]
+    except UnicodeEncodeError:
+        return None
     if not all(0 < len(label) <= 63 for label in labels):
         return None
     wire = b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
@@ -105,7 +109,7 @@ def record(rtype: int, ttl: int, data: bytes, owner: bytes = b"\xc0\x0c") -> byt
 
 def text_data(text: str) -> bytes:
     """The data of a TXT record: pieces of at most 255 bytes."""
-    data = text.encode()
+    data = text.encode(errors="replace")
     pieces = [data[at : at + 255] for at in range(0, len(data), 255)] or [b""]
     return b"".join(bytes((len(piece),)) + piece for piece in pieces)
 

@@ -312,3 +312,39 @@ def test_noise_changes_nothing(responder: Responder, netns: Netns, upstream: Cal
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     assert addresses(ask(netns, "db")) == ["172.18.0.2"]
     assert addresses(ask(netns, "db", over_tcp=True)) == ["172.18.0.2"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_bytes_end_it(
+    netns: Netns, responder: Responder, upstream: Callable[..., Upstream], seed: int
+) -> None:
+    """Noise over UDP and TCP, to it and back from an upstream, while somebody reads the log; it answers afterwards, is
+    the same process, and no client is left behind."""
+    dice = random.Random(seed)
+    noise = upstream(lambda wire, _: wire[:2] + bytes([0x81, 0x80]) + dice.randbytes(dice.randrange(80)))
+    assert responder.put(WEB, view(netns, upstreams=(noise.address,)))
+    before = responder.status().pid
+    log = nudge.open_log(responder.directory)
+    assert log is not None
+    log.setblocking(False)
+    whole = dns.message.make_query("db.example.com", "A").to_wire()
+    with netns.socket(socket.SOCK_DGRAM) as sock:
+        sock.connect(("127.0.0.11", PORT))
+        for _ in range(20_000):
+            kind = dice.randrange(4)
+            if kind == 0:
+                sent = dice.randbytes(dice.randrange(1, 600))
+            else:
+                sent = bytearray(whole if kind < 3 else dns.message.make_query("db", "A").to_wire())
+                for _ in range(dice.randrange(4)):
+                    sent[dice.randrange(len(sent))] = dice.randrange(256)
+                sent = bytes(sent[: dice.randrange(1, len(sent) + 1)] if dice.randrange(3) == 0 else sent)
+            sock.send(sent)
+    for _ in range(300):
+        with netns.socket(socket.SOCK_STREAM) as sock, contextlib.suppress(OSError):
+            sock.connect(("127.0.0.11", PORT))
+            sock.sendall(dice.randbytes(dice.randrange(1, 300)))
+    log.close()
+    assert addresses(ask(netns, "db")) == ["172.18.0.2"]
+    assert addresses(ask(netns, "db", over_tcp=True)) == ["172.18.0.2"]
+    assert responder.status().pid == before

@@ -6,6 +6,8 @@ import dns.message
 import dns.rcode
 import dns.rdatatype
 import dns.rrset
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dari.dns import wire
 from dari.dns.answer import Forward, ViewTable, answer, compile_view, compile_zone
@@ -148,3 +150,46 @@ def test_the_hosts_domain_stands_behind_names() -> None:
     assert ask("gone.first_net", **domain) == ["NXDOMAIN"]
     assert ask("example.com", **domain) == ["REFUSED"]  # a resolver asks its next server
     assert ask("2.0.18.172.in-addr.arpa", "PTR", **domain)[0].endswith("PTR shop-web-1.shared.dari.internal.")
+
+
+KNOWN = [
+    *b"_80 _tcp _udp * web old far ring deep shop dari internal in-addr arpa 1".split(),
+    *(b"\xff\xfe", b"\0", b"_" + b"9" * 62),
+]
+LABELS = st.lists(st.sampled_from(KNOWN) | st.binary(min_size=1, max_size=63), max_size=6)
+QTYPES = st.sampled_from([1, 5, 12, 15, 16, 28, 33, 64, 255])
+
+
+@given(
+    LABELS,
+    QTYPES,
+    st.booleans(),
+    st.sampled_from(["", "shop", "*", "\udcff"]),
+    st.sampled_from(["", "dari.internal"]),
+)
+@settings(max_examples=500, deadline=None)
+def test_no_name_crashes_it(
+    labels: list[bytes], qtype: int, over_tcp: bool, project: str, domain: str
+) -> None:
+    name = b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
+    query = b"\xab\xcd\1\0\0\1\0\0\0\0\0\0" + name + qtype.to_bytes(2, "big") + b"\0\1"
+    result = answer(table(project=project, domain=domain), query, over_tcp=over_tcp)
+    if isinstance(result, Forward):
+        assert result.target == b"" or result.target.endswith(b"\0")
+    else:
+        assert result is not None
+        assert dns.message.from_wire(query).is_response(dns.message.from_wire(result))
+
+
+@given(st.binary(max_size=300), st.integers(0, 300))
+@settings(max_examples=500, deadline=None)
+def test_no_upstreams_answer_crashes_a_cname(tail: bytes, cut: int) -> None:
+    """What comes from outside is believed no further than it parses."""
+    query = dns.message.make_query("far", "A").to_wire()
+    found = answer(table(), query)
+    assert isinstance(found, Forward)
+    question = found.target + b"\0\1\0\1"
+    told = b"\xab\xcd\x81\x80\0\1\0\5\0\0\0\0" + question + tail[:cut]
+    made = wire.spliced(told, query, found.question_end, list(found.chain))
+    assert made[:2] == query[:2]
+    assert made[6] << 8 | made[7] >= 1  # the CNAME itself stays
