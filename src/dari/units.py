@@ -70,15 +70,15 @@ def is_valid_name(name: str) -> bool:
     return _NAME.match(name) is not None
 
 
-def parse_size(text: str | int) -> int:
-    """Bytes of a size such as `512m`, `1.5g`, `64kb`, `1024` (powers of 1024). Raises ValueError."""
+def parse_size(text: str | int, base: int = 1024) -> int:
+    """Bytes of a size such as `512m`, `1.5g`, `64kb`, `1024` (powers of `base`). Raises ValueError."""
     if isinstance(text, int):
         return text
     match = _SIZE.match(text)
     if match is None:
         raise ValueError(f"invalid size: {text!r}")
     number, unit, _ = match.groups()
-    return int(float(number) * 1024 ** _SIZE_POWER[unit.lower()])
+    return int(float(number) * base ** _SIZE_POWER[unit.lower()])
 
 
 def format_size(size: float, *, binary: bool = False) -> str:

@@ -56,6 +56,8 @@ async def container_attach(request: web.Request, eng: Engine) -> web.StreamRespo
             wants=lambda stream: is_tty or wanted.get(stream, False),
             takes_input=wants_stream and wire.flag(request, "stdin") and container.config.open_stdin,
             detach_keys=keys,
+            # Docker lets go of the output too when the input ends, but where the container's input ends with it.
+            ends_with_input=is_tty or not container.config.stdin_once,
         )
     finally:
         connection.close()

@@ -173,15 +173,19 @@ async def join(
     wants: Callable[[int], bool] = lambda _stream: True,
     takes_input: bool = True,
     detach_keys: bytes = b"",
+    ends_with_input: bool = False,
 ) -> bool:
     """Move bytes until the output ends, the client goes or it types the detach keys (then True).
 
-    The streams are detached in the end; the process behind them goes on.
+    At the end of the client's input the process sees its own end, or with `ends_with_input` the client is let go of
+    and the process's input stays as it is. The streams are detached in the end; the process behind them goes on.
     """
     output = asyncio.ensure_future(_pump_output(connection, streams, is_tty, wants))
+    typed: asyncio.Future[bool] | None = None
     tasks: set[asyncio.Future[bool]] = {output, asyncio.ensure_future(_wait_lost(connection))}
     if takes_input:
-        tasks.add(asyncio.ensure_future(_pump_input(connection, streams, detach_keys)))
+        typed = asyncio.ensure_future(_pump_input(connection, streams, detach_keys, not ends_with_input))
+        tasks.add(typed)
     try:
         while True:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -189,7 +193,7 @@ async def join(
                 tasks.discard(task)
                 if task.exception() is None and task.result():
                     return task is not output and not connection.is_lost
-            if output in done:
+            if output in done or (ends_with_input and typed in done):
                 return False
     finally:
         for task in tasks:
@@ -213,8 +217,8 @@ async def _pump_output(
     return True
 
 
-async def _pump_input(connection: Connection, streams: Streams, keys: bytes) -> bool:
-    """True when the detach keys were typed; at the end of the input the process sees its stdin close."""
+async def _pump_input(connection: Connection, streams: Streams, keys: bytes, closes: bool) -> bool:
+    """True when the detach keys were typed; at the end of the input the process sees its stdin close, if `closes`."""
     held = b""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         while (data := await connection.receive()) is not None:
@@ -228,7 +232,8 @@ async def _pump_input(connection: Connection, streams: Streams, keys: bytes) -> 
                 await streams.write(data)
         if held:
             await streams.write(held)
-        await streams.close_stdin()
+        if closes:
+            await streams.close_stdin()
     return False
 
 

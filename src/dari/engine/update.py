@@ -13,7 +13,7 @@ from dari.engine.base import Engine
 from dari.engine.lookup import find_container
 from dari.engine.validate import HostLimits, check_resources, check_restart_policy
 from dari.model.container import HostConfig
-from dari.model.errors import Conflict, InvalidArgument
+from dari.model.errors import Conflict
 from dari.reconcile.containers import is_alive
 from dari.reconcile.rows import change, event
 from dari.runtime.hostfacts import memory_nodes
@@ -28,18 +28,19 @@ _FIELDS = _FIELD_TEXT.split()
 
 
 def merged(host: HostConfig, asked: HostConfig, *, has_policy: bool) -> HostConfig:
-    """`host` with what `asked` sets; zero, empty and null mean unchanged. Raises InvalidArgument."""
+    """`host` with what `asked` sets; zero, empty and null mean unchanged. Raises Conflict."""
     if asked.nano_cpus and (host.cpu_period or host.cpu_quota):
-        raise InvalidArgument(
+        raise Conflict(
             "Conflicting options: Nano CPUs cannot be updated as CPU Period or Quota has already been set"
         )
     for value, name in ((asked.cpu_period, "Period"), (asked.cpu_quota, "Quota")):
         if value and host.nano_cpus:
-            raise InvalidArgument(
+            raise Conflict(
                 f"Conflicting options: CPU {name} cannot be updated as NanoCPUs has already been set"
             )
-    if asked.memory and not asked.memory_swap and 0 < host.memory_swap < asked.memory:
-        raise InvalidArgument(
+    # No limit is 0 and an endless one -1: Docker refuses there as well.
+    if asked.memory > host.memory_swap and not asked.memory_swap:
+        raise Conflict(
             "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
         )
     plain = HostConfig()
@@ -66,9 +67,13 @@ async def update(eng: Engine, ref: str, asked: HostConfig, *, has_policy: bool) 
             check_restart_policy(asked.restart_policy)
             if container.host.auto_remove and asked.restart_policy.name not in ("", "no"):
                 raise Conflict(
-                    "Restart policy cannot be updated because AutoRemove is enabled for the container"
+                    f"Cannot update container {container.id}: Restart policy cannot be updated because "
+                    "AutoRemove is enabled for the container"
                 )
-        host = merged(container.host, asked, has_policy=has_policy)
+        try:
+            host = merged(container.host, asked, has_policy=has_policy)
+        except Conflict as refused:
+            raise Conflict(f"Cannot update container {container.id}: {refused.message}") from None
         warnings = check_resources(host, HostLimits(os.cpu_count() or 1, memory_nodes()))
         if is_alive(container):
             warnings += await ctx.runtime.update(container.id, host)

@@ -46,9 +46,10 @@ def limits(config: LogConfig) -> Limits:
     """What the options of a container's log say. Raises LaunchFailed with Docker's texts."""
     options = (_LOCAL_DEFAULTS if config.type == "local" else {}) | config.config
     size = -1
-    if (text := options.get("max-size", "-1")) != "-1":
+    if (text := options.get("max-size")) is not None:
         try:
-            size = parse_size(text)
+            # Docker counts memory in powers of 1024, but logs in powers of 1000 (go-units, FromHumanSize).
+            size = parse_size(text, 1000)
         except ValueError:
             raise _failed(f"invalid size: '{text}'") from None
         if size <= 0:

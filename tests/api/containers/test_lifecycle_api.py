@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from tests.api.containers.conftest import Run, until
 from tests.fakes.engine import Api, World
 
@@ -213,12 +214,39 @@ async def test_prune(found: World, api: Api, run: Run) -> None:
 
 async def test_update(found: World, api: Api, run: Run) -> None:
     await run("web")
-    body = {"Memory": 64 * 1024 * 1024, "RestartPolicy": {"Name": "always"}}
+    body = {"Memory": 64 << 20, "MemorySwap": 128 << 20, "RestartPolicy": {"Name": "always"}}
     assert await api("POST", "/containers/web/update", body) == (200, {"Warnings": []})
     _, shown = await api("GET", "/containers/web/json")
     assert shown["HostConfig"]["Memory"] == 64 * 1024 * 1024
     assert shown["HostConfig"]["RestartPolicy"]["Name"] == "always"
     assert (await api("POST", "/containers/web/update", {"CpuPeriod": 5}))[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("host", "is_refused"),
+    [
+        ({}, True),
+        ({"Memory": 32 << 20}, False),
+        ({"Memory": 31 << 20}, True),
+        ({"Memory": 32 << 20, "MemorySwap": -1}, True),
+    ],
+)
+async def test_more_memory_than_the_swap_limit(
+    found: World, api: Api, run: Run, host: dict[str, int], is_refused: bool
+) -> None:
+    """Without a limit of its own the container's swap limit is twice the memory; 0 and -1 are less than any."""
+    await run("web", host)
+    _, before = await api("GET", "/containers/web/json")
+    status, said = await api("POST", "/containers/web/update", {"Memory": 64 << 20})
+    if not is_refused:
+        assert status == 200
+        return
+    assert (status, said["message"]) == (
+        409,
+        f"Cannot update container {before['Id']}: Memory limit should be smaller than already set memoryswap "
+        "limit, update the memoryswap at the same time",
+    )
+    assert (await api("GET", "/containers/web/json"))[1]["HostConfig"] == before["HostConfig"]
 
 
 async def test_list_shows_ports_and_status(api: Api, run: Run) -> None:

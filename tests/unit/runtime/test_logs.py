@@ -249,6 +249,7 @@ def test_a_shift_keeps_the_youngest_and_makes_room(
         ({"max-file": "x"}, 'strconv.Atoi: parsing "x": invalid syntax'),
         ({"max-size": "0"}, "max-size must be a positive number"),
         ({"max-size": "ten"}, "invalid size: 'ten'"),
+        ({"max-size": "-1"}, "invalid size: '-1'"),
         ({"compress": "perhaps"}, 'strconv.ParseBool: parsing "perhaps": invalid syntax'),
         (
             {"compress": "true", "max-size": "1m"},
@@ -265,5 +266,5 @@ def test_limits_that_docker_refuses(options: dict[str, str], said: str) -> None:
 def test_limits_and_their_defaults() -> None:
     assert rotation.limits(LogConfig()) == rotation.Limits(size=-1, files=1)
     asked = LogConfig(config={"max-size": "10k", "max-file": "3", "compress": "true"})
-    assert rotation.limits(asked) == rotation.Limits(size=10 * 1024, files=3)
-    assert rotation.limits(LogConfig(type="local")) == rotation.Limits(size=20 << 20, files=5)
+    assert rotation.limits(asked) == rotation.Limits(size=10_000, files=3)
+    assert rotation.limits(LogConfig(type="local")) == rotation.Limits(size=20_000_000, files=5)
