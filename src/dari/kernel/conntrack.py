@@ -172,6 +172,15 @@ class Connections:
         with self._lock:
             return [_stale(each) for each in self._find_stale(list(publishes), list(subnets), held)]
 
+    def forget_orphans(
+        self, publishes: Iterable[Publish], subnets: Iterable[Prefix], held: Collection[Address]
+    ) -> None:
+        """Those of `stale`. A kernel without this interface is told of in the log: nothing else depends on it."""
+        try:
+            self.forget_stale(self.stale(publishes, subnets, held))
+        except NetlinkError as error:
+            _log.warning("connections to addresses that are gone could not be forgotten: %s", error)
+
     def forget_stale(self, wanted: Collection[Stale]) -> None:
         """Those of `stale` that are there still. Raises NetlinkError."""
         if not wanted:

@@ -37,7 +37,7 @@ from dari.net.foreign import Foreign
 from dari.net.packet import Listeners
 from dari.net.plan import Plan
 from dari.net.scope import Scope
-from dari.net.state import HOST, Address, KernelState
+from dari.net.state import HOST, Addr, Address, KernelState
 from dari.net.survey import Repair, Survey
 
 
@@ -147,9 +147,13 @@ class Kernel:
             return link.mac if link is not None else ""
 
     def check_connections(self, wanted: KernelState) -> None:
-        """Forget connections that contradict the published ports of `wanted`, which is everything there should be."""
-        found = (publish_of(each) for each in wanted)
-        self._connections.check((each for each in found if each is not None), subnets_of(wanted))
+        """Forget connections that contradict `wanted`, which is everything there should be: its published ports, and
+        addresses nobody has any more (a daemon may have been killed between their end and their connections')."""
+        publishes = [each for each in map(publish_of, wanted) if each is not None]
+        subnets = subnets_of(wanted)
+        held = {each.address.ip for each in wanted if isinstance(each, Addr)}
+        self._connections.check(publishes, subnets)
+        self._connections.forget_orphans(publishes, subnets, held)
 
     def probing(
         self, names: Iterable[str], places: Places | None = None, *, is_traced: bool = True
