@@ -75,10 +75,14 @@ class Engine:
                 todo += [int(child) for child in task.read_text().split()]
         return found
 
+    def processes(self) -> set[int]:
+        """The engine's, monitors and responder included, containers left out."""
+        return {*self.children(), *_named(str(self.folder))}
+
     def memory(self) -> float:
-        """PSS in MiB of the engine's processes, monitors and responder included, containers left out."""
+        """PSS in MiB of the engine's processes."""
         total = 0
-        for pid in {*self.children(), *_named(str(self.folder))}:
+        for pid in self.processes():
             try:
                 text = Path(f"/proc/{pid}/smaps_rollup").read_text()
             except OSError:

@@ -3,7 +3,8 @@
 `sudo python -m bench.names [--rounds N] [--seconds N] [--aardvark PROGRAM]` prints medians, and dari's ratios
 to each. The engines are whole and private (bench/engines.py); aardvark answers at a gateway over a veth pair, as podman
 has it. All are asked by the same askers: one that waits for each answer, and dnsperf with 100 outstanding over one
-socket and over ten.
+socket and over ten. `cpu_us` is what the answerers' processes spent for an answer: dnsperf takes a core itself, and is
+what limits the rates of a quick answerer on two.
 Rounds go round: each asks all of them once, so that what else the machine does meets all alike.
 """
 
@@ -19,8 +20,8 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ from bench import dns
 from bench.engines import Engine, darid, dockerd
 
 AARDVARK = "/usr/lib/podman/aardvark-dns"
+RATIOS = ("qps_1", "qps_10", "p50_us", "cpu_us_1", "cpu_us_10")
 _QUESTIONS = 5000
 
 
@@ -39,6 +41,16 @@ class Asked(NamedTuple):
     name: str
     namespace: int
     server: str
+    processes: Callable[[], Iterable[int]]
+
+    def seconds(self) -> float:
+        """Of processor its processes had so far."""
+        total = 0
+        for pid in self.processes():
+            with suppress(FileNotFoundError):
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                total += int(fields[11]) + int(fields[12])
+        return total / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -62,7 +74,7 @@ def engine(start: object, folder: Path) -> Iterator[Asked]:
         pid = client.inspect_container("n9")["State"]["Pid"]
         namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
         try:
-            yield Asked(made.name, namespace, "127.0.0.11")
+            yield Asked(made.name, namespace, "127.0.0.11", made.processes)
         finally:
             os.close(namespace)
     finally:
@@ -107,7 +119,8 @@ def aardvark(program: str, folder: Path) -> Iterator[Asked]:
     pidfile = folder / "aardvark.pid"
     try:
         time.sleep(1)
-        yield Asked("aardvark", container, "10.89.0.1")
+        found = subprocess.run(["pgrep", "-f", f"config {folder}"], capture_output=True, text=True).stdout
+        yield Asked("aardvark", container, "10.89.0.1", lambda: map(int, found.split()))
     finally:
         process.kill()
         process.wait()
@@ -120,7 +133,10 @@ def aardvark(program: str, folder: Path) -> Iterator[Asked]:
 def measure(asked: Asked, queries: str, seconds: int) -> dict[str, float]:
     found = dict(dns.latency(asked.namespace, _QUESTIONS, 53, asked.server))
     for sockets in (1, 10):
+        before = asked.seconds()
         told = dns.load(asked.namespace, queries, seconds, 53, asked.server, sockets)
+        spent = asked.seconds() - before
+        found[f"cpu_us_{sockets}"] = round(spent * 1e6 / max(1.0, told["queries_per_second"] * seconds), 2)
         found[f"qps_{sockets}"], found[f"lost_{sockets}"] = told["queries_per_second"], told["lost"]
     return found
 
@@ -152,7 +168,7 @@ def main() -> int:
         for name, seen in figures.items()
     }
     for name, found in medians.items():
-        ratios = {key: round(medians["dari"][key] / found[key], 2) for key in ("qps_1", "qps_10", "p50_us")}
+        ratios = {key: round(medians["dari"][key] / found[key], 2) for key in RATIOS}
         print(json.dumps({"engine": name, **found, "dari's ratio": ratios}), flush=True)
     return 0
 

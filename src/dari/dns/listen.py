@@ -20,12 +20,13 @@ from socket import (
 )
 from socket import socket as Socket
 
-from dari.dns import wire
+from dari.dns import batch, wire
 from dari.dns.answer import TCP_LIMIT, Forward, ViewTable, answer, udp_limit
 from dari.dns.forward import Forwarder, parse_upstream
 from dari.dns.loop import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, Loop
 from dari.dns.netns import Namespaces
 
+_BATCH = batch.Batch() if batch.IS_POSSIBLE else None
 _IP_FREEBIND = 15  # bind before the sandbox's loopback is up
 _BURST = 32
 _CLIENT_SECONDS = 10.0
@@ -62,6 +63,7 @@ class Listener:
         self._loop, self._namespaces, self._forwarder, self._counter = loop, namespaces, forwarder, counter
         self._clients: set[_Client] = set()
         self._told: Told | None = None
+        self._batch = _BATCH
         self.asked = 0
         self.namespace = os.open(table.view.netns_path, os.O_RDONLY | os.O_CLOEXEC)
         self.identity = _identity(os.fstat(self.namespace))
@@ -138,6 +140,11 @@ class Listener:
             return make()
 
     def _datagrams_ready(self, _events: int) -> None:
+        if self._batch is not None:
+            count = self._batch.answer(self._udp.fileno(), self.table.ready, self._answer_datagram)
+            self._counter.value += count
+            self.asked += count
+            return
         receive, send = self._udp.recvfrom, self._udp.sendto
         ready = self.table.ready
         count = 0
