@@ -23,6 +23,7 @@ from typing import Any
 
 import docker
 import pytest
+import requests
 from tests.patience import PATIENCE
 
 from dari.dns import nudge
@@ -72,7 +73,12 @@ class Node:
             lambda: Path(f"/proc/{self.holder.pid}/comm").read_text() == "sleep\n",
         )
         self.daemon: subprocess.Popen[bytes] | None = None
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            # Nobody has this machine yet to close it.
+            self.close()
+            raise
 
     @property
     def client(self) -> docker.DockerClient:
@@ -202,21 +208,38 @@ class Node:
         client.networks.prune()
 
     def close(self) -> None:
-        if self.daemon is not None and self.daemon.poll() is None:
-            with contextlib.suppress(docker.errors.DockerException):
-                self.clear()
-            self.kill(signal.SIGTERM)
+        """Each step whatever became of the others: a daemon that hangs must not leave its groups and folders behind."""
+        with contextlib.ExitStack() as steps:
+            steps.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            steps.callback(shutil.rmtree, self.exec_root, ignore_errors=True)
+            steps.callback(self.holder.wait)
+            steps.callback(self.holder.kill)
+            steps.callback(self._remove_cgroups)
+            steps.callback(self._end_helpers)
+            steps.callback(self._end_daemon)
+            if self.daemon is not None and self.daemon.poll() is None:
+                with contextlib.suppress(docker.errors.DockerException, requests.exceptions.RequestException):
+                    self.clear()
+
+    def _end_daemon(self) -> None:
+        if self.daemon is None:
+            return
+        self.daemon.terminate()
+        try:
+            self.daemon.wait(20 * PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.daemon.kill()
+            self.daemon.wait()
+            raise
+        finally:
+            self.daemon = None
+
+    def _end_helpers(self) -> None:
         status = nudge.ping(f"{self.exec_root}/dns", 0.5)
-        if status is not None:
-            os.kill(status.pid, signal.SIGTERM)
         relay = door.entries(f"{self.exec_root}/relay")
-        if relay is not None:
-            os.kill(relay[0], signal.SIGTERM)
-        self._remove_cgroups()
-        self.holder.kill()
-        self.holder.wait()
-        shutil.rmtree(self.exec_root, ignore_errors=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for pid in ([status.pid] if status else []) + ([relay[0]] if relay else []):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
 
     def _remove_cgroups(self) -> None:
         """And whoever is still in them: containers and monitors of a darid that could not be asked to end them."""
@@ -230,8 +253,7 @@ class Node:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(int(pid), signal.SIGKILL)
             for group in groups:
-                with contextlib.suppress(AssertionError):
-                    wait_for("an empty group", lambda group=group: _is_removed(group), 3)
+                wait_for(f"{group} without processes", lambda group=group: _is_removed(group))
 
 
 def _is_removed(group: Path) -> bool:
