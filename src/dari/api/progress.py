@@ -77,7 +77,8 @@ def progress_json(progress: Progress) -> Json:
         return {"progressDetail": {}, "aux": progress.aux}
     shape: Json = {"status": progress.status}
     if progress.is_layer:
-        shape["progressDetail"] = {}
+        detail = {"current": progress.current, "total": progress.total}
+        shape["progressDetail"] = {name: value for name, value in detail.items() if value}
     if progress.id:
         shape["id"] = progress.id
     return shape

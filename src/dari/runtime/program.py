@@ -8,13 +8,20 @@ from __future__ import annotations
 import asyncio
 import asyncio.subprocess
 import contextlib
+import fcntl
 import os
+import re
+import struct
+import termios
 from collections.abc import Callable, Mapping, Sequence
 
 # A program ends with the daemon: what it leaves half-done is tidied at the next start, not raced with.
 _DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 _KEPT_LINES = 40
 _MAX_LINE = 1 << 20
+# Lines and columns: room for every bar a program draws.
+_TERMINAL_SIZE = (1000, 160)
+_MOVES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class ProgramFailed(Exception):
@@ -32,36 +39,46 @@ async def run(
     *,
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
+    has_terminal: bool = False,
 ) -> list[str]:
     """Run `argv`; each line of its output and errors goes to `on_line` as it comes. The last lines are returned.
 
+    With `has_terminal` its output is a wide terminal, whose lines come without what moves the cursor and are not
+    among those returned.
     Cancelled, it kills the program and waits for it. Raises ProgramFailed, FileNotFoundError.
     """
-    process = await asyncio.create_subprocess_exec(
-        *_DIES_WITH_US,
-        *argv,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, **(env or {})},
-        cwd=cwd,
-        limit=_MAX_LINE,
-    )
     lines: list[str] = []
+    # What is drawn again and again is not kept: the reason of a failure would be lost among it.
+    terminal = _Terminal(on_line or (lambda _: None)) if has_terminal else None
     try:
-        assert process.stdout is not None
-        async for raw in process.stdout:
-            line = raw.decode(errors="replace").rstrip("\r\n")
-            lines.append(line)
-            del lines[:-_KEPT_LINES]
-            if on_line is not None:
-                on_line(line)
-        code = await process.wait()
+        process = await asyncio.create_subprocess_exec(
+            *_DIES_WITH_US,
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=terminal.other_end if terminal else asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE if terminal else asyncio.subprocess.STDOUT,
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            limit=_MAX_LINE,
+        )
+        try:
+            stream = process.stderr if terminal else process.stdout
+            assert stream is not None
+            async for raw in stream:
+                line = raw.decode(errors="replace").rstrip("\r\n")
+                lines.append(line)
+                del lines[:-_KEPT_LINES]
+                if on_line is not None:
+                    on_line(line)
+            code = await process.wait()
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+        if terminal is not None:
+            terminal.close()
     if code != 0:
         raise ProgramFailed(os.path.basename(argv[0]), code, lines)
     return lines
@@ -87,3 +104,35 @@ async def output(argv: Sequence[str]) -> bytes:
         lines = errors.decode(errors="replace").splitlines()[-_KEPT_LINES:]
         raise ProgramFailed(os.path.basename(argv[0]), process.returncode or 0, lines)
     return out
+
+
+class _Terminal:
+    """A pseudo terminal whose lines go to `take`. `other_end` is for the program."""
+
+    def __init__(self, take: Callable[[str], None]) -> None:
+        self._take = take
+        self._rest = b""
+        self._end, self.other_end = os.openpty()
+        fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", *_TERMINAL_SIZE, 0, 0))
+        os.set_blocking(self._end, False)
+        asyncio.get_running_loop().add_reader(self._end, self._read)
+
+    def _read(self) -> bool:
+        """False where there is nothing to read now."""
+        try:
+            data = os.read(self._end, 65536)
+        except OSError:
+            # Nothing there, or EIO: nobody has the other end any more (pty(7)).
+            return False
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._take(_MOVES.sub(b"", line).strip(b"\r").decode(errors="replace"))
+        return bool(data)
+
+    def close(self) -> None:
+        """What the program wrote last is taken first."""
+        while self._read():
+            pass
+        asyncio.get_running_loop().remove_reader(self._end)
+        os.close(self._end)
+        os.close(self.other_end)

@@ -11,12 +11,10 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
 import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from dari.model.config import Config
@@ -24,28 +22,17 @@ from dari.model.errors import Internal, InvalidArgument
 from dari.model.image import Image
 from dari.model.reference import Reference
 from dari.runtime import registries
+from dari.runtime.blobs import Progress as Progress
+from dari.runtime.blobs import PullWatcher, PushWatcher
+from dari.runtime.blobs import Report as Report
 from dari.runtime.files import write_atomically
 from dari.runtime.program import ProgramFailed, output, run
 from dari.runtime.registries import Credentials
 from dari.runtime.storage import Storage
 
-_BLOB = re.compile(r"Copying blob (?:sha256:)?([0-9a-f]{12,64})(.*)")
 _LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar"
 _CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
 _MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """One line of a transfer: what happens (Docker's words), to which layer or tag; `aux` for machines."""
-
-    status: str
-    id: str = ""
-    is_layer: bool = False
-    aux: dict[str, Any] | None = None
-
-
-Report = Callable[[Progress], None]
 
 
 class Transfer:
@@ -97,7 +84,8 @@ class Transfer:
                 argv += ["--override-variant", variant]
         argv += ["copy", "--authfile", f"{folder}/auth.json", *options, source, target]
         try:
-            await run(argv, on_line)
+            # On a terminal it tells how many bytes of each layer there are.
+            await run(argv, on_line, has_terminal=on_line is not None)
         except FileNotFoundError as error:
             raise Internal("skopeo is not installed, it moves images: install the package skopeo") from error
 
@@ -133,7 +121,7 @@ class Transfer:
     ) -> Image:
         """Fetch an image by name into the store; the answer has its new names. Raises NotFound, Internal."""
         before = self.storage.named(ref.stored)
-        watcher = _PullWatcher(report)
+        watcher = PullWatcher(report)
         async with self.workspace() as folder:
             raw = await self.ask(folder, ref, credentials, ["inspect", "--raw"])
             digest = ref.digest or f"sha256:{hashlib.sha256(raw).hexdigest()}"
@@ -174,16 +162,7 @@ class Transfer:
         """Send an image to the registry its name says; the digest there. Raises NotFound, Internal."""
         report(Progress(f"The push refers to repository [{ref.name}]"))
 
-        def line(text: str) -> None:
-            match = _BLOB.match(text)
-            if match:
-                skipped = "skipped" in match[2]
-                status = "Layer already exists" if skipped else "Pushing"
-                report(Progress(status, match[1][:12], is_layer=True))
-                if not skipped:
-                    pushing.append(match[1][:12])
-
-        pushing: list[str] = []
+        watcher = PushWatcher(report)
         async with self.workspace() as folder:
             digest_file = f"{folder}/digest"
             try:
@@ -191,7 +170,7 @@ class Transfer:
                     folder,
                     self.destination(f"@{image.id.removeprefix('sha256:')}"),
                     f"docker://{ref.name}:{ref.tag}",
-                    line,
+                    watcher.line,
                     domains=[ref.domain],
                     credentials=(ref.domain, credentials),
                     options=["--digestfile", digest_file, "--format", "v2s2"],
@@ -200,8 +179,7 @@ class Transfer:
                 raise registries.push_error(ref, registries.fatal_message(error.lines)) from error
             with open(digest_file, encoding="ascii") as file:
                 digest = file.read().strip()
-        for layer in pushing:
-            report(Progress("Pushed", layer, is_layer=True))
+        watcher.finish()
         size = len(self.storage.manifest_bytes(image.id))
         self.storage.set_names(image.id, [f"{ref.name}@{digest}"], [])
         report(Progress(f"{ref.tag}: digest: {digest} size: {size}"))
@@ -300,29 +278,6 @@ class Transfer:
         except ProgramFailed as error:
             raise Internal(f"storing the image: {registries.fatal_message(error.lines)}") from error
         return self.storage.all()[f"sha256:{plain}"]
-
-
-class _PullWatcher:
-    """skopeo's lines as Docker's: it names each blob once, when its copy begins or is found needless."""
-
-    def __init__(self, report: Report) -> None:
-        self._report = report
-        self._pending: list[str] = []
-
-    def line(self, text: str) -> None:
-        match = _BLOB.match(text)
-        if match and "skipped" in match[2]:
-            self._report(Progress("Already exists", match[1][:12], is_layer=True))
-        elif match:
-            self._report(Progress("Pulling fs layer", match[1][:12], is_layer=True))
-            self._pending.append(match[1][:12])
-        elif text.startswith("Copying config"):
-            for layer in self._pending:
-                self._report(Progress("Download complete", layer, is_layer=True))
-
-    def finish(self) -> None:
-        for layer in self._pending:
-            self._report(Progress("Pull complete", layer, is_layer=True))
 
 
 def _remote(ref: Reference) -> str:

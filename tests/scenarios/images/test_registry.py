@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,31 @@ def test_pull_through_the_mirror(node: Any, pushed: str) -> None:
     client.images.remove("app:1")
 
 
+def test_transfers_tell_bytes(node: Any, registry: str, store: Path) -> None:
+    client, name = node.client, f"{registry}/library/large"
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        entry = tarfile.TarInfo("noise")
+        entry.size = 24 << 20
+        archive.addfile(entry, io.BytesIO(os.urandom(entry.size)))
+    client.api.import_image_from_data(made.getvalue(), repository=name, tag="1")
+    pushed = list(client.images.push(name, "1", stream=True, decode=True))
+    client.images.remove(f"{name}:1")
+    pulled = list(client.api.pull("large", tag="1", stream=True, decode=True))
+    client.images.remove("large:1")
+    for told, moving, ended in (
+        (pushed, "Pushing", "Pushed"),
+        (pulled, "Downloading", "Pull complete"),
+    ):
+        (layer,) = {each["id"] for each in told if each.get("status") == ended}
+        details = [
+            each["progressDetail"] for each in told if (each.get("status"), each.get("id")) == (moving, layer)
+        ]
+        assert details, told
+        assert all(0 < each["current"] <= each.get("total", each["current"]) for each in details)
+        assert [each["current"] for each in details] == sorted(each["current"] for each in details)
+
+
 def test_what_a_registry_does_not_have(node: Any, registry: str) -> None:
     with pytest.raises(docker.errors.NotFound) as caught:
         node.client.images.pull("nosuch", tag="9")
@@ -65,8 +92,6 @@ def test_names_come_and_go_and_the_last_one_takes_the_image(node: Any, store: Pa
     client = node.client
     before = layers(store)
     tar = io.BytesIO()
-    import tarfile
-
     with tarfile.open(fileobj=tar, mode="w") as archive:
         archive.addfile(tarfile.TarInfo("only"))
     client.api.import_image_from_data(tar.getvalue(), repository="mine", tag="1")
