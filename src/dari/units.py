@@ -92,6 +92,37 @@ def format_size(size: float, *, binary: bool = False) -> str:
     return f"{size:.4g}{names[index]}" if binary else f"{size:.3g}{names[index]}"
 
 
+def in_words(ns: int) -> str:
+    """A rough duration of so many nanoseconds: `Less than a second`, `3 seconds`, `About a minute`, `2 weeks`.
+
+    The arithmetic of Docker's go-units, `HumanDuration`.
+    """
+    seconds = max(0, ns) // SECOND
+    if seconds < 1:
+        return "Less than a second"
+    if seconds == 1:
+        return "1 second"
+    if seconds < 60:
+        return f"{seconds} seconds"
+    minutes = seconds // 60
+    if minutes == 1:
+        return "About a minute"
+    if minutes < 60:
+        return f"{minutes} minutes"
+    hours = int(seconds / 3600 + 0.5)
+    if hours == 1:
+        return "About an hour"
+    for limit, size, word in (
+        (48, 1, "hours"),
+        (24 * 7 * 2, 24, "days"),
+        (24 * 30 * 2, 24 * 7, "weeks"),
+        (24 * 365 * 2, 24 * 30, "months"),
+    ):
+        if hours < limit:
+            return f"{hours // size} {word}"
+    return f"{seconds // (3600 * 24 * 365)} years"
+
+
 def parse_duration(text: str) -> int:
     """Nanoseconds of a Go duration such as `1m30s`, `500ms`, `1.5h`. Raises ValueError."""
     rest = text.strip()

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from dari.units import SECOND, in_words
+
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Left-aligned columns, three spaces apart and at least ten wide, as Docker prints them."""
@@ -17,38 +19,10 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def duration(seconds: float) -> str:
-    """`About a minute`, `3 hours`, `2 weeks`: the words Docker uses (go-units HumanDuration)."""
-    whole = int(seconds)
-    if whole < 1:
-        return "Less than a second"
-    if whole == 1:
-        return "1 second"
-    if whole < 60:
-        return f"{whole} seconds"
-    minutes = whole // 60
-    if minutes == 1:
-        return "About a minute"
-    if minutes < 60:
-        return f"{minutes} minutes"
-    hours = int(seconds / 3600 + 0.5)
-    if hours == 1:
-        return "About an hour"
-    if hours < 48:
-        return f"{hours} hours"
-    if hours < 24 * 7 * 2:
-        return f"{hours // 24} days"
-    if hours < 24 * 30 * 2:
-        return f"{hours // 24 // 7} weeks"
-    if hours < 24 * 365 * 2:
-        return f"{hours // 24 // 30} months"
-    return f"{hours // 24 // 365} years"
-
-
 def ago(created: str | int, now: float) -> str:
     """`3 hours ago` of a Unix time or an RFC 3339 time; "N/A" of Go's zero time."""
     moment = timestamp(created)
-    return f"{duration(max(0.0, now - moment))} ago" if moment > 0 else "N/A"
+    return f"{in_words(int(max(0.0, now - moment) * SECOND))} ago" if moment > 0 else "N/A"
 
 
 def timestamp(created: str | int) -> float:

@@ -1,37 +1,9 @@
-"""Ages in words, as `docker ps` prints them. Pure; the arithmetic of Docker's go-units `HumanDuration`."""
+"""The `Status` column of `docker ps`. Pure."""
 
 from __future__ import annotations
 
 from dari.model.container import Container
-from dari.units import SECOND
-
-
-def in_words(ns: int) -> str:
-    """A rough duration: `Less than a second`, `3 seconds`, `About a minute`, `2 weeks`."""
-    seconds = max(0, ns) // SECOND
-    if seconds < 1:
-        return "Less than a second"
-    if seconds == 1:
-        return "1 second"
-    if seconds < 60:
-        return f"{seconds} seconds"
-    minutes = seconds // 60
-    if minutes == 1:
-        return "About a minute"
-    if minutes < 60:
-        return f"{minutes} minutes"
-    hours = int(seconds / 3600 + 0.5)
-    if hours == 1:
-        return "About an hour"
-    for limit, size, word in (
-        (48, 1, "hours"),
-        (24 * 7 * 2, 24, "days"),
-        (24 * 30 * 2, 24 * 7, "weeks"),
-        (24 * 365 * 2, 24 * 30, "months"),
-    ):
-        if hours < limit:
-            return f"{hours // size} {word}"
-    return f"{seconds // (3600 * 24 * 365)} years"
+from dari.units import in_words
 
 
 def status_text(container: Container, now: int) -> str:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dari.cli.progress import Progress, bar
 from dari.cli.reference import registry_of, split_tag, with_tag
 from dari.cli.stats import cpu_percent
-from dari.cli.table import ago, duration, local_time, ports, table, timestamp
+from dari.cli.table import ago, local_time, ports, table, timestamp
 from dari.cli.template import Template, TemplateError
 
 VALUE: dict[str, Any] = {
@@ -92,26 +92,6 @@ def test_tables() -> None:
     assert table(["A", "LONG TITLE"], [["x", ""], ["yyyyyyyyyyyy", "z"]]) == (
         "A              LONG TITLE\nx\nyyyyyyyyyyyy   z"
     )
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.4, "Less than a second"),
-        (1, "1 second"),
-        (59, "59 seconds"),
-        (60, "About a minute"),
-        (179, "2 minutes"),
-        (3600, "About an hour"),
-        (7200, "2 hours"),
-        (48 * 3600, "2 days"),
-        (15 * 86400, "2 weeks"),
-        (70 * 86400, "2 months"),
-        (800 * 86400, "2 years"),
-    ],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 def test_times() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dari.engine.duration import in_words, status_text
+from dari.engine.duration import status_text
 from dari.model.container import Container, ContainerConfig, ContainerStatus, Health, HostConfig
-from dari.units import SECOND
+from dari.units import SECOND, in_words
 
 NOW = 10**18
 
