@@ -18,7 +18,7 @@ from dari.dns.order import orders
 from dari.dns.zone import Addresses, Srv, View, Zone
 
 _CNAMES = 8  # followed for one question; more is a ring
-_READY_LIMIT = 1024  # answers kept per view; askers choose the keys, so there must be a bound
+_READY_LIMITS = 1024, 32768  # answers kept per view, by its names; askers choose the keys, so there must be a bound
 TCP_LIMIT = 65535
 
 
@@ -71,7 +71,7 @@ class Found(NamedTuple):
 class ViewTable:
     """A view with its zones in order, and the answers given so far."""
 
-    __slots__ = ("domain", "is_forwarding", "links", "project", "ready", "view", "zones")
+    __slots__ = ("domain", "is_forwarding", "limit", "links", "project", "ready", "view", "zones")
 
     def __init__(self, view: View, zones: Sequence[ZoneTable]) -> None:
         self.view = view
@@ -79,6 +79,8 @@ class ViewTable:
         self.links = _compile_links(view)
         self.project = wire.wire_name(view.project) if view.project else None
         self.domain = wire.wire_name(view.domain) if view.domain else None
+        names = sum(len(zone.names) for zone in self.zones)
+        self.limit = max(_READY_LIMITS[0], min(2 * names, _READY_LIMITS[1]))
         self.is_forwarding = bool(view.upstreams) and not view.is_internal_only
         self.ready: dict[bytes, bytes | cycle[bytes]] = {}
 
@@ -382,7 +384,7 @@ def _keep(table: ViewTable, query: bytes, end: int, found: Found, opt: wire.Opt 
     ]
     # Options (cookies) differ in every query, so such answers would only fill the table.
     if len(query) <= end + (11 if opt is not None else 0):
-        if len(table.ready) >= _READY_LIMIT:
+        if len(table.ready) >= table.limit:
             table.ready.clear()
         if len(answers) == 1:
             table.ready[query[2:]] = answers[0]
