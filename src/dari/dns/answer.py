@@ -18,7 +18,10 @@ from dari.dns.order import orders
 from dari.dns.zone import Addresses, Srv, View, Zone
 
 _CNAMES = 8  # followed for one question; more is a ring
-_READY_LIMITS = 1024, 32768  # answers kept per view, by its names; askers choose the keys, so there must be a bound
+_READY_LIMITS = (
+    1024,
+    32768,
+)  # answers kept per view, by its names; askers choose the keys, so there must be a bound
 TCP_LIMIT = 65535
 
 
