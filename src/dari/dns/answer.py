@@ -334,7 +334,8 @@ def _look_up_reverse(table: ViewTable, name: bytes) -> Found | None:
         target = zone.ptr.get(name)
         if target is not None:
             full = target[:-1] + (table.domain or b"\0")
-            return Found(wire.NOERROR, [wire.record(wire.TYPE_PTR, zone.ttl, full)])
+            short = full if len(full) <= wire.LONGEST_NAME else target
+            return Found(wire.NOERROR, [wire.record(wire.TYPE_PTR, zone.ttl, short)])
     address = wire.reverse_address(name)
     if address is None:
         return None

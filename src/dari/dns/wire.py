@@ -14,6 +14,7 @@ CLASS_IN, CLASS_ANY = 1, 255
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS = 0, 1, 2, 3, 4, 5, 16
 
 HEADER_SIZE = 12
+LONGEST_NAME = 255
 UDP_MINIMUM = 512
 OUR_UDP_SIZE = 1232  # what we say we take: fits every path without fragments (DNS flag day 2020)
 _QR, _AA, _TC, _RD, _RA = 0x80, 0x04, 0x02, 0x01, 0x80
