@@ -5,16 +5,18 @@ Must not know: JSON, buildah. Source: Docker Engine API v1.51 `ImageBuild`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
 from dari.engine.base import Engine
 from dari.engine.images import announce, image_event
-from dari.engine.lookup import find_container
+from dari.engine.lookup import find_container, find_network
 from dari.model.errors import InvalidArgument
 from dari.model.image import Image
 from dari.model.reference import Reference, parse
+from dari.reconcile import guests
 from dari.runtime import build as runtime_build
 from dari.runtime.build import BuildFailed, BuildRequest
 from dari.runtime.registries import parse_all_credentials
@@ -27,13 +29,12 @@ async def build(
 ) -> Image:
     """Build the context in the tar file `archive`. `say` gets Docker's lines.
 
-    RUN steps use the host's network unless `network` says `none` or `container:<name>`. Raises InvalidArgument,
-    BuildFailed, Internal.
+    RUN steps are on the default bridge, or where `network` says: a network, `host`, `none` or `container:<name>`.
+    Raises InvalidArgument, NotFound, BuildFailed, Internal.
     """
-    request = msgspec.structs.replace(request, network=_network(eng, network))
     images = eng.ctx.images
-    async with images.writing():
-        image = await runtime_build.build_context(images.transfer, archive, request, say)
+    async with images.writing(), _placed(eng, request, network) as placed:
+        image = await runtime_build.build_context(images.transfer, archive, placed, say)
     await announce(eng, *(image_event(image.id, "tag", name=ref.familiar) for ref in request.tags))
     say(f"Successfully built {image.short_id}\n")
     for ref in request.tags:
@@ -41,20 +42,33 @@ async def build(
     return image
 
 
-def _network(eng: Engine, mode: str) -> str:
-    if mode in ("", "default", "bridge", "host"):
-        return "host"
-    if mode == "none":
-        return "none"
+@contextlib.asynccontextmanager
+async def _placed(eng: Engine, request: BuildRequest, mode: str) -> AsyncIterator[BuildRequest]:
+    """The request with the network its RUN steps use, which is there as long as the build."""
+    mode = "bridge" if mode in ("", "default") else mode
+    if mode in ("host", "none"):
+        yield msgspec.structs.replace(request, network=mode)
+        return
     if mode.startswith("container:"):
         container = find_container(eng, mode.removeprefix("container:"))
         sandbox = eng.ctx.tables.sandboxes.get(eng.ctx.local, container.sandbox_id)
         if sandbox is None or not sandbox.netns or not sandbox.is_active:
             raise InvalidArgument(f"container {container.name} has no running network to build in")
-        return f"ns:{sandbox.netns}"
-    raise InvalidArgument(
-        f"network mode {mode!r} is not supported by build: use host, none or container:<name>"
-    )
+        yield msgspec.structs.replace(request, network=f"ns:{sandbox.netns}")
+        return
+    network = find_network(eng, mode)
+    if network.spec.driver in ("host", "null", "none"):
+        mode = "host" if network.spec.driver == "host" else "none"
+        yield msgspec.structs.replace(request, network=mode)
+        return
+    async with guests.lend(eng.ctx, network, "build") as lent:
+        yield msgspec.structs.replace(
+            request,
+            network=f"ns:{lent.netns}",
+            dns=list(lent.resolver.servers),
+            dns_search=list(lent.resolver.search),
+            dns_options=list(lent.resolver.options),
+        )
 
 
 def tags_of(names: list[str]) -> list[Reference]:

@@ -46,7 +46,10 @@ class BuildFailed(DariError):
 
 
 class BuildRequest(Noun, frozen=True, kw_only=True):
-    """What to build. `tags` are full references. `network`: host, none or `ns:<path>`. Sizes in bytes."""
+    """What to build. `tags` are full references. `network`: host, none or `ns:<path>`. Sizes in bytes.
+
+    `dns`, `dns_search`, `dns_options` are for the resolv.conf of RUN steps; empty = as the host's.
+    """
 
     tags: list[Reference] = []
     dockerfile: str = "Dockerfile"
@@ -54,6 +57,9 @@ class BuildRequest(Noun, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     target: str = ""
     network: str = "host"
+    dns: list[str] = []
+    dns_search: list[str] = []
+    dns_options: list[str] = []
     platform: str = ""
     extra_hosts: list[str] = []
     cache_from: list[str] = []
@@ -158,6 +164,13 @@ def _command(
         argv += ["--build-arg", name if value is None else f"{name}={value}"]
     for name, value in request.labels.items():
         argv += ["--label", f"{name}={value}"]
+    for option, words in (
+        ("--dns", request.dns),
+        ("--dns-search", request.dns_search),
+        ("--dns-option", request.dns_options),
+    ):
+        for word in words:
+            argv += [option, word]
     for host in request.extra_hosts:
         argv += ["--add-host", host]
     for option, text in (

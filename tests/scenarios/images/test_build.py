@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import ipaddress
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import docker
 import pytest
 import requests
 import urllib3
+from tests.scenarios.conftest import wait_for
 
 
 def context(files: dict[str, str], **links: str) -> io.BytesIO:
@@ -99,18 +101,79 @@ def test_a_context_does_not_lead_out_of_itself(node: Any, tmp_path: Path) -> Non
     assert os.listdir(tmp_path) == ["secret"]
 
 
-def test_run_reaches_the_network(node: Any, registry: str) -> None:
-    _, said = build(
-        node, f"FROM busybox\nRUN wget -q -O /dev/null http://{registry}/v2/ && echo reached\n", nocache=True
-    )
+def test_run_on_the_network_asked_for(node: Any, registry: str) -> None:
+    """The registry listens on the machine's own loopback: it is reached from the host's network only."""
+    fetch = f"FROM busybox\nRUN wget -q -O /dev/null http://{registry}/v2/ && echo reached\n"
+    _, said = build(node, fetch, nocache=True, network_mode="host")
     assert "reached\n" in said
-    with pytest.raises(docker.errors.BuildError):
-        build(
-            node,
-            f"FROM busybox\nRUN wget -q -O /dev/null http://{registry}/v2/\n",
-            nocache=True,
-            network_mode="none",
-        )
+    for mode in ("none", None):
+        with pytest.raises(docker.errors.BuildError):
+            build(node, fetch, nocache=True, network_mode=mode)
+    with pytest.raises(docker.errors.APIError, match="network nosuch not found"):
+        build(node, fetch, nocache=True, network_mode="nosuch")
+
+
+def test_run_has_the_names_of_its_network_and_leaves_nothing(node: Any) -> None:
+    client = node.client
+    network = client.networks.create("shop")
+    try:
+        node.serve("web", "hello", network="shop")
+        fetch = "FROM busybox\nRUN wget -q -O - http://web/ && ip -4 addr show eth0 && cat /etc/resolv.conf\n"
+        before = node.kernel()
+        _, said = build(node, fetch, nocache=True, network_mode="shop")
+        assert "hello\n" in said
+        assert "nameserver 127.0.0.11\n" in said
+        # A link that goes is buried a moment later.
+        wait_for("nothing is left in the kernel", lambda: node.kernel() == before)
+        network.reload()
+        assert [each["Name"] for each in network.attrs["Containers"].values()] == ["web"]
+        _, said = build(node, "FROM busybox\nRUN ip -4 addr show eth0\n", nocache=True)
+        subnet = client.networks.get("bridge").attrs["IPAM"]["Config"][0]["Subnet"]
+        address = said.partition("inet ")[2].split("/")[0]
+        assert ipaddress.ip_address(address) in ipaddress.ip_network(subnet)
+    finally:
+        node.clear()
+
+
+def test_a_network_is_not_removed_under_a_build_and_a_killed_daemon_frees_it(node: Any) -> None:
+    network = node.client.networks.create("busy")
+    healthy = _findings(node)
+    running = threading.Thread(
+        target=_build_quietly, args=(node, "FROM busybox\nRUN sleep 98764\n", "busy"), daemon=True
+    )
+    running.start()
+    try:
+        wait_for("the build on its network", lambda: network.reload() or network.attrs["Containers"], 60)
+        wait_for("its step", lambda: subprocess.run(["pgrep", "-f", "^sleep 98764"]).returncode == 0, 60)
+        assert _findings(node) == healthy
+        (shown,) = network.attrs["Containers"].values()
+        assert shown["Name"].startswith("build/")
+        with pytest.raises(docker.errors.APIError, match="has active endpoints"):
+            network.remove()
+    finally:
+        node.kill(signal.SIGKILL)
+        node.start()
+        running.join(60)
+    network.reload()
+    assert network.attrs["Containers"] == {}
+    network.remove()
+
+
+def _findings(node: Any) -> list[dict[str, Any]]:
+    """What the doctor complains about."""
+    told = node.run("curl", "-s", "--unix-socket", node.socket, "http://dari/dari/v1/doctor")
+    return list(json.loads(told)["Findings"])
+
+
+def _build_quietly(node: Any, dockerfile: str, network: str) -> None:
+    try:
+        build(node, dockerfile, nocache=True, network_mode=network)
+    except (
+        docker.errors.DockerException,
+        requests.exceptions.RequestException,
+        urllib3.exceptions.HTTPError,
+    ):
+        return
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
