@@ -243,7 +243,13 @@ class Node:
 
     def _remove_cgroups(self) -> None:
         """And whoever is still in them: containers and monitors of a darid that could not be asked to end them."""
-        for top in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()):
+        tops = (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir())
+        for top in tops:
+            # What is frozen cannot die.
+            for name, word in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+                for each in Path(f"{top}{self.cgroup}").glob(f"*/{name}"):
+                    each.write_text(word)
+        for top in tops:
             own = Path(f"{top}{self.cgroup}")
             if not own.is_dir():
                 continue

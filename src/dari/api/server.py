@@ -22,7 +22,6 @@ log = logging.getLogger(__name__)
 _MAX_JSON = 64 * 1024 * 1024
 # Of a request's line and of its headers, as Go's servers have it (net/http, DefaultMaxHeaderBytes): filters are long.
 _MAX_HEAD = 1 << 20
-_MAX_HEADERS = 1024
 
 
 def make_app(eng: Engine, table: routes.Table | None = None) -> web.Application:
@@ -44,7 +43,6 @@ def make_runner(app: web.Application) -> web.AppRunner:
         keepalive_timeout=3600,
         max_line_size=_MAX_HEAD,
         max_field_size=_MAX_HEAD,
-        max_headers=_MAX_HEADERS,
     )
 
 
