@@ -11,10 +11,9 @@ import logging
 from collections.abc import AsyncIterator, Iterable
 
 from dari.model.errors import DariError
-from dari.reconcile import members
+from dari.reconcile import members, shared_networks
 from dari.reconcile.context import Context
 from dari.reconcile.settle import settle
-from dari.units import is_global_id
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +22,13 @@ _AGAIN_SECONDS = 1.0
 
 async def follow(ctx: Context, changes: AsyncIterator[frozenset[str]]) -> None:
     """Until the watch ends."""
+    mtu = shared_networks.overlay_mtu(ctx, 0)
     async for keys in changes:
         ids = affected(ctx, keys)
+        if any(key.startswith(ctx.tables.nodes.prefix) for key in keys):
+            before, mtu = mtu, shared_networks.overlay_mtu(ctx, 0)
+            if mtu != before:
+                ids = list(dict.fromkeys((*ids, *_all_shared(ctx))))
         if not ids:
             continue
         try:
@@ -44,16 +48,18 @@ async def _again(ctx: Context, ids: list[str]) -> None:
 
 
 def affected(ctx: Context, keys: Iterable[str]) -> list[str]:
-    """The networks that rows are about; a node that comes or goes is about all shared ones."""
+    """The networks that rows are about; a node that comes or goes is about those it has endpoints on."""
     ids: dict[str, None] = {}
-    has_nodes = False
     for key in keys:
         table, _, rest = key.partition("/")
         if table in ("networks", "endpoints"):
             ids[rest.partition("/")[0]] = None
         elif table == "registrations":
             ids[members.ZONE_ID] = None
-        has_nodes = has_nodes or table == "nodes"
-    if has_nodes:
-        ids.update((each.id, None) for each in ctx.tables.networks.all(ctx.shared) if is_global_id(each.id))
+        elif table == "nodes":
+            ids.update(dict.fromkeys(sorted(shared_networks.networks_of(ctx, rest))))
     return list(ids)
+
+
+def _all_shared(ctx: Context) -> list[str]:
+    return [each.id for each in ctx.tables.networks.all(ctx.shared) if shared_networks.is_shared(each)]

@@ -40,10 +40,15 @@ def living(ctx: Context, endpoints: Iterable[Endpoint]) -> Iterator[Endpoint]:
 
 def is_here(ctx: Context, network: Network) -> bool:
     """Whether this node has active endpoints on a shared network: others have nothing of it in their kernels."""
-    return any(
-        each.is_active and each.node == ctx.node_id
-        for each in ctx.tables.endpoints.all(ctx.shared, network.id)
-    )
+    return network.id in networks_of(ctx, ctx.node_id)
+
+
+def networks_of(ctx: Context, node_id: str) -> frozenset[str]:
+    """The ids of shared networks on which a node, alive or not, has active endpoints."""
+    if not node_id:
+        return frozenset()
+    placed = ctx.tables.endpoints_of_node.get(ctx.shared, node_id)
+    return frozenset(each.network_id for each in placed if each.is_active)
 
 
 def overlay_want(ctx: Context, network: Network) -> OverlayWant | None:

@@ -31,11 +31,12 @@ def has_names(network: Network) -> bool:
 
 
 def zone_text(ctx: Context, network_id: str) -> str | None:
-    """None where the network is gone, or has no names."""
+    """None where the network is gone, has no names, or is one that others share and nobody here is on: its names
+    would be made anew with every change and asked for by nobody."""
     if network_id == members.ZONE_ID:
         return members.zone_text(ctx)
     network = ctx.tables.networks.get(ctx.shared, network_id)
-    if network is None or not has_names(network):
+    if network is None or not has_names(network) or not _is_asked_here(ctx, network):
         ctx.settling.pieces.pop(network_id, None)
         return None
     named = named_network(network)
@@ -51,6 +52,15 @@ def zone_text(ctx: Context, network_id: str) -> str | None:
             found[endpoint.id] = (endpoint, container, made)
     ctx.settling.pieces[network_id] = found
     return zone.encode_pieces(records.zone(named, ()), _by_health(found.values()))
+
+
+def _is_asked_here(ctx: Context, network: Network) -> bool:
+    # The host's own view has every network in it.
+    return (
+        not shared_networks.is_shared(network)
+        or bool(ctx.config.dns_listen)
+        or shared_networks.is_here(ctx, network)
+    )
 
 
 def _by_health(found: Collection[tuple[Endpoint, Container | None, zone.Piece]]) -> Iterable[zone.Piece]:

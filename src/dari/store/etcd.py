@@ -24,6 +24,7 @@ from dari.store.replica import Replica
 log = logging.getLogger(__name__)
 
 _PING_SECONDS = 2.0
+_TURNS, _TURN_SECONDS = 10, 0.2
 _PAUSE_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 _LAYOUT = "layout"
 
@@ -90,6 +91,7 @@ class EtcdStore:
         self._meta = f"{address.prefix}/{_LAYOUT}"
         self._replica = Replica(address.url, address.copy_path)
         self._seen = 0
+        self._heard = 0
         self._follower = asyncio.create_task(self._follow())
 
     @property
@@ -278,6 +280,7 @@ class EtcdStore:
 
     async def _take(self, stream: AsyncIterator[Json]) -> None:
         async for result in stream:
+            self._heard += 1
             if number(result.get("compact_revision")):
                 raise Compacted
             if result.get("canceled"):
@@ -308,12 +311,23 @@ class EtcdStore:
                      "sort_target": "MOD", "sort_order": "DESCEND", "keys_only": True}  # fmt: skip
             answer = await self._gateway.call("/v3/kv/range", asked)
             now = number(answer.get("count"))
-            if self._seen < newest or (now == count and now != len(self._replica.mirror)):
+            is_behind = self._seen < newest or (now == count and now != len(self._replica.mirror))
+            if is_behind and not await self._hears():
                 raise StoreUnavailable("its watch hangs")
             count = now
             kvs = answer.get("kvs")
             newest = number(kvs[0].get("mod_revision")) if kvs else 0
             self._replica.connected()
+
+    async def _hears(self) -> bool:
+        """Whether the watch still tells something. A daemon that had no time to listen is behind as well, and reading
+        everything again would leave it even less."""
+        heard = self._heard
+        for _ in range(_TURNS):
+            await asyncio.sleep(_TURN_SECONDS)
+            if self._heard != heard:
+                return True
+        return False
 
 
 def _range(prefix: str) -> Json:

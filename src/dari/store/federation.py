@@ -41,8 +41,8 @@ class Federation:
     def read(self, prefix: str) -> Mapping[str, Row]:
         ours, theirs = self.local.read(prefix), self.remote.read(prefix)
         pending = {key: value for key, value in self._outbox.items() if key.startswith(prefix)}
-        if not theirs and not pending:
-            return ours
+        if not pending and (not theirs or not ours):
+            return theirs or ours
         found = {**theirs, **ours}
         for key, value in pending.items():
             before = found.pop(key, None)

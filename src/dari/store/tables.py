@@ -171,6 +171,7 @@ class Tables:
         self.registrations = Table("registrations", Registration)  # <service>/<id>
         self.events = Table("events", Event)  # <time ns, 20 digits>-<n>
         self.endpoints_of_sandbox = Index(self.endpoints, lambda row: row.sandbox_id)
+        self.endpoints_of_node = Index(self.endpoints, lambda row: row.node)
         self.containers_of_sandbox = Index(self.containers, lambda row: row.sandbox_id)
         self.sandboxes_left = Index(self.sandboxes, lambda row: row.owner_name)
         self.policed_containers = Index(self.containers, lambda row: _policy(row.config.labels))
