@@ -104,6 +104,23 @@ class Responder:
         return status
 
 
+def _pair(make: Callable[[int], socket.socket]) -> tuple[socket.socket, socket.socket]:
+    """A UDP and a listening TCP socket on one port of 127.0.0.1: a port free for one may be taken for the other."""
+    for _ in range(50):
+        udp, tcp = make(socket.SOCK_DGRAM), make(socket.SOCK_STREAM)
+        udp.bind(("127.0.0.1", 0))
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tcp.bind(udp.getsockname())
+        except OSError:
+            udp.close()
+            tcp.close()
+            continue
+        tcp.listen(8)
+        return udp, tcp
+    raise AssertionError("no port of 127.0.0.1 is free for both UDP and TCP")
+
+
 class Upstream:
     """A resolver on 127.0.0.1 that answers what `act` says, over UDP and TCP; None is silence."""
 
@@ -114,12 +131,7 @@ class Upstream:
     ) -> None:
         self.asked: list[bytes] = []
         self._act = act
-        self._udp = make(socket.SOCK_DGRAM)
-        self._tcp = make(socket.SOCK_STREAM)
-        self._udp.bind(("127.0.0.1", 0))
-        self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._tcp.bind(self._udp.getsockname())
-        self._tcp.listen(8)
+        self._udp, self._tcp = _pair(make)
         self.address = f"127.0.0.1:{self._udp.getsockname()[1]}"
         for sock in (self._udp, self._tcp):
             sock.settimeout(0.05)
