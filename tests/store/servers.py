@@ -20,6 +20,7 @@ _JARS = [
 ]
 ZOOKEEPER = "/usr/share/java/zookeeper.jar"
 _START_SECONDS = 60.0
+_ATTEMPTS = 3
 
 
 def free_ports(count: int) -> list[int]:
@@ -197,14 +198,25 @@ def zookeeper_members(folder: Path, count: int) -> list[Member]:
 
 @contextmanager
 def running(kind: str, folder: Path, count: int = 1, *extra: str) -> Iterator[Cluster]:
-    """A cluster of `count` servers that takes requests."""
-    members = etcd_members(folder, count, *extra) if kind == "etcd" else zookeeper_members(folder, count)
-    cluster = Cluster(kind, members)
-    try:
-        for each in members:
-            each.start()
-        cluster.wait()
-        yield cluster
-    finally:
-        for each in members:
-            each.kill()
+    """A cluster of `count` servers that takes requests. A port that was free may be taken when its server comes to
+    it: then everything is begun anew."""
+    for attempt in range(_ATTEMPTS):
+        here = folder / f"try{attempt}"
+        members = etcd_members(here, count, *extra) if kind == "etcd" else zookeeper_members(here, count)
+        cluster = Cluster(kind, members)
+        try:
+            for each in members:
+                each.start()
+            cluster.wait()
+        except AssertionError:
+            for each in members:
+                each.kill()
+            if attempt + 1 == _ATTEMPTS:
+                raise
+            continue
+        try:
+            yield cluster
+        finally:
+            for each in members:
+                each.kill()
+        return
