@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import msgspec
 
 from dari.store.address import StoreAddress
-from dari.store.base import ABSENT, Row, Session, Status, StoreUnavailable, Txn, TxnConflict
+from dari.store.base import ABSENT, Row, Session, StoreUnavailable, Txn, TxnConflict
 from dari.store.etcd_gateway import Gateway, GatewayError, Json, decode, encode, number
 from dari.store.layout import Layout, check_layout, new_layout
-from dari.store.replica import Replica
+from dari.store.replica import Replica, Replicated
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class EtcdSession:
         self._ended.set()
 
 
-class EtcdStore:
+class EtcdStore(Replicated):
     """See `base.Store`. It connects in the background and never gives up; `whole()` waits for the first reading.
 
     `cluster_id`: refuse a store that says it is another cluster's ("" = take the one that is there).
@@ -89,35 +89,10 @@ class EtcdStore:
         self._gateway = Gateway(address)
         self._top = f"{address.prefix}/rows/"
         self._meta = f"{address.prefix}/{_LAYOUT}"
-        self._replica = Replica(address.url, address.copy_path)
+        super().__init__(Replica(address.url, address.copy_path))
         self._seen = 0
         self._heard = 0
         self._follower = asyncio.create_task(self._follow())
-
-    @property
-    def cluster_id(self) -> str:
-        return self._replica.cluster_id
-
-    def read(self, prefix: str) -> Mapping[str, Row]:
-        return self._replica.mirror.read(prefix)
-
-    def get(self, key: str) -> Row | None:
-        return self._replica.mirror.get(key)
-
-    def changes(self, since: int) -> tuple[int, frozenset[str] | None]:
-        return self._replica.mirror.changes(since)
-
-    def status(self) -> Status:
-        return self._replica.status()
-
-    def forget(self) -> None:
-        self._replica.forget()
-
-    async def whole(self) -> None:
-        await self._replica.whole()
-
-    def watch(self, prefix: str) -> AsyncIterator[frozenset[str]]:
-        return self._replica.watch(prefix)
 
     async def commit(self, txn: Txn) -> int:
         self._require_layout()

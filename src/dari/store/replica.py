@@ -124,6 +124,38 @@ class Replica:
             self._copy.change(puts, gone)
 
 
+class Replicated:
+    """What a store answers from its replica, whichever server is behind it."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+
+    @property
+    def cluster_id(self) -> str:
+        return self._replica.cluster_id
+
+    def read(self, prefix: str) -> Mapping[str, Row]:
+        return self._replica.mirror.read(prefix)
+
+    def get(self, key: str) -> Row | None:
+        return self._replica.mirror.get(key)
+
+    def changes(self, since: int) -> tuple[int, frozenset[str] | None]:
+        return self._replica.mirror.changes(since)
+
+    def status(self) -> Status:
+        return self._replica.status()
+
+    def forget(self) -> None:
+        self._replica.forget()
+
+    async def whole(self) -> None:
+        await self._replica.whole()
+
+    def watch(self, prefix: str) -> AsyncIterator[frozenset[str]]:
+        return self._replica.watch(prefix)
+
+
 class _Copy:
     """The rows in a SQLite file, written a moment after they changed. Losing it costs nothing but a start without
     the store."""

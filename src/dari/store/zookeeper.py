@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
@@ -21,9 +21,9 @@ from uuid import uuid4
 import msgspec
 
 from dari.store.address import StoreAddress
-from dari.store.base import ABSENT, Row, Session, Status, StoreUnavailable, Txn, TxnConflict
+from dari.store.base import ABSENT, Row, Session, StoreUnavailable, Txn, TxnConflict
 from dari.store.layout import check_layout, new_layout
-from dari.store.replica import Replica
+from dari.store.replica import Replica, Replicated
 from dari.store.zk_client import MultiFailed, ZkClient
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class ZkSession:
         self._ended.set()
 
 
-class ZooKeeperStore:
+class ZooKeeperStore(Replicated):
     """See `base.Store`. It connects in the background and never gives up; `whole()` waits for the first reading."""
 
     def __init__(self, address: StoreAddress) -> None:
@@ -108,7 +108,7 @@ class ZooKeeperStore:
         self._log = f"{address.prefix}/log"
         self._epochs = f"{address.prefix}/epochs"
         self._meta = f"{address.prefix}/layout"
-        self._replica = Replica(address.url, address.copy_path)
+        super().__init__(Replica(address.url, address.copy_path))
         self._nodes: dict[str, _Node] = {}
         self._known_epochs: dict[str, int] = {}
         self._tables: set[str] = set()
@@ -122,31 +122,6 @@ class ZooKeeperStore:
         self._client = ZkClient(address, _SESSION_SECONDS, self._heard)
         self._client.start()
         self._follower = asyncio.create_task(self._follow())
-
-    @property
-    def cluster_id(self) -> str:
-        return self._replica.cluster_id
-
-    def read(self, prefix: str) -> Mapping[str, Row]:
-        return self._replica.mirror.read(prefix)
-
-    def get(self, key: str) -> Row | None:
-        return self._replica.mirror.get(key)
-
-    def changes(self, since: int) -> tuple[int, frozenset[str] | None]:
-        return self._replica.mirror.changes(since)
-
-    def status(self) -> Status:
-        return self._replica.status()
-
-    def forget(self) -> None:
-        self._replica.forget()
-
-    async def whole(self) -> None:
-        await self._replica.whole()
-
-    def watch(self, prefix: str) -> AsyncIterator[frozenset[str]]:
-        return self._replica.watch(prefix)
 
     async def session(self, ttl: float) -> Session:
         made = ZkSession(self._address, ttl)
