@@ -258,11 +258,19 @@ def _of_store(node: Node, found: list[dict[str, Any]], running: list[dict[str, A
         yield f"container rows {sorted(rows(node, 'containers'))}, API {sorted(ids)}"
     if set(rows(node, "names").values()) != ids:
         yield f"names {rows(node, 'names')}"
-    owners = {each["container_id"] for each in rows(node, "sandboxes").values()}
+    # A sandbox whose owner was removed stays while others live in it, and its endpoints with it.
+    inhabited = {each["sandbox_id"] for each in rows(node, "containers").values()}
+    left_behind = {key for key, each in rows(node, "sandboxes").items() if each.get("owner_name")}
+    if not left_behind <= inhabited:
+        yield f"left sandboxes nobody lives in: {left_behind - inhabited}"
+    owners = {each["container_id"] for key, each in rows(node, "sandboxes").items() if key not in left_behind}
     if not owners <= ids:
         yield f"sandboxes of nobody: {owners - ids}"
     endpoints = rows(node, "endpoints")
-    if not {each["container_id"] for each in endpoints.values()} <= ids:
+    if (
+        not {each["container_id"] for each in endpoints.values() if each["sandbox_id"] not in left_behind}
+        <= ids
+    ):
         yield "endpoints of nobody"
     networks = {each.id for each in node.client.networks.list()}
     # As in Docker, a network may go while a stopped container still names it.
