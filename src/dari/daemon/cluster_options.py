@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import re
 from typing import Any
 
@@ -93,11 +92,3 @@ def fields(values: dict[str, Any]) -> dict[str, Any]:
         except OSError as error:
             raise InvalidArgument(f"--store-password-file {path}: {error.strerror}") from error
     return found
-
-
-def is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

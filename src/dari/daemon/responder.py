@@ -16,6 +16,7 @@ import time
 
 from dari.dns import nudge, spawn, zone
 from dari.model.errors import Unavailable
+from dari.runtime.processes import wait_end
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Responder:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(status.pid, signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(_end_of(status.pid), _END_SECONDS)
+                await asyncio.wait_for(wait_end(status.pid), _END_SECONDS)
         self._start()
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
@@ -91,7 +92,7 @@ class Responder:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(status.pid, signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(_end_of(status.pid), _END_SECONDS)
+                await asyncio.wait_for(wait_end(status.pid), _END_SECONDS)
         self._reap()
 
     async def supervise(self) -> None:
@@ -101,7 +102,7 @@ class Responder:
             begin = time.monotonic()
             try:
                 pid = await self.ensure()
-                await _end_of(pid)
+                await wait_end(pid)
                 log.warning("dari-dns (pid %d) ended, starting it again", pid)
             except (Unavailable, OSError) as error:
                 log.error("%s", error)
@@ -124,19 +125,3 @@ def _sees_what_we_see(pid: int) -> bool:
         )
     except FileNotFoundError:
         return False
-
-
-async def _end_of(pid: int) -> None:
-    """Wait until a process, ours or not, has ended."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    loop.add_reader(descriptor, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from ipaddress import IPv4Address
 
 from dari.model.errors import Forbidden, InvalidArgument
 from dari.net.state import Address
@@ -56,10 +55,3 @@ def pick_vni(start: int, taken: Collection[int]) -> int:
             if number not in taken:
                 return number
     raise Forbidden("could not find an available VXLAN id: all are taken by other overlay networks")
-
-
-def is_usable_underlay(address: Address) -> bool:
-    """Others cannot send to a loopback or link-local address."""
-    return not (address.is_loopback or address.is_link_local or address.is_unspecified) and (
-        isinstance(address, IPv4Address) or not address.is_multicast
-    )

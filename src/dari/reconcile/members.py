@@ -18,10 +18,6 @@ ZONE_ID = "members"
 """Stands where a network's id does in zone and view files; no network has it."""
 
 
-def has_members(ctx: Context) -> bool:
-    return bool(ctx.tables.registrations.keys(ctx.shared))
-
-
 def zone_text(ctx: Context) -> str | None:
     """None where there are none."""
     by_name: dict[str, list[registry.Instance]] = {}

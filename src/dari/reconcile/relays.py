@@ -24,6 +24,7 @@ from dari.reconcile.context import Context
 from dari.reconcile.holds import Claim
 from dari.reconcile.networks import gateway_endpoint, of_sandbox
 from dari.relay import door
+from dari.runtime.processes import wait_end
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ async def renew(ctx: Context) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(ctx.relays.pid, signal.SIGKILL)
         # Its end is heard of (`_again`), which takes the lock.
-        await _end_of(ctx.relays.pid)
+        await wait_end(ctx.relays.pid)
     async with ctx.lock("settle"):
         ctx.relays.told.clear()
         await carry(ctx, {owner for owner, _ in wanted(ctx).values()})
@@ -217,7 +218,7 @@ def _supervise(ctx: Context, pid: int, child: subprocess.Popen[bytes] | None = N
 
 async def _again(ctx: Context, pid: int, child: subprocess.Popen[bytes] | None) -> None:
     """When the relay ends, another one takes over: the sockets are here too."""
-    await _end_of(pid)
+    await wait_end(pid)
     if child is not None:
         child.poll()
     if ctx.relays.pid != pid:
@@ -230,21 +231,6 @@ async def _again(ctx: Context, pid: int, child: subprocess.Popen[bytes] | None) 
         log.warning("the relay (pid %d) ended, starting it again", pid)
         async with ctx.lock("settle"):
             await carry(ctx, owners)
-
-
-async def _end_of(pid: int) -> None:
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(descriptor, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
 
 
 def stop(ctx: Context) -> None:

@@ -68,6 +68,18 @@ async def wait_pidfd(fd: int) -> None:
         os.close(own)
 
 
+async def wait_end(pid: int) -> None:
+    """Until that process, ours or not, has ended; at once where there is none."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        await wait_pidfd(fd)
+    finally:
+        os.close(fd)
+
+
 async def wait_child(pid: int) -> int:
     """Exit code of a child of this process, 128+n for a signal."""
     fd = os.pidfd_open(pid)

@@ -130,6 +130,7 @@ class ZooKeeperStore(Replicated):
         except BaseException:
             await made.close()
             raise
+        self._sessions = {id: each for id, each in self._sessions.items() if each.is_alive()}
         self._sessions[made.id] = made
         return made
 
