@@ -182,6 +182,7 @@ _REMARKS = {
     "meant": "This is what was asked for.",
     "application": "The network is fine.",
     "foreign": "The rule is not dari's.",
+    "beyond": "That is none of dari's making.",
     "away": "It lies between the hosts, or at the other one.",
     "unexplained": "Neither what was asked for nor what the kernel has explains it.",
 }

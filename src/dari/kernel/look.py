@@ -19,8 +19,9 @@ from dari.kernel.netlink import Message, Netlink, attributes, u32_of
 from dari.kernel.netns import Namespaces
 from dari.kernel.nft import Nft
 from dari.kernel.rtnetlink import ROUTE_PROTOCOL, Link
+from dari.kernel.unseen import unseen
 from dari.kernel.visit import Visit, Visits
-from dari.net.foreign import WATCHED, WATCHED_OF_LINK, Foreign, ForeignLink
+from dari.net.foreign import WATCHED, WATCHED_OF_LINK, Foreign, ForeignLink, Unseen
 from dari.net.packet import Listeners
 from dari.net.state import HOST, Addr, Address, NftTable, Route, Sysctl
 
@@ -41,12 +42,15 @@ def look(namespaces: Namespaces, host: Visit, nft: Nft, names: Iterable[str] | N
     sysctls: list[Sysctl] = []
     ruled: set[str] = set()
     down: set[tuple[str, str]] = set()
+    hidden: list[Unseen] = []
     with Visits(namespaces, host) as visits:
         wanted = namespaces.names() if names is None else names
         for visit in (*visits.all_of(name for name in wanted if name != HOST), host):
             with visit.entered():
                 visit.open(has_netfilter=True)
-                found = {link.index: link for link in map(rtnetlink.read_link, _dump_links(visit))}
+                dumped = _dump_links(visit)
+                found = {link.index: link for link in map(rtnetlink.read_link, dumped)}
+                hidden += unseen(visit, dumped, {index: link.name for index, link in found.items()})
                 sysctls += _sysctls(visit.name, [link.name for link in found.values()])
                 foreign_tables = [each for each in nfnetlink.tables(visit.netfilter) if each[1] != TABLE]
                 if foreign_tables:
@@ -54,7 +58,7 @@ def look(namespaces: Namespaces, host: Visit, nft: Nft, names: Iterable[str] | N
             down.update((visit.name, link.name) for link in found.values() if not link.is_up)
             ours = {index for index, link in found.items() if _is_ours(visit, link)}
             links += [
-                ForeignLink(visit.name, link.name, link.kind, link.is_up, link.mtu)
+                ForeignLink(visit.name, link.name, link.kind, link.is_up, link.mtu, link.has_carrier)
                 for index, link in found.items()
                 if index not in ours and link.name != "lo"
             ]
@@ -70,6 +74,7 @@ def look(namespaces: Namespaces, host: Visit, nft: Nft, names: Iterable[str] | N
         tuple(sysctls),
         frozenset(ruled),
         frozenset(down),
+        tuple(hidden),
     )
 
 

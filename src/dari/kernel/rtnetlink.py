@@ -41,6 +41,7 @@ RTM_GETNSID = 90
 RTM_NEWLINKPROP, RTM_DELLINKPROP = 108, 109
 
 IFF_UP = 0x1
+_IFF_LOWER_UP = 1 << 16
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_OPERSTATE, _OPERATIONAL = 16, 6
@@ -75,7 +76,7 @@ _NDMSG = struct.Struct("=BBHiHBB")
 class Link:
     """An interface. `peer_index` and `peer_nsid` tell a veth's far end, or the parent of a link on another one; nsid
     None = the same namespace. `is_carrying`: packets pass (RFC 2863 operational state up), which follows a link's
-    going up at the kernel's leisure."""
+    going up at the kernel's leisure. `has_carrier`: IFF_LOWER_UP; true of an interface that is down as a whole."""
 
     index: int
     name: str
@@ -92,6 +93,7 @@ class Link:
     # IFLA_INFO_DATA as it came: what only links of this kind have.
     data: bytes = b""
     is_carrying: bool = False
+    has_carrier: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +300,7 @@ def read_link(answer: Message) -> Link:
         is_isolated=port.get(_BRPORT_ISOLATED, b"\0")[0] != 0,
         data=info.get(_INFO_DATA, b""),
         is_carrying=found.get(_IFLA_OPERSTATE, b"\0")[0] == _OPERATIONAL,
+        has_carrier=bool(flags & _IFF_LOWER_UP) or not flags & IFF_UP,
     )
 
 

@@ -1,7 +1,7 @@
 """Reads what surrounds dari's objects: see net/survey.py. Changes nothing.
 
 A dump a kind and namespace; no namespace is entered twice. Must not know: what is right.
-Formats: rtnetlink(7), linux/neighbour.h, linux/fib_rules.h, linux/pkt_sched.h, linux/if_bridge.h.
+Formats: rtnetlink(7), linux/neighbour.h, linux/fib_rules.h, linux/if_bridge.h.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from ipaddress import ip_address
 from dari.kernel import nfnetlink, rtnetlink, sysctl
 from dari.kernel.errors import NetlinkError, NftError
 from dari.kernel.mould import Mould
-from dari.kernel.netlink import Message, attributes, text_of, u32_of
+from dari.kernel.netlink import Message, attributes, u32_of
 from dari.kernel.netns import Namespaces
 from dari.kernel.nft import Nft
+from dari.kernel.unseen import unseen
 from dari.kernel.visit import Visit, Visits
+from dari.net.foreign import Unseen
 from dari.net.publish import TABLE
 from dari.net.state import HOST, KernelState, Veth
 from dari.net.survey import (
@@ -29,25 +31,20 @@ from dari.net.survey import (
     Neighbour,
     PolicyRule,
     PortState,
-    Shaper,
     Survey,
 )
 
-_RTM_GETNEIGH, _RTM_GETRULE, _RTM_GETQDISC = 30, 34, 38
+_RTM_GETNEIGH, _RTM_GETRULE = 30, 34
 _NDMSG = struct.Struct("=BBHiHBB")
-_TCMSG = struct.Struct("=BBHiIII")
 _RULE = struct.Struct("=BBBBBBBBI")
 _NDA_DST, _NDA_LLADDR, _NDA_MASTER = 1, 2, 9
 _NUD_NOARP, _NUD_PERMANENT = 0x40, 0x80
 # The kernel asks nobody by an entry in one of these: incomplete, failed, no ARP at all (loopback, multicast).
 _NUD_UNUSED = 0x01 | 0x20
-_TCA_KIND = 1
 _FRA_PRIORITY, _FRA_TABLE = 6, 15
 _RULE_ACTIONS = {1: "table", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 _OWN_PRIORITIES = frozenset((0, 32766, 32767))
 _ROUTE_KINDS = {1: "unicast", 2: "local", 6: "blackhole", 7: "unreachable", 8: "prohibit", 9: "throw"}
-_QUIET_QDISCS = frozenset(("noqueue", "noop", ""))
-_LEGACY_TABLES = ("/proc/net/ip_tables_names", "/proc/net/ip6_tables_names")
 _FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 
 
@@ -69,20 +66,10 @@ def survey(
         addresses=tuple(surveyor.addresses),
         links=tuple(surveyor.links),
         rules=tuple(surveyor.rules),
-        shapers=tuple(surveyor.shapers),
+        unseen=tuple(surveyor.unseen),
         tables=tuple(surveyor.tables),
         sysctls=sysctls,
-        has_legacy_tables=any(map(_first_line, _LEGACY_TABLES)),
     )
-
-
-def _first_line(path: str) -> str:
-    """Empty where there is none, or no such file."""
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.readline()
-    except OSError:
-        return ""
 
 
 class _Surveyor:
@@ -97,7 +84,7 @@ class _Surveyor:
         self.addresses: list[FoundAddress] = []
         self.links: list[FoundLink] = []
         self.rules: list[PolicyRule] = []
-        self.shapers: list[Shaper] = []
+        self.unseen: list[Unseen] = []
         self.tables: list[ForeignTable] = []
 
     def host(self, visit: Visit) -> None:
@@ -149,7 +136,8 @@ class _Surveyor:
         self.routes += _routes(visit, names)
         self.neighbours += _neighbours(visit, names)
         self.rules += _rules(visit)
-        self.shapers += _shapers(visit, names)
+        with visit.entered():
+            self.unseen += unseen(visit, dump, names)
         return names
 
 
@@ -230,11 +218,3 @@ def _rules(visit: Visit) -> Iterator[PolicyRule]:
                 continue
             number = u32_of(values[_FRA_TABLE]) if _FRA_TABLE in values else table
             yield PolicyRule(visit.name, version, priority, _RULE_ACTIONS.get(action, "other"), number)
-
-
-def _shapers(visit: Visit, names: dict[int, str]) -> Iterator[Shaper]:
-    for answer in visit.route.dump(Message(_RTM_GETQDISC, 0, _TCMSG.pack(0, 0, 0, 0, 0, 0, 0))):
-        _, _, _, index, _, _, _ = _TCMSG.unpack_from(answer.body)
-        kind = text_of(attributes(answer.body, 20).get(_TCA_KIND, b""))
-        if kind not in _QUIET_QDISCS and names.get(index, "lo") != "lo":
-            yield Shaper(visit.name, names[index], kind)

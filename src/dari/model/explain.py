@@ -15,7 +15,7 @@ from dari.model.wire import DockerNoun
 VERSION = 1
 
 Verdict = Literal["delivered", "dropped", "unreachable", "refused", "unknown"]
-Conclusion = Literal["reachable", "meant", "application", "drift", "foreign", "away", "unexplained"]
+Conclusion = Literal["reachable", "meant", "application", "drift", "foreign", "beyond", "away", "unexplained"]
 
 
 class Question(DockerNoun, frozen=True, kw_only=True):
@@ -115,7 +115,8 @@ class Explanation(DockerNoun, frozen=True, kw_only=True):
 
     `Conclusion`: reachable · meant (it is asked for so: `Causes`) · application (the network delivers, nobody
     answers there) · drift (the kernel is not as asked: `Differences` are the steps that would mend it) · foreign
-    (somebody else's rule: `Probe.Caught`) · away (the other end's host is
+    (somebody else's rule: `Probe.Caught`) · beyond (an interface of the host's own is down or without a cable, or
+    nobody on its network answers for the next address) · away (the other end's host is
     down, or does not answer from here) · unexplained (the packet fares otherwise than either picture says).
     """
 

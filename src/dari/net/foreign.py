@@ -8,18 +8,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dari.net.scope import Key
 from dari.net.state import Addr, NftTable, Route, Sysctl
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignLink:
-    """An interface dari did not make. `kind` is the kernel's (veth, bridge, macvlan; empty: hardware)."""
+    """An interface dari did not make. `kind` is the kernel's (veth, bridge, macvlan; empty: hardware). `has_carrier`:
+    a cable is plugged in, the far end is up (IFF_LOWER_UP; true of one that is down as a whole)."""
 
     netns: str
     name: str
     kind: str = ""
     is_up: bool = True
     mtu: int = 1500
+    has_carrier: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """Something that decides about packets and cannot be looked into: on an interface, or (`link` empty) in the whole
+    namespace. `what` as in "XDP program 7". `version` of IP, 0 = both."""
+
+    netns: str
+    link: str
+    what: str
+    version: int = 0
+
+    @property
+    def key(self) -> Key:
+        """As hops name it."""
+        return ("unseen", self.netns, self.link, self.what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +48,7 @@ class Foreign:
     `tables`: whole, with the elements of their sets. `sysctls`: those the walk asks for (`WATCHED`).
     `ruled`: namespaces whose routing rules (ip rule) are more than the kernel's three: routes there cannot be told.
     `down`: interfaces in sandboxes, dari's too, that are switched off at that very end (a veth has two).
+    `unseen`: on dari's interfaces too.
     """
 
     links: tuple[ForeignLink, ...] = ()
@@ -38,6 +58,7 @@ class Foreign:
     sysctls: tuple[Sysctl, ...] = ()
     ruled: frozenset[str] = frozenset()
     down: frozenset[tuple[str, str]] = frozenset()
+    unseen: tuple[Unseen, ...] = ()
 
 
 WATCHED = (

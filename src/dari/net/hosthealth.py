@@ -61,15 +61,16 @@ def _firewalls(facts: HostFacts, survey: Survey, networks: list[NetworkWant]) ->
             "br_netfilter is on (net.bridge.bridge-nf-call-iptables = 1)",
             "the same rule helps; or sysctl net.bridge.bridge-nf-call-iptables=0, if no other engine needs it",
         )
-    if survey.has_legacy_tables:
-        yield Finding(
-            "host.legacy-iptables",
-            "note",
-            "host",
-            "tables of iptables-legacy are loaded; their rules are not looked into",
-            "",
-            "iptables-legacy -S",
-        )
+    for each in survey.unseen:
+        if each.netns == HOST and not each.link:
+            yield Finding(
+                "host.legacy-iptables",
+                "note",
+                "host",
+                f"{each.what} cannot be looked into",
+                "",
+                f"{each.what.partition(' ')[0]}-save",
+            )
 
 
 def _mtu(networks: list[NetworkWant], survey: Survey, uplinks: list[FoundRoute]) -> Iterator[Finding]:

@@ -54,7 +54,9 @@ class Hop:
 
     `is_ok` False: it stops the packet (then it is the trace's `decided_by`), or it is a remark: something there is
     not as it should be, which this packet survives. `key`: the object that decided; it may be one that is missing.
-    `uses`: every object the decision leant on. `cause`: who wanted that object, where known.
+    `uses`: every object the decision leant on. `cause`: who wanted that object, where known. `towards`: the packet
+    leaves this host, and that neighbour has to take it. `is_beyond`: what stops it is none of dari's making, like an
+    interface of the host's own that is down.
     """
 
     stage: Stage
@@ -65,6 +67,13 @@ class Hop:
     cause: str = ""
     uses: tuple[Key, ...] = ()
     is_answer: bool = False
+    towards: Address | None = None
+    is_beyond: bool = False
+
+    @property
+    def is_unseen(self) -> bool:
+        """A remark on what cannot be looked into."""
+        return self.key is not None and self.key[0] == "unseen"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from dari.net.survey import ForgetConnection, PutSysctl, Survey
 
 # What a container may ask of the host itself is the administrator's to say.
 _SEVERITIES: dict[str, Severity] = {"input": "warning", "output": "warning"}
-_SHAPER_ADVICE = "tc qdisc show dev {}"
+_UNSEEN_ADVICE = "tc qdisc show dev {0}; tc filter show dev {0} ingress; bpftool net show dev {0}"
 
 
 def sysctl_paths(wanted: KernelState) -> list[str]:
@@ -52,15 +52,15 @@ def judge(
         *routes.kernel_routes(wanted, survey, names, known),
         *routes.foreign_routes(survey, truth, names),
         *routes.rules(survey, names),
-        *_shapers(survey, truth, names),
+        *_unseen(survey, truth, names),
         *_sysctls(wanted, survey, names),
         *_stale(survey, names),
         *_firewalls(survey, truth, names),
     ]
 
 
-def _shapers(survey: Survey, truth: Truth, names: Names) -> Iterator[Judged]:
-    for each in survey.shapers:
+def _unseen(survey: Survey, truth: Truth, names: Names) -> Iterator[Judged]:
+    for each in survey.unseen:
         is_ours = (each.netns, each.link) in truth.segments or (
             each.netns == HOST and each.link in truth.ports
         )
@@ -70,9 +70,9 @@ def _shapers(survey: Survey, truth: Truth, names: Names) -> Iterator[Judged]:
                     "link.shaped",
                     "warning",
                     names.of_link(each.netns, each.link),
-                    f"traffic control ({each.kind}) is on {each.link} and may hold or drop packets",
+                    f"{each.what} on {each.link} may hold or drop packets, and cannot be looked into",
                     "somebody other than dari put it there",
-                    _SHAPER_ADVICE.format(each.link),
+                    _UNSEEN_ADVICE.format(each.link),
                 )
             )
 

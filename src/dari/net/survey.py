@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from dari.net.foreign import Unseen
 from dari.net.state import Address, Interface, Prefix
 
 
@@ -95,15 +96,6 @@ class PolicyRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Shaper:
-    """A queueing discipline on an interface that the kernel did not put there."""
-
-    netns: str
-    link: str
-    kind: str
-
-
-@dataclass(frozen=True, slots=True)
 class ForeignTable:
     """An nftables table of others, as nft lists it with handles (in sandboxes without)."""
 
@@ -126,7 +118,7 @@ class Stale:
 @dataclass(frozen=True, slots=True)
 class Survey:
     """`sysctls` by (namespace, path). `answered`: by (bridge, address), the hardware addresses that answer ARP;
-    addresses that were not asked for are not in it. `has_legacy_tables`: xtables of the old kind are loaded."""
+    addresses that were not asked for are not in it."""
 
     neighbours: tuple[Neighbour, ...] = ()
     fdb: tuple[FdbEntry, ...] = ()
@@ -135,12 +127,11 @@ class Survey:
     addresses: tuple[FoundAddress, ...] = ()
     links: tuple[FoundLink, ...] = ()
     rules: tuple[PolicyRule, ...] = ()
-    shapers: tuple[Shaper, ...] = ()
+    unseen: tuple[Unseen, ...] = ()
     tables: tuple[ForeignTable, ...] = ()
     stale: tuple[Stale, ...] = ()
     sysctls: Mapping[tuple[str, str], str] = field(default_factory=dict)
     answered: Mapping[tuple[str, Address], frozenset[str]] = field(default_factory=dict)
-    has_legacy_tables: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,11 @@ from dari.model.network import Network
 from dari.net import policy
 from dari.net.packet import Hop
 from dari.reconcile.context import Context
-from dari.reconcile.ends import Aim, End, addresses_of, places_of, publications
+from dari.reconcile.ends import Aim, End, addresses_of, leaves_by, places_of, publications
 from dari.reconcile.networks import gateway_endpoint, network_want
 
 _COMPOSE = "com.docker.compose."
+_ON_A_WIRE = ("macvlan", "ipvlan")
 _ICC = "com.docker.network.bridge.enable_icc"
 
 
@@ -42,7 +43,11 @@ def why(
     if _is_policy(target, hop):
         return _refused_by_policy(ctx, source, target, hop)
     if source.kind == "outside" and target.kind == "container" and (aim is None or aim.published is None):
-        return _unpublished(target, protocol, port)
+        router = leaves_by(ctx, target)
+        return _unpublished(target, protocol, port) if router is None else _on_a_wire(target, router)
+    wire = aim.network if aim is not None and aim.network is not None else None
+    if wire is not None and wire.spec.driver in _ON_A_WIRE and source.kind == "host":
+        return _apart_from_host(target, wire)
     if aim is not None and aim.network is not None and target.kind == "container":
         return _between(ctx, source, target, aim.network, hop)
     if source.is_own and (aim is None or aim.netns is None or target.kind == "outside"):
@@ -142,6 +147,44 @@ def _to_the_world(ctx: Context, source: End, hop: Hop | None) -> Why:
     if gateway is None:
         return Why(f"{source.name} has no way out: none of its networks has a gateway")
     return Why(hop.text if hop is not None else "it is meant so")
+
+
+def by_another_router(source: End, target: End, router: Network) -> Why:
+    """Of a container that leaves by a router of its network's own, where this host or its outside was asked for."""
+    if target.kind == "host":
+        return _apart_from_host(source, router)
+    text = f"{source.name} leaves by the router of network {router.name} ({router.spec.driver}), not by this host"
+    return Why(text, f"ask for an address out there: dari explain {source.name} ADDRESS:PORT")
+
+
+def _on_a_wire(target: End, network: Network) -> Why:
+    driver = network.spec.driver
+    place = f"{target.name} is on network {network.name} ({driver})"
+    text = f"{place}: the world reaches it by that network, not by this host"
+    return Why(text, "ask from a machine out there; every port is open at its own address, -p does nothing")
+
+
+def _apart_from_host(container: End, network: Network) -> Why:
+    driver = network.spec.driver
+    text = f"the host and {container.name} do not hear each other over network {network.name} ({driver})"
+    if driver not in _ON_A_WIRE:
+        return Why(text, "put the container on a bridge network too")
+    advice = (
+        "give the host an interface there (-o dari.host_shim=ADDRESS/BITS when the network is made,"
+        " docs/how-to/put-containers-on-your-lan.md), or put the container on a bridge network too"
+    )
+    return Why(text, advice)
+
+
+def beyond(hop: Hop | None) -> str:
+    """What to do where the way goes on behind the host's own interfaces, and does not."""
+    if hop is None or hop.towards is None:
+        link = hop.key[2] if hop is not None and hop.key is not None else "it"
+        return f"look after it: ip link show {link}; a cable, or its far end, may be missing"
+    return (
+        f"is {hop.towards} the right address, is that machine on, and does its network begin there? A VLAN's tag, a"
+        " switch that allows one hardware address a port, and a hypervisor that filters them look the same"
+    )
 
 
 def _unpublished(target: End, protocol: str, port: int) -> Why:

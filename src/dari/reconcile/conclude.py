@@ -13,6 +13,7 @@ from dari.kernel.probed import ProbeResult, Step
 from dari.model.explain import Conclusion, Verdict
 from dari.net.packet import Hop, Trace
 from dari.net.scope import Key
+from dari.net.state import HOST
 
 OWN_TABLE = "dari"
 _ARRIVED = ("deliver", "listen")
@@ -121,11 +122,11 @@ def conclude(wanted: Trace, found: Trace, result: ProbeResult | None) -> Judgeme
                 return _foreign(verdict, found.decided_by, step)
             if step is not None:
                 return Judgement("drift", verdict, f"dari's own table drops it: {said(step)}", None, step)
-            return Judgement("unexplained", verdict, _lost(result), found.decided_by)
+            return _lost_one(verdict, found, result)
         if expected is None and not did:
             if is_foreign_step(step):
                 return _foreign(verdict, found.decided_by, step)
-            return Judgement("unexplained", verdict, _lost(result), found.decided_by, step)
+            return _lost_one(verdict, found, result)
     return _agreed(verdict, wanted, found, result)
 
 
@@ -134,6 +135,8 @@ def _agreed(verdict: Verdict, wanted: Trace, found: Trace, result: ProbeResult |
         hop = wanted.decided_by or found.decided_by
         if is_foreign_hop(hop):
             return _foreign(verdict, hop, result.dropped_by if result is not None else None)
+        if hop is not None and hop.is_beyond:
+            return Judgement("beyond", verdict, hop.text, hop)
         return Judgement("meant", verdict, hop.text if hop is not None else "it does not arrive", hop)
     if verdict == "delivered":
         return Judgement("reachable", verdict, "")
@@ -166,6 +169,29 @@ def _foreign(verdict: Verdict, hop: Hop | None, step: Step | None) -> Judgement:
     return Judgement("foreign", verdict, f"somebody else's firewall stops it: {text}", hop)
 
 
+def _lost_one(verdict: Verdict, found: Trace, result: ProbeResult) -> Judgement:
+    """A packet that fares otherwise than the walk: behind the host's interfaces, or nobody knows why."""
+    mute = mute_neighbour(found, result) if result.dropped_by is None else None
+    if mute is not None:
+        text = f"nobody answers for {mute.towards} where {_left_by(mute)} leads"
+        return Judgement("beyond", "unreachable", text, mute)
+    return Judgement("unexplained", verdict, _lost(result, found), found.decided_by, result.dropped_by)
+
+
+def mute_neighbour(found: Trace, result: ProbeResult) -> Hop | None:
+    """The hop a packet left this host by, where the neighbour that had to take it did not answer."""
+    leaving = next((each for each in found.hops if each.towards is not None), None)
+    if leaving is None or (leaving.where, leaving.towards) not in result.unanswering:
+        return None
+    return leaving
+
+
+def _left_by(hop: Hop) -> str:
+    """The host's interface, which a macvlan or ipvlan names as its parent."""
+    link = next((each for each in hop.uses if each[0] == "link" and each[1] == HOST), hop.key)
+    return link[2] if link is not None else "it"
+
+
 def said(step: Step) -> str:
     """A step in words: `rule "tcp dport 80 drop" of chain fw, table inet theirs`."""
     what = f'rule "{step.rule}"' if step.rule else f"rule number {step.handle}"
@@ -175,8 +201,8 @@ def said(step: Step) -> str:
     return f"{whose}{what} of chain {step.chain}, table {step.family} {step.table}"
 
 
-def _lost(result: ProbeResult) -> str:
-    """Where a packet that no traced rule stopped was seen last."""
+def _lost(result: ProbeResult, found: Trace) -> str:
+    """Where a packet that no traced rule stopped was seen last, and what on its way could not be looked into."""
     if result.is_elsewhere:
         return f"somebody else answers at {result.shot.destination} ({result.text})"
     if result.outcome in ("open", "answered", "refused"):
@@ -187,10 +213,11 @@ def _lost(result: ProbeResult) -> str:
     netns, hook, is_answer = result.seen[-1]
     what = "the answer was" if is_answer else "it was"
     place = f"{hook} of {netns or 'the host'}"
-    return (
-        f"{told}; {what} seen last behind {place}, and no nftables rule stopped it (legacy iptables, tc, XDP and "
-        "other machines are not traced)"
-    )
+    hidden = [each.text.partition(": ")[2] for each in found.hops if each.is_unseen]
+    text = f"{told}; {what} seen last behind {place}, and no nftables rule stopped it"
+    if hidden:
+        return f"{text}; on its way are {', '.join(hidden)}, which cannot be looked into"
+    return f"{text} (other machines are not traced)"
 
 
 def parting(wanted: Trace, found: Trace) -> Hop | None:

@@ -15,6 +15,7 @@ from dari.kernel.outside import Places
 from dari.model import explain as nouns
 from dari.model.container import Container
 from dari.model.network import Endpoint, Network, Sandbox
+from dari.net import sublinks
 from dari.net.packet import OUTSIDE
 from dari.net.state import HOST, Address
 from dari.reconcile.attached import attachments
@@ -184,7 +185,9 @@ def _gateways(ctx: Context, source: End) -> Iterator[Address]:
     first = gateway_endpoint(ctx, [endpoint for _, endpoint in attached])
     # On internal networks the host has an address too, though no way leads on from it.
     for network, endpoint in sorted(attached, key=lambda pair: pair[1] is not first):
-        if network.spec.driver != "bridge":
+        # The host's own interface on a macvlan or ipvlan, where it has one.
+        yield from (each.ip for each in sublinks.shim_addresses(network.spec.options))
+        if network.spec.driver not in _BY_THE_HOST:
             continue
         for text in (endpoint.gateway, endpoint.gateway6):
             if text:

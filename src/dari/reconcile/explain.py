@@ -123,9 +123,8 @@ def _find_aims(ctx: Context, inquiry: Inquiry) -> None:
         inquiry.aims = ends.aims(ctx, source, target, inquiry.protocol, inquiry.port, inquiry.places)
         router = ends.leaves_by(ctx, source)
         if not inquiry.aims and router is not None:
-            how = f"the router of network {router.name} ({router.spec.driver})"
-            text = f"{source.name} leaves by {how}, not by this host"
-            inquiry.reason = causes.Why(text, "ask for an address out there")
+            inquiry.reason = causes.by_another_router(source, target, router)
+            inquiry.hops.append(Hop("route", source.netns or HOST, inquiry.reason.text, is_ok=False))
         if inquiry.known is not None:
             inquiry.trouble = "meant"
             inquiry.reason = causes.unnamed(ctx, source, target)
@@ -401,6 +400,8 @@ def _words(
         case "foreign":
             advice = "change that rule, or let it accept what dari accepts (docs/how-to/firewalls.md)"
             return judged.text, advice, []
+        case "beyond":
+            return judged.text, causes.beyond(judged.hop), []
         case "meant":
             found = causes.why(
                 ctx, inquiry.source, inquiry.target, aim, inquiry.protocol, inquiry.port, judged.hop

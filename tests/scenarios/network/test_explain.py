@@ -232,7 +232,21 @@ def test_on_an_interface_of_the_hosts(node: Node) -> None:
         node.sleeper("desk", network="lan")
         assert told(explain(node, "desk", "printer", 80)) == (True, "reachable")
         assert told(explain(node, "desk", "printer", 81)) == (False, "application")
-        assert not explain(node, "desk", "host", 80, Timeout=1)["IsReachable"]
+        for source, target in (("desk", "host"), ("host", "desk")):
+            apart = explain(node, source, target, 80, Timeout=1)
+            assert told(apart) == (False, "meant") and "do not hear each other" in apart["Text"]
+            assert "dari.host_shim" in apart["Advice"]
+        wide = explain(node, "outside", "desk", 80, Timeout=1)
+        assert told(wide) == (False, "meant") and "the world reaches it by that network" in wide["Text"]
+        # Behind the interface is nobody: neither the router nor another machine.
+        for target, mute in (("198.51.100.1", "192.0.2.1"), ("192.0.2.77", "192.0.2.77")):
+            answer = explain(node, "desk", target, 80, Timeout=1)
+            assert told(answer) == (False, "beyond")
+            assert answer["Text"] == f"nobody answers for {mute} where lan0 leads"
+        node.run("ip", "link", "set", "lan1", "down")
+        unplugged = explain(node, "desk", "printer", 80, Timeout=1)
+        assert told(unplugged) == (False, "beyond") and "has no carrier" in unplugged["Text"]
+        node.run("ip", "link", "set", "lan1", "up")
         away = explain(node, "desk", "outside", 80)
         assert not away["IsReachable"] and "router of network lan" in away["Text"]
         found = verify(node)

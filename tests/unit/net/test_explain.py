@@ -24,7 +24,7 @@ from dari.net.desired import (
 )
 from dari.net.explain import OUTSIDE, Listeners, Probe, Trace, explain
 from dari.net.facts import HostFacts
-from dari.net.foreign import Foreign, ForeignLink
+from dari.net.foreign import Foreign, ForeignLink, Unseen
 from dari.net.packet import Stage, Verdict
 from dari.net.render import render
 from dari.net.scope import Key
@@ -577,8 +577,46 @@ def test_macvlan_and_ipvlan(mode: str, verdict: Verdict) -> None:
         assert "do not hear each other" in decided(ask("mac1", WAN, state=state, foreign=seen)).text
         lan = replace(seen, routes=(Route(HOST, ip_network("192.0.2.0/24"), None, "wan"),))
         assert "do not hear each other" in decided(ask(HOST, "192.0.2.11", state=state, foreign=lan)).text
-        down = replace(seen, links=(ForeignLink(HOST, "wan", is_up=False),))
-        assert ask("mac1", "192.0.2.12", state=state, foreign=down).verdict == "unreachable"
+        for link in (ForeignLink(HOST, "wan", is_up=False), ForeignLink(HOST, "wan", has_carrier=False)):
+            off = replace(seen, links=(link,))
+            for target in ("192.0.2.12", "198.51.100.1"):
+                trace = ask("mac1", target, state=state, foreign=off)
+                assert trace.verdict == "unreachable" and decided(trace).is_beyond
+        (leaves,) = (
+            each for each in ask("mac1", "198.51.100.1", state=state, foreign=seen).hops if each.towards
+        )
+        assert (leaves.where, str(leaves.towards)) == ("mac1", "192.0.2.254")
+
+
+def test_an_ipvlan_of_layer_3_goes_on_by_the_hosts_route_over_its_parent() -> None:
+    state = on_wire(lambda number: Ipvlan(f"mac{number}", "eth0", f"dari-{number}", "wan", "l3", "bridge"))
+    seen = strange("accept")
+    trace = ask("mac1", "198.51.100.1", state=state, foreign=seen)
+    assert (trace.verdict, str(decided(trace).towards)) == ("unknown", "192.0.2.254")
+    without = replace(seen, routes=())
+    assert str(decided(ask("mac1", "198.51.100.1", state=state, foreign=without)).towards) == "198.51.100.1"
+    off = replace(seen, links=(ForeignLink(HOST, "wan", has_carrier=False),))
+    assert decided(ask("mac1", "198.51.100.1", state=state, foreign=off)).is_beyond
+
+
+def test_what_cannot_be_looked_into_is_remarked_where_the_packet_passes_it() -> None:
+    def remarks(source: str, target: str, *unseen: Unseen) -> list[str]:
+        trace = ask(source, target, 443, foreign=replace(strange("accept"), unseen=unseen))
+        assert trace.verdict == "delivered"
+        return [each.text for each in trace.hops if each.is_unseen]
+
+    wan = Unseen(HOST, "wan", "XDP program 7")
+    assert remarks("box0", "198.51.100.1", wan) == ["cannot look into: XDP program 7 on wan"]
+    assert remarks("box0", "10.0.0.11", wan) == []
+    old = Unseen(HOST, "", "iptables-legacy table filter (3 rules)", 4)
+    assert remarks("box0", "198.51.100.1", old) == [f"cannot look into: {old.what} on the host's network"]
+    # A frame inside a bridge does not meet the host's rules.
+    assert remarks("box0", "10.0.0.11", old) == []
+    assert remarks("box0", "198.51.100.1", replace(old, version=6)) == []
+    inside = Unseen("box0", "eth0", "traffic control (netem)")
+    assert remarks("box0", "198.51.100.1", inside) == ["cannot look into: traffic control (netem) on eth0"]
+    ports = [Unseen(HOST, "v0-0", "tc filters (ingress)"), Unseen(HOST, "v0-1", "tc filters (egress)")]
+    assert len(remarks("box0", "10.0.0.11", *ports)) == 2
 
 
 def test_a_macvlan_without_a_parent_leads_nowhere() -> None:

@@ -28,6 +28,13 @@ def no(
 
 
 ELSEWHERE = Trace((Hop("deliver", "stranger", "it arrives"),), "delivered")
+GATEWAY = ip_address("192.0.2.1")
+LEAVES = Hop("deliver", "web", "it leaves", key=("link", "web", "eth0"), towards=GATEWAY)
+AWAY = Trace((LEAVES,), "delivered")
+_ROUTES = replace(LEAVES, is_ok=False)
+ROUTED = Trace((_ROUTES,), "unknown", _ROUTES)
+_DOWN = Hop("neighbour", "", "lan0 is down", is_ok=False, key=("link", "", "lan0"), is_beyond=True)
+PARENT_DOWN = Trace((_DOWN,), "unreachable", _DOWN)
 UNSURE = no("policy", None, "unknown")
 NOBODY_LISTENS = no("listen", None, "refused")
 CLOSED = no("policy", OURS, "dropped")
@@ -89,6 +96,20 @@ OUR_DROP = packet("silent", dropped_by=step("dari"))
         (YES, ELSEWHERE, OPEN, "drift", "delivered"),
         (YES, ELSEWHERE, packet("open", is_elsewhere=True), "drift", "unreachable"),
         (YES, YES, packet("open", is_elsewhere=True), "unexplained", "unreachable"),
+        # What the host's own interfaces do, or who is behind them.
+        (AWAY, AWAY, packet("silent", unanswering=(("web", GATEWAY),)), "beyond", "unreachable"),
+        (AWAY, AWAY, packet("unreachable", unanswering=(("web", GATEWAY),)), "beyond", "unreachable"),
+        (
+            AWAY,
+            AWAY,
+            packet("silent", unanswering=(("web", SHOT.destination),)),
+            "unexplained",
+            "unreachable",
+        ),
+        (AWAY, AWAY, OPEN, "reachable", "delivered"),
+        (ROUTED, ROUTED, packet("silent", unanswering=(("web", GATEWAY),)), "beyond", "unreachable"),
+        (PARENT_DOWN, PARENT_DOWN, SILENT, "beyond", "dropped"),
+        (PARENT_DOWN, PARENT_DOWN, None, "beyond", "unreachable"),
         # No packet could be sent: the walks stand.
         (YES, YES, packet("failed"), "reachable", "delivered"),
     ],
@@ -127,3 +148,22 @@ def test_where_walks_part_and_what_they_lean_on() -> None:
     assert parting(YES, longer) == longer.hops[1]
     hop = Hop("route", "web", "", key=OURS, uses=(THEIRS,))
     assert leant_on([Trace((hop,), "delivered")]) == {OURS, THEIRS}
+
+
+def test_what_could_not_be_looked_into_is_named() -> None:
+    text = "cannot look into: XDP program 7 on wan"
+    hidden = Hop("policy", "", text, is_ok=False, key=("unseen", "", "wan", "XDP program 7"))
+    seen = (("web", "postrouting", False),)
+    trace = Trace((hidden, *YES.hops), "delivered")
+    judged = conclude(trace, trace, packet("silent", seen=seen))
+    assert judged.conclusion == "unexplained"
+    assert judged.text.endswith("on its way are XDP program 7 on wan, which cannot be looked into")
+    # It is a remark: a packet that arrives has passed it.
+    assert conclude(trace, trace, OPEN).conclusion == "reachable"
+
+
+def test_who_does_not_answer_is_named_with_the_interface() -> None:
+    leaves = replace(LEAVES, uses=(("link", "web", "eth0"), ("link", "", "lan0")))
+    trace = Trace((leaves,), "delivered")
+    judged = conclude(trace, trace, packet("silent", unanswering=(("web", GATEWAY),)))
+    assert judged.text == "nobody answers for 192.0.2.1 where lan0 leads"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from docker.types import IPAMConfig, IPAMPool
 from tests.scenarios.conftest import IMAGE, Node, wait_for
+from tests.scenarios.network.test_explain import explain, told
 
 
 @pytest.fixture
@@ -99,3 +100,29 @@ def test_a_network_without_a_parent_stays_inside(node: Node, driver: str, prefix
     web.remove(force=True)
     network.remove()
     assert prefix not in node.run("ip", "link")
+
+
+@pytest.mark.parametrize("options", [{"ipvlan_mode": "l2"}, {"ipvlan_mode": "l3"}, {"parent": "lan0.30"}])
+def test_explain_where_nobody_is_behind_the_parent(node: Node, wire: str, options: dict[str, str]) -> None:
+    options = {"parent": "lan0", **options}
+    gateway = None if options.get("ipvlan_mode") == "l3" else "10.7.0.1"
+    node.client.networks.create("lan", driver="ipvlan", options=options, ipam=pool("10.7.0.0/24", gateway))
+    node.serve("web", "hello", network="lan")
+    node.sleeper("near", network="lan")
+    assert told(explain(node, "near", "web", 80)) == (True, "reachable")
+    away = explain(node, "near", "198.51.100.1", 80, Timeout=1)
+    assert told(away) == (False, "beyond"), away["Text"]
+    mute = gateway or "198.51.100.1"
+    assert away["Text"] == f"nobody answers for {mute} where {options['parent']} leads"
+    subprocess.run(["nsenter", "-t", wire, "-n", "ip", "link", "set", "port", "down"], check=True)
+    unplugged = explain(node, "near", "198.51.100.1", 80, Timeout=1)
+    assert told(unplugged) == (False, "beyond") and "no carrier" in unplugged["Text"], unplugged["Text"]
+
+
+def test_explain_on_a_network_without_a_parent(node: Node) -> None:
+    node.client.networks.create("inner", driver="ipvlan")
+    node.serve("web", "hello", network="inner")
+    node.sleeper("near", network="inner")
+    assert told(explain(node, "near", "web", 80)) == (True, "reachable")
+    nobody = explain(node, "near", "198.51.100.1", 80, Timeout=1)
+    assert told(nobody) == (False, "meant"), nobody["Text"]

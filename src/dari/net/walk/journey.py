@@ -87,7 +87,8 @@ class Journey:
         if nic is None or not nic.is_up:
             key: Key = ("link", HOST, link)
             state = "is down" if nic is not None else "does not exist"
-            self._trail.stop("unreachable", "neighbour", HOST, f"the host's interface {link} {state}", key)
+            text = f"the host's interface {link} {state}"
+            self._trail.stop("unreachable", "neighbour", HOST, text, key, is_beyond=True)
         sub = self._wire.neighbour(nic.name, flight)
         if sub is not None:
             return self.enter_by((sub.netns, sub.name), flight)
@@ -115,6 +116,14 @@ class Journey:
         if name == HOST:
             self._check_table(space)
         return space
+
+    def _tell_unseen(self, netns: str, link: str, version: int) -> None:
+        """The packet passes something that may do with it as it likes."""
+        for each in self._world.unseen.get((netns, link), ()):
+            if each.version not in (0, version):
+                continue
+            place = link or f"{called(netns)}'s network"
+            self._trail.remark("policy", netns, f"cannot look into: {each.what} on {place}", each.key)
 
     def _check_table(self, host: Space) -> None:
         if not self._world.bridges:
@@ -205,6 +214,7 @@ class Journey:
 
     def _transmit(self, space: Space, way: Way, flight: Flight, connection: Connection | None) -> Arrival:
         nic = space.nics[way.link]
+        self._tell_unseen(space.name, way.link, flight.destination.version)
         if space.name == HOST and nic.kind == "foreign" and flight.destination in self._world.plugged:
             text = f"{flight.destination} lies behind what a network plugin made: what it lets through is not known"
             self._trail.stop("unknown", "neighbour", HOST, text, self._world.plugged[flight.destination])
@@ -231,14 +241,18 @@ class Journey:
             text = f"what lies behind interface {nic.name} of {called(space.name)} is not known"
             self._trail.stop("unknown", "neighbour", space.name, text, nic.key)
         self._wire.check_host(nic.name, towards, flight.source)
+        if not nic.has_carrier:
+            text = f"the host's interface {nic.name} has no carrier"
+            self._trail.stop("unreachable", "neighbour", HOST, text, nic.key, is_beyond=True)
         text = f"it leaves the host over {nic.name} with source {flight.source}"
-        self._trail.add("deliver", HOST, text, nic.key)
+        self._trail.add("deliver", HOST, text, nic.key, towards=towards)
         return Arrival(OUTSIDE, flight, (HOST, nic.name))
 
     # Over a bridge
 
     def _over_veth(self, space: Space, veth: Veth, towards: Address, flight: Flight) -> Arrival:
         host = self._world.spaces[HOST]
+        self._tell_unseen(HOST, veth.name, flight.destination.version)
         if not veth.is_up:
             text = f"interface {veth.peer} ({veth.name} on the host) is down"
             self._trail.stop("unreachable", "neighbour", space.name, text, veth.key)
@@ -294,6 +308,7 @@ class Journey:
 
     def _over_port(self, port: Veth | Vxlan, flight: Flight, sender: tuple[str, str]) -> Arrival:
         """To the sandbox behind a port; through a tunnel it leaves, and its answer comes in where it was sent."""
+        self._tell_unseen(HOST, port.name, flight.destination.version)
         if isinstance(port, Vxlan):
             return Arrival(OUTSIDE, replace(flight, out_link=""), sender)
         return self._receive(self._enter_space(port.peer_netns), port.peer, replace(flight, out_link=""))
@@ -323,6 +338,7 @@ class Journey:
     # Coming in
 
     def _receive(self, space: Space, link: str, flight: Flight) -> Arrival:
+        self._tell_unseen(space.name, link, flight.destination.version)
         flight, connection = self._prerouting(space, link, flight)
         return self._decide(space, link, flight, connection)
 
@@ -379,6 +395,7 @@ class Journey:
         last: int = 1 << 31,
     ) -> Flight:
         """The rules at a hook; the packet as they leave it."""
+        self._tell_unseen(space.name, "", flight.destination.version)
         if not space.rules.has_rules:
             return flight
         is_nat_done = connection is None or flight.ct_state != "new"

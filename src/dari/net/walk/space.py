@@ -34,6 +34,7 @@ class Nic:
     key: Key
     is_up: bool = True
     mtu: int = 1500
+    has_carrier: bool = True
     veth: Veth | None = None
     bridge: Bridge | None = None
     sub: Macvlan | Ipvlan | None = None

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from dari.net.packet import Hop, Stage, Verdict
 from dari.net.scope import Key
+from dari.net.state import Address
 
 
 class StoppedError(Exception):
@@ -38,9 +39,13 @@ class Trail:
         uses: Iterable[Key] = (),
         *,
         is_ok: bool = True,
+        towards: Address | None = None,
+        is_beyond: bool = False,
     ) -> Hop:
         leant = tuple(dict.fromkeys((*((key,) if key is not None else ()), *uses)))
-        hop = Hop(stage, where, text, is_ok, key, uses=leant, is_answer=self.is_answer)
+        hop = Hop(
+            stage, where, text, is_ok, key, "", leant, self.is_answer, towards=towards, is_beyond=is_beyond
+        )
         self.hops.append(hop)
         return hop
 
@@ -58,8 +63,12 @@ class Trail:
         text: str,
         key: Key | None = None,
         uses: Iterable[Key] = (),
+        *,
+        towards: Address | None = None,
+        is_beyond: bool = False,
     ) -> NoReturn:
-        raise StoppedError(verdict, self.add(stage, where, text, key, uses, is_ok=False))
+        hop = self.add(stage, where, text, key, uses, is_ok=False, towards=towards, is_beyond=is_beyond)
+        raise StoppedError(verdict, hop)
 
     def turn(self) -> None:
         self.is_answer = True

@@ -52,7 +52,12 @@ class Wire:
             state = "does not exist" if parent is None else "is down"
             key = ("link", HOST, sub.parent)
             text = f"{sub.parent}, the host's interface under {sub.name} of {where}, {state}"
-            self._trail.stop("unreachable", "neighbour", HOST, text, key, (sub.key,))
+            self._trail.stop("unreachable", "neighbour", HOST, text, key, (sub.key,), is_beyond=True)
+        if not parent.has_carrier:
+            # Those on it have none either, so they do not even hear each other (netif_stacked_transfer_operstate).
+            text = f"{sub.parent}, the host's interface under {sub.name} of {where}, has no carrier"
+            key = ("link", HOST, sub.parent)
+            self._trail.stop("unreachable", "neighbour", HOST, text, key, (sub.key,), is_beyond=True)
         # An ipvlan of layer 3 asks nobody: it looks for the destination itself.
         is_routed = isinstance(sub, Ipvlan) and sub.mode != "l2"
         address = flight.destination if is_routed else towards
@@ -68,10 +73,16 @@ class Wire:
             text = f"nobody on {sub.parent} has the address {address}"
             self._trail.stop("unreachable", "neighbour", HOST, text, parent.key, (sub.key,))
         if is_routed:
-            text = f"how ipvlan {sub.name} of mode {sub.mode} routes {address} is not walked"
-            self._trail.stop("unknown", "route", space.name, text, sub.key)
+            # The host routes it, over the parent alone (ipvlan_process_v4_outbound).
+            way = host.way(address)
+            via = way.via if way is not None and way.link == sub.parent and way.via is not None else address
+            text = (
+                f"the host sends it on from {sub.parent} towards {via}, as ipvlan's mode {sub.mode} has it; what the"
+                " host's rules say to that is not walked"
+            )
+            self._trail.stop("unknown", "route", HOST, text, sub.key, (parent.key,), towards=via)
         text = f"it leaves over {sub.parent} straight onto the wire, source {flight.source}"
-        self._trail.add("deliver", space.name, text, sub.key, (parent.key,))
+        self._trail.add("deliver", space.name, text, sub.key, (parent.key,), towards=address)
         return None
 
     def _meet(

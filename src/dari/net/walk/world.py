@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from dari.net.facts import HostFacts
-from dari.net.foreign import Foreign
+from dari.net.foreign import Foreign, Unseen
 from dari.net.scope import Key
 from dari.net.state import (
     HOST,
@@ -44,7 +44,8 @@ from dari.net.walk.space import DEFAULTS, UPLINK, Nic, Space
 
 class World:
     """`spaces` by namespace name; `ports`: the veths on each bridge; `subs`: the macvlans and ipvlans on each
-    of the host's interfaces; `tunnels`: the VXLAN interfaces on each bridge, `entries` what they know."""
+    of the host's interfaces; `tunnels`: the VXLAN interfaces on each bridge, `entries` what they know; `unseen`: what
+    cannot be looked into, by namespace and interface."""
 
     def __init__(self, state: KernelState, facts: HostFacts, foreign: Foreign | None = None) -> None:
         self.state = state
@@ -54,6 +55,7 @@ class World:
         self.subs: dict[str, list[Macvlan | Ipvlan]] = defaultdict(list)
         self.tunnels: dict[str, list[Vxlan]] = defaultdict(list)
         self.entries: dict[Key, Fdb | Neighbour] = {}
+        self.unseen: dict[tuple[str, str], list[Unseen]] = defaultdict(list)
         self._nics: dict[str, dict[str, Nic]] = defaultdict(dict)
         self._addresses: dict[str, list[Addr]] = defaultdict(list)
         self._routes: dict[str, list[Route]] = defaultdict(list)
@@ -106,14 +108,16 @@ class World:
                     each.name, "bridge", each.key, each.is_up, each.mtu, bridge=each
                 )
             case Veth():
-                self._nics[HOST][each.name] = Nic(each.name, "port", each.key, each.is_up, each.mtu, each)
+                self._nics[HOST][each.name] = Nic(
+                    each.name, "port", each.key, each.is_up, each.mtu, veth=each
+                )
                 if each.master:
                     self.ports[each.master].append(each)
                 if each.peer_netns and each.peer:
                     # Without its other end an interface keeps its routes; switched off itself it does not.
                     is_up = each.is_up or (each.peer_netns, each.peer) not in self._down
                     self._nics[each.peer_netns][each.peer] = Nic(
-                        each.peer, "inside", each.key, is_up, each.mtu, each
+                        each.peer, "inside", each.key, is_up, each.mtu, veth=each
                     )
             case Macvlan() | Ipvlan():
                 self.subs[each.parent].append(each)
@@ -157,8 +161,11 @@ class World:
 
     def _take_foreign(self, foreign: Foreign) -> None:
         for link in foreign.links:
-            kind: Nic = Nic(link.name, "foreign", ("link", link.netns, link.name), link.is_up, link.mtu)
-            self._nics[link.netns].setdefault(link.name, kind)
+            key: Key = ("link", link.netns, link.name)
+            nic = Nic(link.name, "foreign", key, link.is_up, link.mtu, link.has_carrier)
+            self._nics[link.netns].setdefault(link.name, nic)
+        for each in foreign.unseen:
+            self.unseen[each.netns, each.link].append(each)
         for address in foreign.addresses:
             # One address on several interfaces is no mistake: point-to-point links often share theirs.
             known = self._addresses[address.netns]
