@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
@@ -119,6 +119,57 @@ def test_a_rule_of_somebody_else_is_named(tmp_path: Path, table: str, comment: s
         caught = found.dropped_by
         assert (caught.table, caught.chain, caught.comment) == (table, "fw", comment)
         assert caught.kind == ("rule" if comment else "policy")
+
+
+def long_chain(world: World, rules: int) -> list[Shot]:
+    """Every packet of these shots meets so many rules at its target."""
+    world.listen(0, 80)
+    world.udp(0, 53)
+    chain = f"chain c {{ type filter hook input priority 5; {'counter; ' * rules} }}"
+    run_in(world.path(0), "nft", f"table inet long {{ {chain}; }}")
+    to = ip_address("10.0.0.10")
+    return [Shot("box1", to, *(("tcp", 80) if even else ("udp", 53)), "box0") for even in (1, 0) * 32]
+
+
+def is_whole(result: ProbeResult, rules: int) -> bool:
+    met = [each for each in result.steps if each.table == "long" and each.kind == "rule"]
+    return result.untraced == "" and result.is_delivered and len(met) == rules
+
+
+def test_traces_of_many_packets_through_many_rules_are_whole(tmp_path: Path) -> None:
+    with probing(tmp_path) as (world, probes):
+        shots = long_chain(world, 1500)
+        assert all(is_whole(each, 1500) for each in probes.fire(shots, PATIENCE))
+
+
+def test_what_lost_traces_is_asked_again_fewer_at_once(tmp_path: Path) -> None:
+    with probing(tmp_path) as (world, probes):
+        shots = long_chain(world, 3)
+        tried = []
+
+        def losing(volley: Sequence[Shot], seconds: float) -> list[ProbeResult]:
+            told = volley_of(volley, seconds)
+            tried.append(len(volley))
+            if len(volley) > 20:
+                probes._has_lost = True
+            return told
+
+        volley_of, probes._volley = probes._volley, losing  # type: ignore[method-assign]
+        found = probes.fire(shots, PATIENCE)
+        assert tried == [64, 32, 16, 16, 16, 16]
+        assert [each.shot for each in found] == shots
+        assert all(is_whole(each, 3) for each in found)
+
+
+def test_traces_that_do_not_fit_are_told(tmp_path: Path) -> None:
+    with probing(tmp_path) as (world, probes):
+        shots = long_chain(world, 300)
+        for tracer in probes._tracers.values():
+            tracer.ear._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        found = probes.fire(shots, SECONDS / 4)
+        assert {each.outcome for each in found} == {"open", "silent"}
+        assert "the trace is not whole" in probes.untraced
+        assert not any(each.is_elsewhere for each in found)
 
 
 def test_an_iptables_rule_is_named_with_its_comment(tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ class Probing:
         self._pool = random.sample(_PORTS, _POOL)
         self._next = 0
         self._neighbours: dict[str, frozenset[rtnetlink.Neighbour]] = {}
+        self._has_lost = False
         self.untraced = "" if is_traced else "tracing was not asked for"
         self.outside: Outside | None = None
         try:
@@ -160,11 +161,21 @@ class Probing:
         is_many = len(shots) > _MANY
         if is_many:
             self._neighbours = {name: self._known_neighbours(name) for name in self._visits}
-        for start in range(0, len(shots), AT_ONCE):
-            volley = shots[start : start + AT_ONCE]
-            results += self._volley(volley, timeout)
+        at_once = AT_ONCE
+        while len(results) < len(shots):
+            volley = shots[len(results) : len(results) + at_once]
+            told = self._volley(volley, timeout)
             if is_many:
                 self._forget_neighbours(volley)
+            if self._has_lost and len(volley) > 1 and not self.untraced:
+                # What lost traces is asked again, fewer at once.
+                at_once = len(volley) // 2
+                continue
+            if self._has_lost:
+                self.untraced = "the trace is not whole: the kernel had more to tell than the socket holds"
+                at_once = AT_ONCE
+                told = [replace(each, untraced=self.untraced) for each in told]
+            results += told
         return results
 
     def _known_neighbours(self, name: str) -> frozenset[rtnetlink.Neighbour]:
@@ -184,6 +195,7 @@ class Probing:
 
     def _volley(self, shots: Sequence[Shot], timeout: float) -> list[ProbeResult]:
         flights = [_Flight(number, shot) for number, shot in enumerate(shots)]
+        self._has_lost = False
         try:
             with selectors.DefaultSelector() as selector:
                 self._load(flights)
@@ -236,6 +248,9 @@ class Probing:
             events = selectors.EVENT_WRITE if each.sock.is_writing else selectors.EVENT_READ
             selector.register(each.sock.socket, events, each)
             waiting[each.number] = each
+            # Traces of those on their way are taken in before more are sent: the sockets hold some thousands.
+            for key, _ in selector.select(0):
+                self._ready(key.data, waiting, by_port, selector)
         while waiting:
             pause = min(each.deadline for each in waiting.values()) - time.monotonic()
             for key, _ in selector.select(max(0.0, pause)):
@@ -276,23 +291,31 @@ class Probing:
             self._hear(tracer, by_port)
 
     def _hear(self, tracer: Tracer, by_port: dict[tuple[int, int], _Flight]) -> None:
-        try:
-            for event in tracer.events():
-                packet = event.packet
-                flight = by_port.get((packet.protocol, packet.source_port)) or by_port.get(
-                    (packet.protocol, packet.destination_port)
-                )
-                if flight is None:
-                    continue
-                flight.events.append(event)
-                if _has_come(event, flight):
-                    flight.deadline = min(flight.deadline, time.monotonic() + _DATAGRAM_SECONDS)
-                if event.verdict == "drop" and not flight.is_dropped:
-                    flight.is_dropped = True
-                    flight.deadline = min(flight.deadline, time.monotonic() + _GRACE_SECONDS)
-        except OSError as error:
-            # More packets were traced than the socket holds.
-            self.untraced = f"the trace is not whole: {error.strerror}"
+        while True:
+            try:
+                for event in tracer.events():
+                    self._sort(event, by_port)
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                # More was traced than the socket holds; the kernel tells nothing more until all of it is read.
+                self._has_lost = True
+
+    @staticmethod
+    def _sort(event: Event, by_port: dict[tuple[int, int], _Flight]) -> None:
+        packet = event.packet
+        flight = by_port.get((packet.protocol, packet.source_port)) or by_port.get(
+            (packet.protocol, packet.destination_port)
+        )
+        if flight is None:
+            return
+        flight.events.append(event)
+        if _has_come(event, flight):
+            flight.deadline = min(flight.deadline, time.monotonic() + _DATAGRAM_SECONDS)
+        if event.verdict == "drop" and not flight.is_dropped:
+            flight.is_dropped = True
+            flight.deadline = min(flight.deadline, time.monotonic() + _GRACE_SECONDS)
 
     @staticmethod
     def _end(flight: _Flight, told: Told | None) -> None:
@@ -346,7 +369,8 @@ class Probing:
         is_answered = outcome in ("open", "answered", "refused")
         # A relay of the host's own asks the target in its turn, from another port.
         has_come = (shot.target, "input", False) in seen or (HOST, "input", False) in seen
-        is_elsewhere = is_answered and shot.target in self._tracers and not self.untraced and not has_come
+        is_traced = shot.target in self._tracers and not self.untraced and not self._has_lost
+        is_elsewhere = is_answered and is_traced and not has_come
         is_delivered = (is_answered and not is_elsewhere) or (shot.target, "input", False) in seen
         return replace(
             result,

@@ -50,7 +50,8 @@ _TCP, _UDP, _ICMP, _ICMP6 = 6, 17, 1, 58
 # Where in the transport header the number lies that tells the probe: ports of question and answer, the echo's id.
 _PLACES = ((_TCP, 0), (_TCP, 2), (_UDP, 0), (_UDP, 2), (_ICMP, 4), (_ICMP6, 4))
 _ECHO_ANSWERS = (0, 129)
-_SYN = 0x02
+# Of a TCP connection, its opening and its refusal: the rest says nothing new, and is most of it.
+_SYN, _TRACED_FLAGS, _FLAGS_PLACE = 0x02, 0x06, 13
 
 _META_NFTRACE, _META_L4PROTO = 12, 16
 _REGISTER = 1
@@ -237,11 +238,21 @@ def _rule(family: int, table: str, chain: str, protocol: int, offset: int) -> Me
         # From the transport header: base 2, offset, two bytes.
         _expression("payload", register + attr_be32(2, 2) + attr_be32(3, offset) + attr_be32(4, 2)),
         _expression("lookup", attr_text(1, _SET) + attr_be32(2, _REGISTER) + attr_be32(4, _SET_ID)),
+        *(_has_flags() if protocol == _TCP else ()),
         _expression("immediate", register + nested(2, attr(1, b"\1"))),
         _expression("meta", attr_be32(3, _REGISTER) + attr_be32(2, _META_NFTRACE)),
     )
     body = header(family) + attr_text(1, table) + attr_text(2, chain) + expressions
     return Message(NEWRULE, NLM_F_CREATE | NLM_F_APPEND, body)
+
+
+def _has_flags() -> Iterator[bytes]:
+    """tcp flags & (syn | rst) != 0"""
+    register, nothing = attr_be32(1, _REGISTER), attr(1, b"\0")
+    yield _expression("payload", register + attr_be32(2, 2) + attr_be32(3, _FLAGS_PLACE) + attr_be32(4, 1))
+    mask = nested(4, attr(1, bytes((_TRACED_FLAGS,)))) + nested(5, nothing)
+    yield _expression("bitwise", register + attr_be32(2, _REGISTER) + attr_be32(3, 1) + mask)
+    yield _expression("cmp", register + attr_be32(2, 1) + nested(3, nothing))
 
 
 def _expression(name: str, attributes_: bytes) -> bytes:
