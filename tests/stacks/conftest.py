@@ -103,9 +103,11 @@ class Bed:
 
 
 class Stack:
-    """A Compose file on a bed, through one of the clients."""
+    """A Compose file on a bed, through one of the clients; the test is skipped where that client is not there."""
 
     def __init__(self, bed: Bed, client: str, folder: Path) -> None:
+        if client == "docker-compose" and shutil.which(client) is None:
+            pytest.skip("needs docker-compose 1.29")
         self.bed, self.client, self.folder = bed, client, folder
         self.project = folder.name
 
@@ -113,7 +115,7 @@ class Stack:
         """stdout of a Compose command."""
         program = {
             "dari compose": [sys.executable, "-m", "dari.cli.main", "compose"],
-            "docker-compose": [shutil.which("docker-compose") or "docker-compose"],
+            "docker-compose": ["docker-compose"],
         }[self.client]
         done = subprocess.run(
             [*program, *words],

@@ -1,17 +1,16 @@
-"""What the tests of the pinpoint stack share: its files, a machine with a way out, questions to its programs."""
+"""What all tests of the pinpoint stack share: what its files say, and questions to its programs."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import re
+import shutil
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Protocol
 
-from tests.scenarios.conftest import Node, wait_for
-from tests.stacks import miniature
+import pytest
+from tests.scenarios.conftest import wait_for
 from tests.stacks.conftest import ROOT, Bed, Stack
 
 FOLDER = ROOT.parent / "shared" / "stacks" / "pinpoint-docker"
@@ -38,69 +37,22 @@ SCRIPTS = {
 }
 OVERRIDE = ("-f", "docker-compose.yml", "-f", "docker-compose-metric.yml")
 NETWORK = "pinpoint-docker_pinpoint"
-OUTSIDE, INTERNET = "203.0.113.1", "203.0.113.2"
 SOURCES = "raw.githubusercontent.com"
-MAP = (
-    "http://127.0.0.1:8080/api/getServerMapDataV2?applicationName=quickapp&serviceTypeName=TOMCAT&from=0&to=1"
+WEB, QUICKSTART, COLLECTOR = "http://127.0.0.1:8080/api", "http://127.0.0.1:8085", "172.24.0.30"
+TRAFFIC = ("quickapp_TOMCAT^USER", "quickapp^TOMCAT")
+# The longest any of the real programs has taken, several times over.
+GREEN_SECONDS = 1200
+NEEDS_FILES = pytest.mark.skipif(
+    not FOLDER.is_dir(), reason="the stack's files are not beside the repository"
 )
 
 
-class World:
-    """One name, one address, a few files behind a wire that ends in the network namespace of a process.
-
-    It has no way back by itself: who is not seen as that machine gets no answer.
-    """
-
-    def __init__(self, pid: int) -> None:
-        self.holder = subprocess.Popen(
-            ["unshare", "-n", "sh", "-c", "ip link set lo up && exec sleep 100000"]
-        )
-        wait_for("the world", lambda: Path(f"/proc/{self.holder.pid}/comm").read_text() == "sleep\n")
-        theirs = str(self.holder.pid)
-        near = ["nsenter", "-t", str(pid), "-n", "ip"]
-        far = ["nsenter", "-t", theirs, "-n"]
-        for command in (
-            [*near, "link", "add", "out0", "type", "veth", "peer", "name", "in0", "netns", theirs],
-            [*near, "addr", "add", f"{OUTSIDE}/24", "dev", "out0"],
-            [*near, "link", "set", "out0", "up"],
-            [*far, "ip", "addr", "add", f"{INTERNET}/24", "dev", "in0"],
-            [*far, "ip", "link", "set", "in0", "up"],
-        ):
-            subprocess.run(command, check=True, capture_output=True)
-        self.server = subprocess.Popen(
-            [*far, sys.executable, "-m", "tests.stacks.internet", INTERNET, SOURCES], cwd=ROOT
-        )
-        url = f"http://{INTERNET}/x.json"
-        wait_for("the world's answer", lambda: self.run("curl", "-s", "-m", "2", url))
-
-    def run(self, *command: str) -> str:
-        """What a program out there says."""
-        done = subprocess.run(
-            ["nsenter", "-t", str(self.holder.pid), "-n", *command],
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
-        return done.stdout
-
-    def close(self) -> None:
-        for each in (self.server, self.holder):
-            each.kill()
-            each.wait()
-
-
-class Outside(Bed):
-    """A machine with the miniatures and a way to the world."""
-
-    def __init__(self, folder: Path) -> None:
-        (folder / "daemon.json").write_text(json.dumps({"dns": [INTERNET]}))
-        self.node = Node(folder)
-        self.world = World(self.node.holder.pid)
-        miniature.load(self.node.client)
-
-    def close(self) -> None:
-        self.node.close()
-        self.world.close()
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the stack's folder, under its own name."""
+    copied = tmp_path_factory.mktemp("files") / FOLDER.name
+    shutil.copytree(FOLDER, copied)
+    return copied
 
 
 def ask(bed: Bed, port: int, words: str) -> str:
@@ -141,11 +93,13 @@ def all_up(stack: Watched, services: Collection[str] = BASE) -> None:
         time.sleep(0.1 if waiting else 0)
 
 
-def counted(stack: Stack) -> int:
-    told = stack.bed.json(MAP)
-    links = told["applicationMapData"]["linkDataArray"] if told else []
-    for each in links:
-        if (each["from"], each["to"]) == ("quickapp_TOMCAT^USER", "quickapp^TOMCAT"):
+def counted(stack: Stack, since: int = 0) -> int:
+    """Requests on the server map's link from the user to the application in the hour after `since` (ms); -1 while the
+    map has no such link."""
+    asked = f"applicationName=quickapp&serviceTypeName=TOMCAT&from={since}&to={since + 3_600_000}"
+    told = stack.bed.json(f"{WEB}/getServerMapDataV2?{asked}&callerRange=1&calleeRange=1&bidirectional=true")
+    for each in (told or {}).get("applicationMapData", {}).get("linkDataArray", []):
+        if (each["from"], each["to"]) == TRAFFIC:
             return int(each["totalCount"])
     return -1
 
@@ -176,7 +130,104 @@ def modes(stack: Stack, question: Callable[[Bed, int], str]) -> dict[str, str]:
     return said
 
 
+def leader(stack: Stack, count: int, question: Callable[[Bed, int], str]) -> str:
+    """The service that leads while `count` ZooKeepers agree on one; empty while they do not."""
+    said = modes(stack, question)
+    leaders = [service for service, mode in said.items() if mode == "leader"]
+    followers = [service for service, mode in said.items() if mode == "follower"]
+    return leaders[0] if len(leaders) == 1 and len(followers) == count - 1 else ""
+
+
+def has_ended_well(stack: Stack, service: str) -> bool:
+    now = state(stack, service)
+    return bool(now["Status"] == "exited" and now["ExitCode"] == 0)
+
+
 def main_server(pid: int) -> int:
     """The first server a miniature started: what `java` is in the real one."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return int(children[0])
+
+
+# The real programs
+
+
+def all_serve(stack: Stack, seconds: float = GREEN_SECONDS) -> None:
+    """Until the web knows the time, HBase has its tables, Flink its job, and the application answers."""
+    wait_for("the web", lambda: stack.bed.json(f"{WEB}/serverTime"), seconds)
+    wait_for("the collector", lambda: listens(stack), seconds)
+    wait_for("the tables", lambda: "16 there" in logs(stack, "pinpoint-hbase"), seconds)
+    wait_for("flink's job", lambda: jobs(stack) == ["RUNNING"], seconds)
+    wait_for("the application", lambda: stack.bed.node.curl(None, f"{QUICKSTART}/"), seconds)
+
+
+def listens(stack: Stack) -> bool:
+    collector = stack.containers()["pinpoint-collector"]
+    if collector.status != "running":
+        return False
+    return bool(stack.bed.node.net(collector, "ss", "-Hltn", "sport", "=", ":9993", check=False))
+
+
+def logs(stack: Stack, service: str) -> str:
+    return str(stack.containers()[service].logs().decode(errors="replace"))
+
+
+def jobs(stack: Stack) -> list[str]:
+    told = stack.bed.json("http://127.0.0.1:8081/jobs/overview")
+    return [each["state"] for each in told["jobs"]] if told else []
+
+
+def memory(stack: Stack) -> str:
+    """What each service's control group holds resident, in MB."""
+    found = {}
+    for service, container in stack.containers().items():
+        usage = container.stats(stream=False)["memory_stats"]
+        found[service] = (usage.get("stats") or {}).get("rss", usage.get("usage", 0)) // 1_000_000
+    parts = ", ".join(f"{service} {size}" for service, size in sorted(found.items()))
+    return f"{sum(found.values())} MB: {parts}"
+
+
+def settled(stack: Stack, since: int) -> int:
+    """The count once nothing more is on its way: the collector writes its sums every few seconds."""
+    seen, steady = -1, 0
+    while steady < 12:
+        now = counted(stack, since)
+        seen, steady = now, steady + 1 if now == seen else 0
+        time.sleep(1)
+    return max(0, seen)
+
+
+def now_at(stack: Stack) -> int:
+    return int(stack.bed.json(f"{WEB}/serverTime")["currentServerTime"])
+
+
+def requests(stack: Stack, count: int) -> None:
+    for _ in range(count):
+        assert stack.bed.node.curl(None, f"{QUICKSTART}/getCurrentTimestamp").endswith(
+            "/getCurrentTimestamp\n"
+        )
+
+
+def java(stack: Stack, service: str) -> int:
+    """The process id of a service's JVM on this machine."""
+    for each in stack.containers()[service].top()["Processes"]:
+        if any(word == "java" or word.endswith("/java") for word in " ".join(each).split()):
+            return int(each[1])
+    raise AssertionError(f"no java in {service}")
+
+
+def live_servers(stack: Stack) -> int:
+    told = stack.bed.json("http://127.0.0.1:16010/jmx?qry=Hadoop:service=HBase,name=Master,sub=Server")
+    beans: list[dict[str, Any]] = told["beans"] if told else []
+    return int(beans[0].get("numRegionServers", 0)) if beans else 0
+
+
+def reconnected(stack: Stack) -> None:
+    """The traced application's four streams to the collector are up again."""
+    quickstart = stack.containers()["pinpoint-quickstart"]
+
+    def streams() -> set[str]:
+        told = stack.bed.node.net(quickstart, "ss", "-Htn", "dst", COLLECTOR)
+        return set(re.findall(rf"{re.escape(COLLECTOR)}\]?:(999[123])", told))
+
+    wait_for("the agent's streams", lambda: streams() == {"9991", "9992", "9993"}, 300)

@@ -10,7 +10,6 @@ import hashlib
 import ipaddress
 import os
 import re
-import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -24,50 +23,32 @@ from tests.stacks import miniature
 from tests.stacks.conftest import Stack
 from tests.stacks.pinpoint import (
     BASE,
-    FOLDER,
-    INTERNET,
+    NEEDS_FILES,
     NETWORK,
-    OUTSIDE,
     SOURCES,
-    Outside,
     all_up,
     ask,
     attributes,
     counted,
+    files,
     main_server,
     modes,
     state,
     zoo_port,
-)  # fmt: skip
+)
+from tests.stacks.world import INTERNET, OUTSIDE, Outside, outside
 
 pytestmark = [
-    pytest.mark.skipif(not FOLDER.is_dir(), reason="the stack's files are not beside the repository"),
+    NEEDS_FILES,
     pytest.mark.timeout(300),
 ]
 
 
-@pytest.fixture(scope="module")
-def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    made = Outside(tmp_path_factory.mktemp("bed"))
-    try:
-        yield made
-    finally:
-        made.close()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    copied = tmp_path_factory.mktemp("files") / "pinpoint-docker"
-    shutil.copytree(FOLDER, copied)
-    return copied
+bed, folder = outside, files
 
 
 @pytest.fixture(scope="module", params=["dari compose", "docker-compose"])
 def stack(request: pytest.FixtureRequest, bed: Outside, folder: Path) -> Iterator[Stack]:
-    if request.param == "docker-compose" and shutil.which("docker-compose") is None:
-        pytest.skip("needs docker-compose 1.29")
     compose = Stack(bed, request.param, folder)
     compose("up", "-d")
     try:

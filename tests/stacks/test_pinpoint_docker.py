@@ -17,7 +17,8 @@ import pytest
 from bench.engines import Engine
 from tests.stacks import miniature
 from tests.stacks.conftest import ROOT
-from tests.stacks.pinpoint import BASE, FOLDER, INTERNET, NETWORK, SOURCES, Outside, World, all_up
+from tests.stacks.pinpoint import BASE, FOLDER, NETWORK, SOURCES, all_up
+from tests.stacks.world import INTERNET, Outside, World
 
 pytestmark = [
     pytest.mark.slow,

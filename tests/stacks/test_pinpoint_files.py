@@ -6,10 +6,8 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,47 +15,31 @@ from tests.scenarios.conftest import wait_for
 from tests.stacks.conftest import ROOT, Stack
 from tests.stacks.pinpoint import (
     BASE,
-    FOLDER,
     METRIC,
+    NEEDS_FILES,
     NETWORK,
     OVERRIDE,
     SCRIPTS,
     UNDEFINED,
-    Outside,
     all_up,
     counted,
+    files,
     state,
-)  # fmt: skip
+)
+from tests.stacks.world import Outside, outside
 
 pytestmark = [
-    pytest.mark.skipif(not FOLDER.is_dir(), reason="the stack's files are not beside the repository"),
+    NEEDS_FILES,
     pytest.mark.timeout(300),
 ]
 
 
-@pytest.fixture(scope="module")
-def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    made = Outside(tmp_path_factory.mktemp("bed"))
-    try:
-        yield made
-    finally:
-        made.close()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    copied = tmp_path_factory.mktemp("files") / "pinpoint-docker"
-    shutil.copytree(FOLDER, copied)
-    return copied
+bed, folder = outside, files
 
 
 @pytest.mark.parametrize("client", ["dari compose", "docker-compose"])
 def test_the_files_say(bed: Outside, folder: Path, client: str) -> None:
     """13 and 21 services, four names nobody defines, entry points as a shell splits them."""
-    if client == "docker-compose" and shutil.which("docker-compose") is None:
-        pytest.skip("needs docker-compose 1.29")
     compose = Stack(bed, client, folder)
     assert set(compose("config", "--services").split()) == BASE
     assert set(compose(*OVERRIDE, "config", "--services").split()) == METRIC
@@ -117,8 +99,6 @@ def test_a_daemon_killed_while_the_stack_comes_up(bed: Outside, folder: Path) ->
 
 @pytest.mark.parametrize("client", ["dari compose", "docker-compose"])
 def test_the_metric_stack(bed: Outside, folder: Path, client: str) -> None:
-    if client == "docker-compose" and shutil.which("docker-compose") is None:
-        pytest.skip("needs docker-compose 1.29")
     compose = Stack(bed, client, folder)
     try:
         compose(*OVERRIDE, "up", "-d")
@@ -144,8 +124,6 @@ def test_the_metric_stack(bed: Outside, folder: Path, client: str) -> None:
 @pytest.mark.parametrize("client", ["dari compose", "docker-compose"])
 def test_a_web_port_of_its_own_breaks_the_metric_stack(bed: Outside, folder: Path, client: str) -> None:
     """Merging leaves one host port for two container ports: a defect of the files, told, and nothing half done."""
-    if client == "docker-compose" and shutil.which("docker-compose") is None:
-        pytest.skip("needs docker-compose 1.29")
     compose = Stack(bed, client, folder)
     env = {"WEB_SERVER_PORT": "18080"}
     try:
@@ -165,8 +143,6 @@ def test_a_web_port_of_its_own_breaks_the_metric_stack(bed: Outside, folder: Pat
 
 @pytest.mark.parametrize("client", ["dari compose", "docker-compose"])
 def test_files_that_cannot_work_say_why(bed: Outside, folder: Path, client: str) -> None:
-    if client == "docker-compose" and shutil.which("docker-compose") is None:
-        pytest.skip("needs docker-compose 1.29")
     node = bed.node
     before = {each.name for each in node.client.networks.list()}
     # The context of pinpoint-agent is not there any more.

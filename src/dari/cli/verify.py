@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import textwrap
+from collections.abc import Iterable
 from typing import Any
 
 from dari.cli.context import Context
@@ -11,6 +13,7 @@ from dari.cli.explain import JSON, NO_PROBE, TIMEOUT, USAGE_CODE, ask, common
 from dari.cli.flags import Flag, Options, verb
 from dari.cli.graph.dot import quoted
 
+_LEAST_WIDTH = 60
 _YES, _NO, _WRONG, _SELF = "✓", "·", "✗", ""
 
 
@@ -44,7 +47,7 @@ def text(answer: dict[str, Any], width: int) -> list[str]:
     """The matrix, or a list where it is too wide; the findings; one line of summary."""
     lines = matrix(answer)
     if any(len(line) > width for line in lines):
-        lines = listing(answer)
+        lines = listing(answer, width)
     if answer["Findings"]:
         lines += ["", "Findings:", *(f"  {each}" for each in answer["Findings"])]
     if answer["Differences"]:
@@ -92,19 +95,74 @@ def matrix(answer: dict[str, Any]) -> list[str]:
     return [*lines, "", f"{_YES} reaches  {_NO} does not, as asked  {_WRONG} not as asked"]
 
 
-def listing(answer: dict[str, Any]) -> list[str]:
-    """The same, a paragraph for each who asks."""
+def listing(answer: dict[str, Any], width: int = _LEAST_WIDTH) -> list[str]:
+    """The same, a paragraph for all who find the same, whatever themselves aside."""
+    groups: dict[tuple[frozenset[int], ...], list[int]] = {}
+    for number in range(len(answer["Ends"])):
+        view = _view(answer, number)
+        if any(view):
+            own = {at for at, service in enumerate(answer["Services"]) if service["End"] == number}
+            groups.setdefault((view[0] | own, *view[1:]), []).append(number)
     lines: list[str] = []
-    for number, end in enumerate(answer["Ends"]):
-        own = [cell for cell in answer["Cells"] if cell["From"] == number]
-        if not own:
-            continue
-        lines.append(end["Name"])
-        for mark, words in ((_YES, "reaches"), (_NO, "does not reach, as asked"), (_WRONG, "not as asked")):
-            doors = [door(answer, cell["To"]) for cell in own if sign(cell) == mark]
-            if doors:
-                lines.append(f"  {mark} {words}: {', '.join(doors)}")
+    for (reached, refused, wrong), members in groups.items():
+        lines += _filled(", ".join(answer["Ends"][each]["Name"] for each in members), "", width)
+        if len(members) == 1:
+            reached = _view(answer, members[0])[0]
+        verb_ = "reaches" if len(members) == 1 else "each reaches"
+        for mark, words, columns in (
+            (_YES, verb_, reached),
+            (_NO, "does not reach, as asked", refused),
+            (_WRONG, "not as asked", wrong),
+        ):
+            if columns:
+                lines += _filled(f"{mark} {words}: {', '.join(doors(answer, columns))}", "  ", width)
     return lines
+
+
+def _view(answer: dict[str, Any], number: int) -> tuple[frozenset[int], ...]:
+    """What an end reaches, what it does not, and what is wrong with it."""
+    own = [cell for cell in answer["Cells"] if cell["From"] == number]
+    return tuple(frozenset(cell["To"] for cell in own if sign(cell) == mark) for mark in (_YES, _NO, _WRONG))
+
+
+def _filled(line: str, indent: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        line,
+        max(width, _LEAST_WIDTH),
+        initial_indent=indent,
+        subsequent_indent=indent + "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def doors(answer: dict[str, Any], columns: Iterable[int]) -> list[str]:
+    """Services by who offers them, ports that follow each other as one: `web:80,8000-8010,53/udp`."""
+    by_end: dict[int, list[int]] = {}
+    for each in sorted(columns):
+        by_end.setdefault(answer["Services"][each]["End"], []).append(each)
+    found = []
+    for end, own in by_end.items():
+        numbered = [each for each in own if door(answer, each) != answer["Ends"][end]["Name"]]
+        if len(numbered) < len(own):
+            found.append(str(answer["Ends"][end]["Name"]))
+        if numbered:
+            found.append(f"{answer['Ends'][end]['Name']}:{','.join(_ports(answer, numbered))}")
+    return found
+
+
+def _ports(answer: dict[str, Any], columns: list[int]) -> list[str]:
+    spans: list[tuple[str, int, int]] = []
+    services = [answer["Services"][each] for each in columns]
+    for protocol, port in sorted((each["Protocol"], each["Port"]) for each in services):
+        if spans and (spans[-1][0], spans[-1][2] + 1) == (protocol, port):
+            spans[-1] = (protocol, spans[-1][1], port)
+        else:
+            spans.append((protocol, port, port))
+    return [
+        (str(first) if first == last else f"{first}-{last}") + ("" if protocol == "tcp" else f"/{protocol}")
+        for protocol, first, last in spans
+    ]
 
 
 # The picture

@@ -211,6 +211,29 @@ def test_a_matrix_too_wide_is_a_list() -> None:
     assert "  + route" in lines and lines[-1] == "4 pairs, 4 packets, 0.2 s: NOT as asked"
 
 
+def test_who_finds_the_same_is_told_once() -> None:
+    ends = [{"Name": name, "Kind": "container", "Address": ""} for name in ("db", "web", "cache", "idle")]
+    ends += [{"Name": "outside", "Kind": "outside", "Address": ""}]
+    ports = [(0, "tcp", 80), (0, "tcp", 81), (0, "tcp", 82), (0, "tcp", 90), (0, "udp", 82), (1, "tcp", 80)]
+    ports += [(2, "tcp", 6379), (3, "icmp", 0)]
+    services = [{"End": end, "Protocol": protocol, "Port": port} for end, protocol, port in ports]
+    cells = [
+        cell(source, to, reaches=source < 4 or to == 5)
+        for source in range(5)
+        for to, service in enumerate(services)
+        if service["End"] != source
+    ]
+    assert listing(verification(Ends=ends, Services=services, Cells=cells)) == [
+        "db, web, cache, idle",
+        "  ✓ each reaches: db:80-82,90,82/udp, web:80, cache:6379,",
+        "    idle",
+        "outside",
+        "  ✓ reaches: web:80",
+        "  · does not reach, as asked: db:80-82,90,82/udp,",
+        "    cache:6379, idle",
+    ]
+
+
 def test_the_picture_has_an_arrow_for_each_pair_that_matters() -> None:
     lines = dot(verification()).splitlines()
     arrows = [line.strip() for line in lines if "->" in line]
