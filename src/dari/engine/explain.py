@@ -15,6 +15,7 @@ from dari.reconcile import ends, verify
 from dari.reconcile.ends import End
 from dari.reconcile.explain import Inquiry
 from dari.reconcile.explain import explain as explain_inquiry
+from dari.reconcile.zones import has_names
 
 PROTOCOLS = ("tcp", "udp", "icmp")
 LONGEST_TIMEOUT = 30.0
@@ -90,5 +91,16 @@ def _target(eng: Engine, ref: str, source: End) -> tuple[End, str]:
         if source.kind == "outside":
             raise
         return End("name", ref), ref
-    # An id is this engine's word for a container, not a name anybody would look up.
-    return ends.end_of(eng.ctx, container), ref if container.name == ref.removeprefix("/") else ""
+    target = ends.end_of(eng.ctx, container)
+    return target, ref if _is_name_for(eng, ref, source, target) else ""
+
+
+def _is_name_for(eng: Engine, ref: str, source: End, target: End) -> bool:
+    """Whether the source would look that up: the container's name, or its short id where names are answered; any other
+    id is this engine's word for it alone."""
+    assert target.container is not None
+    if target.container.name == ref.removeprefix("/"):
+        return True
+    common = {network.id for network, _ in ends.places_of(eng.ctx, source) if has_names(network)}
+    is_neighbour = any(network.id in common for network, _ in ends.places_of(eng.ctx, target))
+    return is_neighbour and ref == target.container.id[:12]

@@ -16,6 +16,8 @@ from dari.net.survey import FoundRoute, Survey
 
 _MAIN = 254
 _NEARLY = 0.9
+# Whose packets to the world the host sends on; the others have an interface of their own there, or none.
+_OVER_THE_HOST = ("bridge", "overlay")
 
 
 def judge(
@@ -77,7 +79,8 @@ def _mtu(networks: list[NetworkWant], survey: Survey, uplinks: list[FoundRoute])
     mtus = {each.name: each.mtu for each in survey.links}
     for uplink in dict.fromkeys(each.link for each in uplinks):
         for network in networks:
-            if network.bridge_name and not network.is_internal and mtus.get(uplink, 65535) < network.mtu:
+            leads_out = network.driver in _OVER_THE_HOST and not network.is_internal
+            if leads_out and mtus.get(uplink, 65535) < network.mtu:
                 yield Finding(
                     "host.mtu",
                     "warning",

@@ -8,6 +8,7 @@ Next: ends.py, lookup.py, conclude.py, causes.py.
 from __future__ import annotations
 
 import asyncio
+import difflib
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ from dari.reconcile.telling import hop_line, named, probe_line, walk_lines
 _NAME_SECONDS = 2.0
 _SERVERS_ASKED = 3
 _DIFFERENCES_SHOWN = 20
+_NAMES_SHOWN = 12
 
 
 @dataclass(slots=True)
@@ -229,7 +231,7 @@ async def _ask_name(ctx: Context, inquiry: Inquiry, probing: Probing) -> None:
         return None
     if known is not None and not known.is_forwarded:
         text = f"nobody {source.name} could ask knows {inquiry.name}"
-        return _no_name(inquiry, "meant", text, _neighbours(ctx, source))
+        return _no_name(inquiry, "meant", text, _neighbours(ctx, source, inquiry.name))
     if not source.is_own:
         return await _ask_as_host(ctx, inquiry)
     asked: lookup.Asked | None = None
@@ -244,7 +246,9 @@ async def _ask_name(ctx: Context, inquiry: Inquiry, probing: Probing) -> None:
         return _take_addresses(ctx, inquiry, asked.addresses)
     said = asked.text if asked is not None else "there is no server to ask"
     kind: nouns.Conclusion = "meant" if asked is not None and asked.is_answered else "unexplained"
-    return _no_name(inquiry, kind, f"{inquiry.name} has no address: {said}", _neighbours(ctx, source))
+    return _no_name(
+        inquiry, kind, f"{inquiry.name} has no address: {said}", _neighbours(ctx, source, inquiry.name)
+    )
 
 
 async def _check_name(inquiry: Inquiry, probing: Probing, known: lookup.Known) -> None:
@@ -282,8 +286,8 @@ def _no_name(inquiry: Inquiry, kind: nouns.Conclusion, text: str, advice: str) -
     inquiry.reason = causes.Why(text, advice)
 
 
-def _neighbours(ctx: Context, source: End) -> str:
-    """The names it does know, as advice."""
+def _neighbours(ctx: Context, source: End, name: str) -> str:
+    """The names it does know, as advice: the most like the one asked for, where there are many."""
     known: dict[str, None] = {}
     for network, own in ends.places_of(ctx, source):
         if network.is_predefined:
@@ -295,7 +299,9 @@ def _neighbours(ctx: Context, source: End) -> str:
                 known.update(dict.fromkeys(endpoint.spec.aliases))
     if not known:
         return "it shares no network with names with anybody"
-    return f"names it knows: {', '.join(list(known)[:12])}"
+    like = difflib.get_close_matches(name, known, _NAMES_SHOWN, cutoff=0)
+    more = f" and {len(known) - len(like)} more" if len(known) > len(like) else ""
+    return f"names it knows: {', '.join(like)}{more}"
 
 
 # The answer

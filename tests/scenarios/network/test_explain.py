@@ -105,9 +105,14 @@ def test_what_is_reached_is_said_so(shop: Node) -> None:
     assert told(explain(shop, "web", "host", 8080)) == (True, "reachable")
     outside = explain(shop, "outside", "db", 80)
     assert told(outside) == (True, "reachable") and outside["To"]["Port"] == 80
-    # An id is no name: nobody is asked for it.
-    by_id = explain(shop, "web", shop.client.containers.get("db").id, 80)
+    # An id is no name: nobody is asked for it. A short one is, where names are answered.
+    container = shop.client.containers.get("db")
+    by_id = explain(shop, "web", container.id, 80)
     assert told(by_id) == (True, "reachable") and by_id["Names"] == []
+    by_id = explain(shop, "web", container.id[:12], 80)
+    assert told(by_id) == (True, "reachable") and [each["IsOk"] for each in by_id["Names"]] == [True, True]
+    by_id = explain(shop, "vault", container.id[:12], 80)
+    assert told(by_id) == (False, "meant") and by_id["Names"] == []
 
 
 def test_without_a_probe_nothing_is_sent(shop: Node) -> None:
@@ -185,7 +190,7 @@ def test_no_names_on_the_default_bridge(node: Node) -> None:
 def test_names_nobody_has(shop: Node) -> None:
     answer = explain(shop, "web", "nobody", 80)
     assert told(answer) == (False, "meant") or told(answer) == (False, "unexplained")
-    assert "nobody" in answer["Text"] and "db" in answer["Advice"]
+    assert "nobody" in answer["Text"] and answer["Advice"] == "names it knows: db"
     assert told(explain(shop, "vault", "nobody", 80)) == (False, "meant")
 
 

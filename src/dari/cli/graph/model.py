@@ -91,13 +91,13 @@ def _box(members: Sequence[Mapping[str, Any]]) -> Box:
     owner = members[0]
     attached: Mapping[str, Any] = (owner.get("NetworkSettings") or {}).get("Networks") or {}
     taps = [Tap(name, _addresses(found or {})) for name, found in sorted(attached.items())]
-    ports = sorted({port for each in members for port in _ports(each.get("Ports") or ())}, key=_port_order)
+    ports = sorted({port for each in members for port in _ports(each.get("Ports") or ())}, key=_order)
     return Box(
         tuple(_name(each) for each in members),
         _label(owner, PROJECT),
         any(_runs(each) for each in members),
         tuple(taps),
-        tuple(ports),
+        tuple(_runs_of(ports)),
     )
 
 
@@ -105,26 +105,55 @@ def _addresses(found: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(found[key]) for key in ("IPAddress", "GlobalIPv6Address") if found.get(key))
 
 
-def _ports(listed: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, str]]:
+@dataclass(frozen=True, slots=True, order=True)
+class _Port:
+    """`host`: the address with its colon, empty where it is any; `public`: 0 where it is not published."""
+
+    inside: int
+    protocol: str
+    host: str
+    public: int
+
+
+def _ports(listed: Iterable[Mapping[str, Any]]) -> Iterable[_Port]:
     """A port on `0.0.0.0` and on `::` is one for people."""
-    seen: dict[tuple[int, str], set[str]] = {}
+    seen: dict[tuple[int, int, str], set[str]] = {}
     for each in listed:
-        inside = f"{each['PrivatePort']}/{each.get('Type') or 'tcp'}"
+        inside, protocol = int(each["PrivatePort"]), str(each.get("Type") or "tcp")
         if not each.get("PublicPort"):
-            yield "", inside
+            yield _Port(inside, protocol, "", 0)
         else:
-            seen.setdefault((each["PublicPort"], inside), set()).add(each.get("IP") or "")
-    for (public, inside), addresses in seen.items():
+            seen.setdefault((int(each["PublicPort"]), inside, protocol), set()).add(each.get("IP") or "")
+    for (public, inside, protocol), addresses in seen.items():
         if addresses & {"0.0.0.0", "::", ""}:
-            yield f"{public}", inside
+            yield _Port(inside, protocol, "", public)
             continue
         for address in sorted(addresses):
-            yield f"[{address}]:{public}" if ":" in address else f"{address}:{public}", inside
+            yield _Port(inside, protocol, f"[{address}]:" if ":" in address else f"{address}:", public)
 
 
-def _port_order(port: tuple[str, str]) -> tuple[int, str, str]:
-    number = port[1].partition("/")[0]
-    return int(number) if number.isdigit() else 0, port[1], port[0]
+def _order(port: _Port) -> tuple[bool, str, str, int, int]:
+    """Those of one kind beside each other, what is published first."""
+    return not port.public, port.protocol, port.host, port.inside, port.public
+
+
+def _runs_of(ports: Iterable[_Port]) -> Iterable[tuple[str, str]]:
+    """Ports one behind the other, outside as inside, as one: `9991-9993` and `9991-9993/tcp`."""
+    runs: list[tuple[_Port, int]] = []
+    for each in ports:
+        first, length = runs[-1] if runs else (each, 0)
+        public = first.public + length if first.public else 0
+        if each == _Port(first.inside + length, first.protocol, first.host, public):
+            runs[-1:] = [(first, length + 1)]
+        else:
+            runs.append((each, 1))
+    for first, length in runs:
+        outside = f"{first.host}{_span(first.public, length)}" if first.public else ""
+        yield outside, f"{_span(first.inside, length)}/{first.protocol}"
+
+
+def _span(first: int, length: int) -> str:
+    return str(first) if length == 1 else f"{first}-{first + length - 1}"
 
 
 def _wire(network: Mapping[str, Any]) -> Wire:

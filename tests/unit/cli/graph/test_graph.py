@@ -79,15 +79,29 @@ DRAWN = """\
 ║ ║  │ web                      │
 ●─╫──┤ 172.19.0.2               │
 ║ ●──┤ 172.18.0.2               │
-║ ║  │ 53/udp  not published    │
 ║ ║  │ 8080 → 80/tcp            │
 ║ ║  │ 127.0.0.1:8443 → 443/tcp │
+║ ║  │ 53/udp  not published    │
 ║ ║  └──────────────────────────┘
 ╙ ╙"""
 
 
 def test_a_project() -> None:
     assert drawn(graph(NETWORKS, CONTAINERS, project="shop")) == DRAWN
+
+
+def test_ports_behind_each_other_are_one_line() -> None:
+    ports = [
+        {"IP": "0.0.0.0", "PublicPort": port, "PrivatePort": port, "Type": "tcp"} for port in (91, 92, 93, 95)
+    ]
+    ports += [{"IP": "0.0.0.0", "PublicPort": 94, "PrivatePort": 194, "Type": "tcp"}]
+    ports += [{"IP": "0.0.0.0", "PublicPort": 93, "PrivatePort": 93, "Type": "udp"}]
+    ports += [{"PrivatePort": port, "Type": "tcp"} for port in (6122, 6121, 8080)]
+    (box,) = graph(NETWORKS, [container("taskmanager", {"bridge": "172.17.0.2"}, ports=ports)]).boxes
+    assert box.ports == (
+        ("91-93", "91-93/tcp"), ("95", "95/tcp"), ("94", "194/tcp"), ("93", "93/udp"),
+        ("", "6121-6122/tcp"), ("", "8080/tcp"),
+    )  # fmt: skip
 
 
 def test_everything_or_what_runs() -> None:

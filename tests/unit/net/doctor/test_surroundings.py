@@ -7,6 +7,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 from tests.unit.net.doctor.test_diagnosis import NAMES, WANTED, WEB
 
+from dari.net.desired import NetworkWant
 from dari.net.facts import HostFacts
 from dari.net.hosthealth import judge as judge_host
 from dari.net.judged import Truth
@@ -145,10 +146,10 @@ def test_truth_knows_who_should_answer() -> None:
 
 
 def test_the_host() -> None:
-    def ids(facts: HostFacts | None = None, **changes: object) -> list[str]:
+    def ids(facts: HostFacts | None = None, web: NetworkWant = WEB, **changes: object) -> list[str]:
         facts = facts or HostFacts()
         pools = [ip_network("172.17.0.0/16")]
-        return [each.id for each in judge_host([WEB], facts, replace(HEALTHY, **changes), pools)]
+        return [each.id for each in judge_host([web], facts, replace(HEALTHY, **changes), pools)]
 
     world = FoundRoute(HOST, 254, ip_network("0.0.0.0/0"), ip_address("192.0.2.1"), "eth0", 0, 3, "unicast")
     routes = (*HEALTHY.routes, world)
@@ -156,6 +157,8 @@ def test_the_host() -> None:
     assert ids(routes=routes) == []
     small = FoundLink("eth0", "", 1400, "", True)
     assert ids(routes=routes, links=(small,)) == ["host.mtu"]
+    for driver in ("host", "null", "macvlan"):
+        assert ids(web=replace(WEB, driver=driver), routes=routes, links=(small,)) == []
     vpn = FoundRoute(HOST, 254, ip_network("172.16.0.0/12"), None, "wg0", 0, 3, "unicast")
     assert ids(routes=(*routes, vpn)) == ["host.overlap"]
     second = replace(world, link="eth1")
