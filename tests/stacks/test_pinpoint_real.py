@@ -24,6 +24,7 @@ from tests.stacks.pinpoint import (
     WEB,
     all_serve,
     counted,
+    files,
     has_ended_well,
     java,
     leader,
@@ -54,9 +55,12 @@ pytestmark = [
 ]
 
 
+folder = files
+
+
 @pytest.fixture(scope="module")
-def stack(make_bed: Beds, files: Path) -> Iterator[Stack]:
-    compose = Stack(make_bed(*IMAGES), "dari compose", files)
+def stack(make_bed: Beds, folder: Path) -> Iterator[Stack]:
+    compose = Stack(make_bed(*IMAGES), "dari compose", folder)
     compose("pull", "-q")
     compose("up", "-d")
     try:
