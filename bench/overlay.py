@@ -23,13 +23,14 @@ from pathlib import Path
 from tests.scenarios.cluster.conftest import Host, all_joined, some_hosts
 from tests.scenarios.conftest import wait_for
 
+from dari.net import firewall
+from dari.net.desired import SandboxWant
+
+_TABLE = firewall.sandbox_table(SandboxWant("box", "box", dns_port=61053))
+NAMES = _TABLE.text if _TABLE is not None else ""
+"""What a sandbox has for its names."""
 PORT, ECHO_PORT, TRIPS = 5201, 5300, 2000
 VNI, UDP_PORT = 77, 4799
-NAMES = (
-    "add table ip names; add chain ip names output { type nat hook output priority -100; }; "
-    "add rule ip names output ip daddr 127.0.0.11 udp dport 53 dnat to 127.0.0.11:61053"
-)
-"""What a sandbox has for its names. It makes the kernel track every connection in there."""
 ECHO = f"""
 import socket
 link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -120,7 +121,7 @@ def by_hand(hosts: list[Host], mtu: int, *, has_names: bool) -> Iterator[list[in
             ):
                 subprocess.run([*inside, *line.split()], check=True)
             if has_names:
-                subprocess.run([*inside[:-1], "nft", NAMES], check=True)
+                subprocess.run([*inside[:-1], "nft", "-f", "-"], input=NAMES, text=True, check=True)
         yield [holder.pid for holder in holders]
     finally:
         for holder in holders:

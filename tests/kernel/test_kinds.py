@@ -10,6 +10,8 @@ import pytest
 from tests.kernel.world import ip_json, link_names, opened, run, run_in, settle, settle_all
 
 from dari.kernel.host import Kernel
+from dari.net import firewall
+from dari.net.desired import SandboxWant
 from dari.net.firewall import HOST_TABLE
 from dari.net.plan import plan
 from dari.net.scope import Scope
@@ -179,6 +181,25 @@ def test_sandbox_table_with_elements(tmp_path: Path) -> None:
         listing = run_in(path, "nft", "-s", "-t", "list", "ruleset")
         assert listing == SANDBOX_TABLE
         there_and_back(kernel, BOX, table, NftElement("box", "ip", "dari", "ports", "80", "8080"))
+
+
+def test_an_older_daemons_table_for_names_is_replaced(tmp_path: Path) -> None:
+    """It translated (nat), which had the kernel track every connection of the sandbox; it is found and changed."""
+    before = NftTable("box", "ip", "dari", SANDBOX_TABLE.replace("tcp dport { 80, 443 } counter", "accept"))
+    after = firewall.sandbox_table(SandboxWant("box", "box", dns_port=61053))
+    assert after is not None
+    with opened(tmp_path) as kernel:
+        settle_all(kernel, KernelState.of([BOX, before]))
+    with opened(tmp_path) as kernel:
+        assert kernel.read(Scope.everything()).objects[before.key] == before
+        settle_all(kernel, KernelState.of([BOX, after]))
+        assert kernel.read(Scope.everything()) == KernelState.of([BOX, after])
+        listing = run_in(tmp_path / "netns" / "box", "nft", "-s", "-t", "list", "ruleset")
+        assert listing == after.text
+    # Another one reads what nft lists, having made none itself.
+    with opened(tmp_path) as kernel:
+        assert kernel.read(Scope.everything()) == KernelState.of([BOX, after])
+        settle_all(kernel, KernelState())
 
 
 def test_tables_that_differ_in_a_port_are_told_apart(tmp_path: Path) -> None:

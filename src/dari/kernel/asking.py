@@ -1,7 +1,8 @@
 """Asks a sandbox's resolver for a name from inside the sandbox, for many sandboxes at once.
 
 The question goes to the responder's own port on 127.0.0.11, so that the answer tells of the responder and not of the
-rules that lead port 53 to it. Must not know: what the answer should be. Source: RFC 1035, 4.1.
+rules that lead port 53 to it; where those are, it comes from port 53 (net/firewall.py). Must not know: what the answer
+should be. Source: RFC 1035, 4.1.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dari.kernel.visit import Visits
 from dari.net.firewall import DNS_ADDRESS
 
 _ID = b"\xda\x52"
+_IP_RECVERR = 11
 _A, _IN = b"\0\1", b"\0\1"
 
 
@@ -42,10 +44,11 @@ def ask(
                     socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
                 )
             stack.callback(sock.close)
-            # Connected, so that a port nobody listens on is an error at once.
+            # Not connected, for the answer's port is another one; a port nobody listens on is an error at once all
+            # the same.
             with contextlib.suppress(OSError):
-                sock.connect((DNS_ADDRESS, port))
-                sock.send(_query(name))
+                sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+                sock.sendto(_query(name), (DNS_ADDRESS, port))
                 waiting[sock.fileno()] = (netns, sock)
                 poll.register(sock, select.POLLIN)
         end = time.monotonic() + seconds

@@ -21,6 +21,7 @@ MARK = 0x08000000
 """The bit dari sets in a forwarded packet's mark when it has accepted it."""
 
 DNS_ADDRESS = "127.0.0.11"
+_ASKED_PORT = 53
 SUBNET_SETS = frozenset(("subnets4", "subnets6"))
 
 # postrouting: a packet for one of dari's bridges keeps its source, unless the answer would then go astray: 127/8
@@ -250,15 +251,39 @@ def host_table(accept_mark: tuple[int, int] | None = None) -> NftTable:
 HOST_TABLE = host_table()
 HOST_TABLE_TEXT = HOST_TABLE.text
 
+# Ports are rewritten in packets rather than translated (docs/decisions/0015): a nat chain, or a word about ct, would
+# have the kernel track every connection of the namespace. What tracking there may be for other reasons must see
+# question and answer alike, as between the asker and port 53: so answers change before it, and questions behind it and
+# behind whatever the container's own rules make of them.
+# A question to a responder that is away is answered by the kernel (port unreachable) with the question in it; its port
+# is put back too, so that the asker's socket learns of it at once. nft has no word for a checksum over that, so the
+# difference goes into a field of the ICMP header that has no meaning in this message: the sum stays the same.
 _SANDBOX_TABLE_TEXT = """\
 table ip dari {
-	chain output {
-		type nat hook output priority -100; policy accept;
-		ip daddr 127.0.0.11 udp dport 53 dnat to 127.0.0.11:%(port)d
-		ip daddr 127.0.0.11 tcp dport 53 dnat to 127.0.0.11:%(port)d
+	chain answers {
+		type filter hook output priority raw; policy accept;
+		ip saddr 127.0.0.11 goto answer
+	}
+
+	chain questions {
+		type filter hook output priority 300; policy accept;
+		ip daddr 127.0.0.11 goto question
+	}
+
+	chain answer {
+		udp sport %(port)d udp sport set 53
+		tcp sport %(port)d tcp sport set 53
+		icmp type destination-unreachable icmp code port-unreachable %(back)s
+	}
+
+	chain question {
+		udp dport 53 udp dport set %(port)d
+		tcp dport 53 tcp dport set %(port)d
 	}
 }
 """
+
+_BACK = "@th,240,16 {port:#x} @th,240,16 set {asked:#x} @th,32,16 set {difference:#x}"
 
 DOCKER_USER_RULE_TEXT = f'meta mark & {MARK:#010x} == {MARK:#010x} accept comment "dari"'
 
@@ -336,11 +361,16 @@ def sandbox_elements(
 def sandbox_table(sandbox: SandboxWant) -> NftTable | None:
     """The sandbox's own table: names are asked at 127.0.0.11:53 and answered on another port.
 
-    Connection tracking turns the answers' source back to port 53 by itself.
+    Raises ValueError for a port that is not above 53.
     """
-    if sandbox.dns_port is None:
+    port = sandbox.dns_port
+    if port is None:
         return None
-    return NftTable(sandbox.netns, "ip", TABLE, _SANDBOX_TABLE_TEXT % {"port": sandbox.dns_port})
+    if not _ASKED_PORT < port <= 65535:
+        raise ValueError(f"no port for answers: {port}")
+    back = _BACK.format(port=port, asked=_ASKED_PORT, difference=port - _ASKED_PORT)
+    text = _SANDBOX_TABLE_TEXT % {"port": port, "back": back}
+    return NftTable(sandbox.netns, "ip", TABLE, text)
 
 
 def interface(name: str) -> str:

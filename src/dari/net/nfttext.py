@@ -19,6 +19,9 @@ _TWO_WORD_FACTS = frozenset(
     ("meta", "ip", "ip6", "tcp", "udp", "th", "sctp", "dccp", "udplite", "icmp", "icmpv6", "ct", "ether")
 )
 _HARMLESS = frozenset(("ct mark", "ct label", "ct helper", "meta priority", "ip dscp", "ip6 dscp"))
+_PORT_FIELDS = frozenset(
+    f"{protocol} {end}" for protocol in ("tcp", "udp", "th") for end in ("sport", "dport")
+)
 _NAT_FLAGS = frozenset(
     ("random", "fully-random", "persistent", "random,persistent", "fully-random,persistent")
 )
@@ -80,6 +83,14 @@ class SetMark:
 
 
 @dataclass(frozen=True, slots=True)
+class SetPort:
+    """`udp dport set 61053`: the packet gets another port (`field`: `udp dport`), and no connection hears of it."""
+
+    field: str
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ends:
     """accept, drop, return, continue, reject, or a jump or goto to `chain`. `how`: what a reject answers with."""
 
@@ -103,7 +114,7 @@ class Unknown:
     ends: Ends | None = None
 
 
-Part: TypeAlias = Match | Nat | SetMark | Ends | VerdictMap | Unknown
+Part: TypeAlias = Match | Nat | SetMark | SetPort | Ends | VerdictMap | Unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,6 +417,8 @@ def _fact_part(tokens: _Tokens) -> Part:
     if tokens.take_if("vmap"):
         return VerdictMap(_mapping(tokens, left))
     if tokens.take_if("set"):
+        if len(left) == 1 and left[0].name in _PORT_FIELDS and not left[0].masks:
+            return SetPort(left[0].name, int(tokens.take(), 0))
         return _set_mark(tokens, left)
     operator = tokens.take_if(*_OPERATORS) or "=="
     if tokens.peek() == "{":

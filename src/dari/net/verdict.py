@@ -16,7 +16,7 @@ from ipaddress import ip_address
 from typing import Literal, Protocol
 
 from dari.net import nfttext
-from dari.net.nfttext import Chain, Ends, Fact, Match, Nat, Rule, SetMark, Table, Unknown, VerdictMap
+from dari.net.nfttext import Chain, Ends, Fact, Match, Nat, Rule, SetMark, SetPort, Table, Unknown, VerdictMap
 from dari.net.nftvalues import Elements, Flight, Value, compare, family_of, masked, value_of
 from dari.net.publish import FAMILY, TABLE, Block
 from dari.net.scope import Key
@@ -57,6 +57,8 @@ class Outcome:
     how: str = ""
     uses: tuple[Key, ...] = ()
     nat_rule: str = ""
+    port_rule: str = ""
+    """The rule that wrote another port into the packet, past connection tracking."""
 
 
 class _Loaded:
@@ -75,9 +77,10 @@ class _State:
     flight: Flight
     uses: list[Key] = field(default_factory=list)
     nat_rule: str = ""
+    port_rule: str = ""
 
     def copy(self) -> _State:
-        return _State(self.flight, list(self.uses), self.nat_rule)
+        return _State(self.flight, list(self.uses), self.nat_rule, self.port_rule)
 
 
 class Ruleset:
@@ -139,6 +142,7 @@ class Ruleset:
         """
         state = _State(flight)
         accepted: Outcome | None = None
+        table: Key | None = None
         for loaded, chain in self._hooks.get(hook, ()):
             if not first <= chain.priority < last or not _is_for(loaded.table.family, flight):
                 continue
@@ -148,10 +152,17 @@ class Ruleset:
             if outcome.kind != "accept":
                 return outcome
             accepted = outcome if outcome.rule else accepted
-            state = _State(outcome.flight, list(outcome.uses), outcome.nat_rule)
-        if accepted is None:
-            return Outcome("accept", state.flight, uses=tuple(state.uses))
-        return replace(accepted, flight=state.flight, uses=tuple(state.uses), nat_rule=state.nat_rule)
+            if outcome.port_rule and not state.port_rule:
+                table = outcome.table
+            state = _State(outcome.flight, list(outcome.uses), outcome.nat_rule, outcome.port_rule)
+        ended = accepted or Outcome("accept", state.flight, table=table)
+        return replace(
+            ended,
+            flight=state.flight,
+            uses=tuple(state.uses),
+            nat_rule=state.nat_rule,
+            port_rule=state.port_rule,
+        )
 
 
 class _Evaluation:
@@ -194,6 +205,8 @@ class _Evaluation:
                     return self._fork(chain, rule, state, stack, number)
                 case SetMark():
                     state.flight = replace(state.flight, mark=_masked_mark(part, state.flight.mark))
+                case SetPort():
+                    _set_port(part, rule, state)
                 case Nat():
                     return self._nat(chain, rule, part, state)
                 case Ends():
@@ -393,7 +406,15 @@ class _Evaluation:
     ) -> Outcome:
         uses = [*state.uses, self._loaded.key] if rule else state.uses
         return Outcome(
-            kind, state.flight, self._loaded.key, chain.name, rule, "", tuple(uses), state.nat_rule
+            kind,
+            state.flight,
+            self._loaded.key,
+            chain.name,
+            rule,
+            "",
+            tuple(uses),
+            state.nat_rule,
+            state.port_rule,
         )
 
 
@@ -449,12 +470,22 @@ def _given(before: Flight, after: Flight) -> set[str]:
     return found
 
 
-def _addresses(flight: Flight) -> tuple[Address, Address, int]:
-    return flight.source, flight.destination, flight.port
+def _addresses(flight: Flight) -> tuple[Address, Address, int, int]:
+    return flight.source, flight.destination, flight.source_port, flight.port
 
 
 def _loopback(flight: Flight) -> Address:
     return ip_address("127.0.0.1" if flight.destination.version == 4 else "::1")
+
+
+def _set_port(part: SetPort, rule: Rule, state: _State) -> None:
+    protocol, _, end = part.field.partition(" ")
+    flight = state.flight
+    if flight.protocol not in ("tcp", "udp") or protocol not in ("th", flight.protocol):
+        return
+    changed = replace(flight, port=part.value) if end == "dport" else replace(flight, source_port=part.value)
+    if changed != flight:
+        state.flight, state.port_rule = changed, rule.text
 
 
 def _masked_mark(each: SetMark, mark: int) -> int:

@@ -212,8 +212,12 @@ def page(listing: str, sandbox_listing: str, policy_listing: str, steps: Iterabl
         "In this order, on one machine. Only what came with the step is shown.",
         *step_pages(steps),
         "## A sandbox's table",
-        "Each container's network namespace has a small table of its own that leads questions at 127.0.0.11:53 to the "
-        "port `dari-dns` answers on; answers find their way back by connection tracking.",
+        "Each container's network namespace has a small table of its own. It writes the port `dari-dns` answers on "
+        "into questions at 127.0.0.11:53, and port 53 into the answers. Nothing is translated, so the kernel does not "
+        "track the container's connections. Answers change before tracking would see them, questions after it and "
+        "after all rules of the container's own, so that rules in there that do track (Docker in Docker, a VPN) see a "
+        "conversation with port 53. The long rule does the same in the kernel's word that nobody listens; its last "
+        "part keeps the checksum right.",
         f"```\n{sandbox_listing.rstrip()}\n```",
         "## The table of a sandbox with a policy",
         "Where a container or one of its networks has a [policy](../how-to/say-who-may-call-whom.md), its sandbox has "

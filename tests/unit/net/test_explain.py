@@ -234,8 +234,29 @@ def decided(trace: Trace) -> Any:
 
 def test_names_are_asked_at_another_port() -> None:
     listeners = Listeners.of([("box0", "udp", ip_address("127.0.0.11"), 40001)], ["box0", "box1"])
-    assert ask("box0", "127.0.0.11", 53, "udp", listeners=listeners).verdict == "delivered"
+    asked = ask("box0", "127.0.0.11", 53, "udp", listeners=listeners)
+    assert asked.verdict == "delivered"
+    changes = [hop.text for hop in asked.hops if hop.stage == "nat"]
+    assert changes == [
+        "box0: 127.0.0.11:53 becomes 127.0.0.11:40001 (`udp dport 53 udp dport set 40001`, output)",
+        "box0: source 127.0.0.11:40001 becomes 127.0.0.11:53 (`udp sport 40001 udp sport set 53`, output)",
+    ]
     assert ask("box1", "127.0.0.11", 53, "udp", listeners=listeners).verdict == "refused"
+    # Nobody else's port 53, and nothing of it is told of other traffic.
+    other = ask("box0", "10.0.0.11", 80)
+    assert not [hop for hop in other.hops if "dari" in hop.text and "output" in hop.text], other.hops
+
+
+def test_ports_written_into_packets_are_not_what_connection_tracking_knows() -> None:
+    """The sandbox's own rules, if it has any, see a conversation with port 53 on both ways."""
+    stateful = NftTable(
+        "box0", "ip", "mine",
+        "table ip mine {\n\tchain in {\n\t\ttype filter hook input priority filter; policy drop;\n"
+        "\t\tct status dnat drop\n\t\tct state established accept\n\t\tudp dport 40001 accept\n\t}\n}\n",
+    )  # fmt: skip
+    listeners = Listeners.of([("box0", "udp", ip_address("127.0.0.11"), 40001)], ["box0"])
+    state = KernelState({**STATE.objects, stateful.key: stateful})
+    assert ask("box0", "127.0.0.11", 53, "udp", state=state, listeners=listeners).verdict == "delivered"
 
 
 def test_listeners() -> None:

@@ -164,6 +164,28 @@ def test_nat(rule: str, destination: str, port: int, source: str) -> None:
     assert untouched == PACKET
 
 
+@pytest.mark.parametrize(
+    ("rule", "packet", "ports"),
+    [
+        ("tcp dport set 81", PACKET, (PACKET.source_port, 81)),
+        ("tcp sport set 53", PACKET, (53, 80)),
+        ("th dport set 81", PACKET, (PACKET.source_port, 81)),
+        ("udp dport set 81", PACKET, (PACKET.source_port, 80)),
+        ("th dport set 81", PING, (PING.source_port, PING.port)),
+    ],
+)
+def test_ports_written_into_packets(rule: str, packet: Flight, ports: tuple[int, int]) -> None:
+    """The rules behind see them; nothing is translated, so `ct status` says nothing of it."""
+    rules = ruled(f"{rule}", "ct status dnat drop", "tcp dport 9 drop", kind="filter")
+    found = rules.run("forward", packet, Ground())
+    assert (found.kind, found.flight.source_port, found.flight.port) == ("accept", *ports)
+    assert found.port_rule == (rule if found.flight != packet else "")
+    assert found.nat_rule == ""
+    assert run(packet, "tcp dport set 9", "tcp dport 9 drop").kind == (
+        "drop" if packet.protocol == "tcp" else "accept"
+    )
+
+
 def test_a_later_chain_of_the_hook_sees_what_was_given() -> None:
     text = (
         "table inet t {\n\tchain n {\n\t\ttype nat hook prerouting priority dstnat; policy accept;\n"

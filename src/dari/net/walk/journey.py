@@ -402,17 +402,18 @@ class Journey:
         outcome = space.rules.run(hook, flight, space, first=first, last=last, is_nat_done=is_nat_done)
         if outcome.kind != "accept":
             self._turned_away(space, hook, outcome)
-        if outcome.nat_rule:
-            self._tell_nat(space, hook, flight, outcome)
+        if outcome.nat_rule or outcome.port_rule:
+            self._tell_change(space, hook, flight, outcome)
         elif outcome.rule and hook in ("forward", "input", "output"):
             text = f"{called(space.name)}: {_rule(outcome)} lets it pass ({hook})"
             self._trail.add("policy", space.name, text, outcome.table, outcome.uses)
         elif outcome.uses:
             text = f"{called(space.name)}: no rule objects ({hook})"
             self._trail.add("policy", space.name, text, outcome.table, outcome.uses)
-        return learn(connection, outcome.flight)
+        # A port that was merely written into the packet is no part of what connection tracking knows.
+        return learn(connection, outcome.flight) if outcome.nat_rule else outcome.flight
 
-    def _tell_nat(self, space: Space, hook: str, before: Flight, outcome: Outcome) -> None:
+    def _tell_change(self, space: Space, hook: str, before: Flight, outcome: Outcome) -> None:
         after = outcome.flight
         changes = []
         if (before.destination, before.port) != (after.destination, after.port):
@@ -421,8 +422,12 @@ class Journey:
             )
         if before.source != after.source:
             changes.append(f"source {before.source} becomes {after.source}")
+        elif outcome.port_rule and before.source_port != after.source_port:
+            old, new = _place(before.source, before.source_port), _place(after.source, after.source_port)
+            changes.append(f"source {old} becomes {new}")
         if changes:
-            text = f"{called(space.name)}: {' and '.join(changes)} (`{outcome.nat_rule}`, {hook})"
+            rule = outcome.nat_rule or outcome.port_rule
+            text = f"{called(space.name)}: {' and '.join(changes)} (`{rule}`, {hook})"
             element = next((key for key in reversed(outcome.uses) if key[0] == "nft-element"), outcome.table)
             self._trail.add("nat", space.name, text, element, outcome.uses)
 
