@@ -120,7 +120,11 @@ def text(answer: dict[str, Any], *, with_rules: bool = False) -> list[str]:
     ]
     lines += table([*_hop_rows(hops), *_probe_rows(answer)])
     if with_rules and answer["Probe"]:
-        lines += ["", "Rules the packet met:", *(f"  {_step(each)}" for each in answer["Probe"]["Steps"])]
+        steps = answer["Probe"]["Steps"]
+        # On one host the order says it.
+        is_far = any("@" in each["Where"] for each in steps)
+        told = [f"  {each['Where']}  {_step(each)}" if is_far else f"  {_step(each)}" for each in steps]
+        lines += ["", "Rules the packet met:", *told]
     lines += ["", verdict(answer)]
     if answer["Conclusion"] == "drift" and wanted["Verdict"] != found["Verdict"]:
         lines.append(f"  asked for: {_expected(wanted)}")
@@ -144,7 +148,9 @@ def _hop_rows(hops: list[dict[str, Any]]) -> list[tuple[str, str, str, str]]:
 
 
 def _row(hop: dict[str, Any], before: str = "") -> tuple[str, str, str, str]:
-    who = "the host" if hop["Where"] == "host" else hop["Where"]
+    name, _, node = hop["Where"].rpartition("@")
+    # Of another node its own words are `node b`, and a container's name alone.
+    who = "the host" if hop["Where"] == "host" else f"node {node}" if name == "host" else name or hop["Where"]
     text = hop["Text"].removeprefix(f"{who}: ").removeprefix(f"{who}, ")
     sign = "✓" if hop["IsOk"] else "!" if hop["IsRemark"] else "✗"
     return sign, hop["Stage"], hop["Where"], before + text

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
 from dari.cluster.announce import announce
+from dari.cluster.answering import answer
 from dari.model.cluster import Member, Node
 from dari.reconcile.context import Context
 from dari.reconcile.node_claims import quarrel
@@ -71,21 +73,25 @@ async def keep(ctx: Context, membership: Membership) -> None:
 
 
 async def _ended_or_left(ctx: Context, session: Session, membership: Membership) -> None:
-    """Returns when one of the two is so; tells meanwhile what this node publishes."""
-    waiting = [asyncio.ensure_future(each) for each in (session.ended(), membership.leaving.wait())]
-    telling = asyncio.ensure_future(announce(ctx, session))
-    telling.add_done_callback(_log_failure)
+    """Returns when one of the two is so; tells meanwhile what this node publishes, and answers the others."""
+    waiting: list[asyncio.Future[Any]] = [
+        asyncio.ensure_future(each) for each in (session.ended(), membership.leaving.wait())
+    ]
+    working = [asyncio.ensure_future(each(ctx, session)) for each in (announce, answer)]
+    for each in working:
+        each.add_done_callback(_log_failure)
     try:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for each in (*waiting, telling):
-            each.cancel()
-        await asyncio.wait((*waiting, telling))
+        ctx.session_id = ""
+        for task in (*waiting, *working):
+            task.cancel()
+        await asyncio.wait((*waiting, *working))
 
 
-def _log_failure(telling: asyncio.Future[None]) -> None:
-    if not telling.cancelled() and telling.exception() is not None:
-        log.error("what this node publishes is told no more", exc_info=telling.exception())
+def _log_failure(work: asyncio.Future[None]) -> None:
+    if not work.cancelled() and work.exception() is not None:
+        log.error("what this node tells others is told no more", exc_info=work.exception())
 
 
 async def _join(ctx: Context, membership: Membership, session: Session) -> None:
@@ -109,6 +115,7 @@ async def _join(ctx: Context, membership: Membership, session: Session) -> None:
     )
     await ctx.shared.commit(member)
     membership.node, membership.is_joined, membership.problem = node, True, ""
+    ctx.session_id = session.id
     membership.joined.set()
     log.info("node %s (%s) has joined at %s", node.name, node.id, node.address)
 

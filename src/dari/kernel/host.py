@@ -156,11 +156,17 @@ class Kernel:
         self._connections.forget_orphans(publishes, subnets, held)
 
     def probing(
-        self, names: Iterable[str], places: Places | None = None, *, is_traced: bool = True
+        self,
+        names: Iterable[str],
+        places: Places | None = None,
+        *,
+        is_traced: bool = True,
+        ports: Sequence[int] = (),
     ) -> Probing:
-        """A round of real probes from and to these namespaces. It waits for answers and holds no lock meanwhile:
-        call it from a thread of its own. Raises NetlinkError, OSError."""
-        return Probing(self._namespaces, names, self._rules_of, places, is_traced=is_traced)
+        """A round of real probes from and to these namespaces; with `ports` of another host's, to see its packets here.
+        It waits for answers and holds no lock meanwhile: call it from a thread of its own. Raises NetlinkError,
+        OSError."""
+        return Probing(self._namespaces, names, self._rules_of, places, is_traced=is_traced, ports=ports)
 
     def _rules_of(self, visit: Visit, family: str, table: str, chain: str) -> dict[int, str]:
         """A chain's rules by handle, anybody's; none where nft cannot list them."""

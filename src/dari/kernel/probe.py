@@ -34,6 +34,9 @@ from dari.net.state import HOST, Address
 AT_ONCE = 64
 """Probes under way at a time: each is a socket, and at most a few packets."""
 
+MOST_OVERHEARD = 20_000
+"""Chains and rules kept of packets another host sent."""
+
 # Ports to ask from, below those the kernel gives to others and above those of most servers. Several times as many as
 # are under way, so that a late packet is not taken for one of the next probe's.
 _PORTS = range(20000, 32768)
@@ -55,10 +58,11 @@ RuleTexts = Callable[[Visit, str, str, str], dict[int, str]]
 
 @dataclass(slots=True)
 class _Flight:
-    """A shot under way."""
+    """A shot under way. `port`: the one it asks from, 0 before it has one."""
 
     number: int
     shot: Shot
+    port: int = 0
     sock: ShotSocket | None = None
     told: Told | None = None
     started: float = 0.0
@@ -74,7 +78,8 @@ class Probing:
     thread's business: it waits. Its threads are in the daemon's own namespace.
 
     `places`: where outside lies, None where nobody asks from or to there. Namespaces that are gone are left out;
-    a shot from one is `failed`. Raises NetlinkError, OSError.
+    a shot from one is `failed`. `ports`: where packets to be traced come from; another host's where it is its packets
+    that are looked for (`overhear`, `sightings`). Raises NetlinkError, OSError.
     """
 
     def __init__(
@@ -85,6 +90,7 @@ class Probing:
         places: Places | None = None,
         *,
         is_traced: bool = True,
+        ports: Sequence[int] = (),
     ) -> None:
         self._texts = texts
         self._stack = ExitStack()
@@ -92,7 +98,8 @@ class Probing:
         self._tracers: dict[str, Tracer] = {}
         self._link_names: dict[tuple[str, int], str] = {}
         self._known_rules: dict[tuple[str, str, str, str], dict[int, str]] = {}
-        self._pool = random.sample(_PORTS, _POOL)
+        self._pool = list(ports or some_ports())
+        self._overheard: list[Event] = []
         self._next = 0
         self._neighbours: dict[str, frozenset[rtnetlink.Neighbour]] = {}
         self._has_lost = False
@@ -143,6 +150,43 @@ class Probing:
                 continue
             self._stack.callback(tracer.close)
             self._tracers[name] = tracer
+
+    @property
+    def ears(self) -> list[int]:
+        """Descriptors that are readable when `overhear` has something to take in."""
+        return [each.ear.fileno() for each in self._tracers.values()]
+
+    def overhear(self) -> None:
+        """Take in what was traced so far of packets others sent, without waiting."""
+        for tracer in self._tracers.values():
+            try:
+                for event in tracer.events():
+                    if len(self._overheard) < MOST_OVERHEARD:
+                        self._overheard.append(event)
+                    else:
+                        self.untraced = f"the trace is not whole: more than {MOST_OVERHEARD} rules were met"
+            except OSError as error:
+                self.untraced = f"the trace is not whole: {error.strerror}"
+
+    def sightings(self, packets: Sequence[tuple[Shot, int]]) -> list[ProbeResult]:
+        """What was seen here of packets another host sent: each one's question, as it goes on from this host, and the
+        port it came from. Their outcomes are the sender's to know: here they are `silent`."""
+        self.overhear()
+        flights = [_Flight(number, shot, port) for number, (shot, port) in enumerate(packets)]
+        asked = {(_proto(each.shot), each.port, str(each.shot.destination)): each for each in flights}
+        for event in self._overheard:
+            packet = event.packet
+            flight = asked.get((packet.protocol, packet.source_port, str(packet.destination))) or asked.get(
+                (packet.protocol, packet.destination_port, str(packet.source))
+            )
+            if flight is not None:
+                flight.events.append(event)
+        return [
+            self._with_trace(
+                ProbeResult(each.shot, "silent", "", source_port=each.port, untraced=self.untraced), each
+            )
+            for each in flights
+        ]
 
     def listeners(self, name: str) -> tuple[Listener, ...] | None:
         """Who listens in that namespace; None where it is gone. Raises OSError."""
@@ -215,11 +259,12 @@ class Probing:
                 continue
             with visit.entered():
                 each.sock = self._socket(each.shot)
+            each.port = each.sock.port
 
     def _socket(self, shot: Shot) -> ShotSocket:
         """Raises OSError where not one of the ports is free."""
         for _ in range(_POOL):
-            port = self._pool[self._next % _POOL]
+            port = self._pool[self._next % len(self._pool)]
             self._next += 1
             try:
                 return ShotSocket(shot.protocol, shot.destination, shot.port, shot.payload, port)
@@ -229,7 +274,7 @@ class Probing:
         raise OSError(errno.EADDRINUSE, "no free port to ask from")
 
     def _fly(self, flights: Sequence[_Flight], selector: selectors.BaseSelector, timeout: float) -> None:
-        by_port = {(_proto(each.shot), each.sock.port): each for each in flights if each.sock is not None}
+        by_port = {(_proto(each.shot), each.port): each for each in flights if each.sock is not None}
         for tracer in self._tracers.values():
             selector.register(tracer.ear, selectors.EVENT_READ, tracer)
         for served in self.outside.sockets if self.outside is not None else ():
@@ -333,7 +378,7 @@ class Probing:
             text=told.text,
             seconds=max(0.0, flight.ended - flight.started),
             source_address=flight.source_address,
-            source_port=flight.sock.port if flight.sock is not None else 0,
+            source_port=flight.port,
             icmp=told.icmp,
             icmp_from=told.icmp_from,
             answer=told.answer,
@@ -435,6 +480,11 @@ class Probing:
         return tuple(found)
 
 
+def some_ports() -> tuple[int, ...]:
+    """Ports for a round to ask from, others each time."""
+    return tuple(random.sample(_PORTS, _POOL))
+
+
 def _proto(shot: Shot) -> int:
     return protocol_number(shot.protocol, shot.destination.version)
 
@@ -442,7 +492,7 @@ def _proto(shot: Shot) -> int:
 def _is_answer(event: Event, flight: _Flight) -> bool:
     if flight.shot.protocol == "icmp":
         return event.packet.is_echo_answer
-    return flight.sock is not None and event.packet.source_port != flight.sock.port
+    return bool(flight.port) and event.packet.source_port != flight.port
 
 
 def _has_come(event: Event, flight: _Flight) -> bool:

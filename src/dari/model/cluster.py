@@ -42,6 +42,26 @@ class Door(Noun, frozen=True, kw_only=True):
     protocol: str = "tcp"
 
 
+class Ask(Noun, frozen=True, kw_only=True):
+    """A question to another node, under the session of the one that asks (`node`); its row lies below the one asked.
+
+    `step` counts the questions of one talk. `body` is compressed JSON, whose form `kind` tells.
+    """
+
+    node: str
+    step: int
+    kind: str
+    body: bytes
+
+
+class Answer(Noun, frozen=True, kw_only=True):
+    """The answer to a question's `step`, under the session of the node that was asked. `error`: why there is none."""
+
+    step: int
+    body: bytes = b""
+    error: str = ""
+
+
 class Published(Noun, frozen=True, kw_only=True):
     """A container that is reached at ports of its node, whatever networks it is on.
 

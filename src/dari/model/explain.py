@@ -118,6 +118,8 @@ class Explanation(DockerNoun, frozen=True, kw_only=True):
     (somebody else's rule: `Probe.Caught`) · beyond (an interface of the host's own is down or without a cable, or
     nobody on its network answers for the next address) · away (the other end's host is
     down, or does not answer from here) · unexplained (the packet fares otherwise than either picture says).
+    `Node`: the other end's, where it is another one (name and address); hops and steps there are `NAME@NODE`.
+    `NodeProblem`: why that node did not tell its half, which is guessed from the store then.
     """
 
     version: int = VERSION
@@ -134,6 +136,8 @@ class Explanation(DockerNoun, frozen=True, kw_only=True):
     wanted: Walk
     found: Walk
     probe: ProbeLine | None = None
+    node: str = ""
+    node_problem: str = ""
 
 
 class VerifyQuestion(DockerNoun, frozen=True, kw_only=True):

@@ -18,13 +18,14 @@ from dari.net.packet import Listeners as Listeners
 from dari.net.packet import Probe as Probe
 from dari.net.packet import Trace as Trace
 from dari.net.packet import Verdict as Verdict
-from dari.net.state import Address, KernelState
-from dari.net.walk.journey import Journey
+from dari.net.state import HOST, Address, KernelState
+from dari.net.walk.journey import Arrival, Journey
 from dari.net.walk.space import called
 from dari.net.walk.trail import StoppedError, Trail
 from dari.net.walk.world import World
 
 SOURCE_PORT = 40000
+_SMALL = 64
 
 
 def explain(
@@ -58,7 +59,9 @@ def _converse(world: World, probe: Probe, listeners: Listeners | None, trail: Tr
         trail.stop("unreachable", "name", probe.source_netns, "the name has no address")
     journey = Journey(world, trail, probe.size)
     asked = _question(probe, destination)
-    if probe.source_netns == OUTSIDE:
+    if probe.is_tunnelled:
+        arrived = journey.enter_tunnel(probe.in_interface, asked)
+    elif probe.source_netns == OUTSIDE:
         arrived = journey.enter(probe.in_interface, asked)
     else:
         arrived = journey.send(probe.source_netns, asked)
@@ -85,7 +88,40 @@ def _converse(world: World, probe: Probe, listeners: Listeners | None, trail: Tr
         back = journey.enter_by(arrived.way_back, answer)
     else:
         back = journey.send(arrived.space, answer)
+    if probe.is_tunnelled and back.space == OUTSIDE:
+        _check_tunnel(probe, trail, back)
+        return
     _welcome(probe, destination, trail, back.space, back.flight)
+
+
+def between_hosts(world: World, own: Address, other: Address, port: int, *, is_leaving: bool) -> Trace | None:
+    """The way of a tunnel's own packets (UDP to `port`) out of this host or into it, where something stops it there.
+
+    None where nothing does, or it cannot be told. `own` and `other`: where the two hosts reach each other.
+    """
+    trail = Trail()
+    journey = Journey(world, trail, _SMALL)
+    ends = (own, other) if is_leaving else (other, own)
+    flight = Flight(*ends, "udp", SOURCE_PORT, port)
+    try:
+        if is_leaving:
+            journey.send(HOST, flight)
+        else:
+            host = world.spaces[HOST]
+            owner, way = host.owner(own), host.way(other)
+            journey.enter(owner.link if owner is not None else way.link if way is not None else "", flight)
+    except StoppedError as stop:
+        if stop.verdict != "unknown":
+            return Trace(tuple(trail.hops), stop.verdict, stop.hop)
+    return None
+
+
+def _check_tunnel(probe: Probe, trail: Trail, back: Arrival) -> None:
+    """The answer must leave by the tunnel the question came by."""
+    if back.tunnel != probe.in_interface:
+        where = f"the tunnel {back.tunnel}" if back.tunnel else f"interface {back.way_back[1]}"
+        text = f"the answer leaves by {where}, not by the tunnel {probe.in_interface} the question came by"
+        trail.stop("dropped", "deliver", back.way_back[0], text)
 
 
 def _question(probe: Probe, destination: Address) -> Flight:

@@ -35,7 +35,8 @@ class Probe:
     `source_netns`: "" the host's own namespace, a sandbox's, or OUTSIDE. `destination` None: the name asked for has
     no address. `port` None with icmp (an echo request). `source_address`: for OUTSIDE the sender's, an address not
     of this host; else the address the sender binds to, None = the kernel's choice. `in_interface`: for OUTSIDE the
-    host's interface the packet comes in by. `size`: bytes of the IP packet (interfaces with a smaller MTU are told
+    host's interface the packet comes in by; `is_tunnelled`: that is a VXLAN interface, and the sender is on its network
+    on another host. `size`: bytes of the IP packet (interfaces with a smaller MTU are told
     by a remark, and drop it where they cannot split it).
     """
 
@@ -46,6 +47,7 @@ class Probe:
     source_address: Address | None = None
     in_interface: str = ""
     size: int = 64
+    is_tunnelled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

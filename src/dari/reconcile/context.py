@@ -80,7 +80,8 @@ class Relays:
 class Context:
     """`local` holds this host's objects, `shared` those of global scope (one and the same on a single host).
 
-    `node` is this one among others, None where there is no cluster. `locks[object id]` serialises operations on one
+    `node` is this one among others, None where there is no cluster; `session_id` of the session its rows hang on, empty
+    while it has none. `locks[object id]` serialises operations on one
     object; `listeners` get every event after its commit.
     """
 
@@ -92,6 +93,7 @@ class Context:
     runtime: Runtime
     images: Images
     node: Node | None = None
+    session_id: str = ""
     now: Callable[[], int] = time.time_ns
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
     listeners: set[Callable[[Event], None]] = field(default_factory=set)

@@ -1,7 +1,8 @@
 """explain: why one end reaches another, or does not: what should be, what is, and what a real packet meets.
 
 Both pictures of the kernel are walked by the same code (net.explain), a packet is sent meanwhile from a thread of
-its own, and what differs is the finding. Must not know: HTTP, how names are spelled by a user.
+its own, and what differs is the finding. Of an end on another node that node tells its half (across.py).
+Must not know: HTTP, how names are spelled by a user.
 Next: ends.py, lookup.py, conclude.py, causes.py.
 """
 
@@ -11,24 +12,26 @@ import asyncio
 import difflib
 import socket
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 import msgspec
 
 from dari.kernel.outside import Places
-from dari.kernel.probe import Probing
+from dari.kernel.probe import Probing, some_ports
 from dari.kernel.probed import ProbeResult, Shot
 from dari.model import explain as nouns
 from dari.model.errors import Internal, Unsupported
 from dari.net.facts import HostFacts
 from dari.net.packet import OUTSIDE, Hop, Listeners, Probe, Trace
 from dari.net.state import HOST, Address
-from dari.reconcile import causes, conclude, ends, far, lookup, shared_networks
+from dari.reconcile import across, causes, conclude, ends, far, far_words, lookup, shared_networks, splice
 from dari.reconcile.context import Context
 from dari.reconcile.ends import Aim, End
 from dari.reconcile.picture import Picture, Walker, look
 from dari.reconcile.settle import look_at_host
+from dari.reconcile.talk import NoAnswerError
 from dari.reconcile.telling import hop_line, named, probe_line, walk_lines
 
 _NAME_SECONDS = 2.0
@@ -57,6 +60,9 @@ class Inquiry:
     # On another node, and what that host says to a ping.
     far: far.Far | None = None
     underlay: ProbeResult | None = None
+    # What that node tells of its half; None where it was not asked, or `far_problem` says why it did not answer.
+    across: splice.Across | None = None
+    far_problem: str = ""
     # Of the name: "" as it should be, else what is wrong with it.
     trouble: nouns.Conclusion | None = None
     reason: causes.Why | None = None
@@ -76,11 +82,13 @@ async def _answer(ctx: Context, inquiry: Inquiry) -> nouns.Explanation:
         inquiry.places = places(await look_at_host(ctx))
     _find_aims(ctx, inquiry)
     _find_far(ctx, inquiry)
-    picture = await look(ctx, _concerned(inquiry))
-    try:
-        await _gather(ctx, inquiry)
-    except OSError as error:
-        raise Internal(f"the probe could not be made: {error.strerror or error}") from error
+    async with AsyncExitStack() as stack:
+        other = await _ask_far(ctx, inquiry, stack)
+        picture = await look(ctx, _concerned(inquiry))
+        try:
+            await _gather(ctx, inquiry, other)
+        except OSError as error:
+            raise Internal(f"the probe could not be made: {error.strerror or error}") from error
     if not inquiry.aims:
         return _without_aim(inquiry, picture)
     return _with_walks(ctx, inquiry, picture)
@@ -154,6 +162,48 @@ def _find_far(ctx: Context, inquiry: Inquiry) -> None:
         inquiry.trouble, inquiry.reason = "away", far.dead(inquiry.far)
 
 
+async def _ask_far(ctx: Context, inquiry: Inquiry, stack: AsyncExitStack) -> across.Other | None:
+    """Have the other end's node walk its half, and look out for the packet, while this one does the same."""
+    if inquiry.far is None or inquiry.far.node is None or not inquiry.aims:
+        return None
+    source = next(
+        (
+            each
+            for network, each in ends.places_of(ctx, inquiry.source)
+            if network.id == inquiry.far.network.id
+        ),
+        None,
+    )
+    aim = inquiry.aims[0]
+    own = source and (source.ipv4 if aim.address.version == 4 else source.ipv6)
+    if not own:
+        # It does not go through the network's tunnel.
+        return None
+    pair = far_words.Pair(
+        source=own,
+        source_name=inquiry.source.name,
+        target=str(aim.address),
+        protocol=inquiry.protocol,
+        port=aim.port if inquiry.protocol != "icmp" else 0,
+    )
+    other = await stack.enter_async_context(across.Other(ctx, inquiry.far.node))
+    other.ready([pair], some_ports() if inquiry.is_probed else ())
+    return other
+
+
+async def _hear_far(inquiry: Inquiry, other: across.Other) -> None:
+    where = inquiry.source.netns or HOST
+    host = inquiry.far.host if inquiry.far is not None else ""
+    try:
+        [inquiry.across] = await other.halves()
+    except NoAnswerError as error:
+        inquiry.far_problem = str(error)
+        text = f"{error}: what becomes of the packet there is guessed from the store"
+        inquiry.hops.append(Hop("name", where, text, is_ok=False))
+    else:
+        inquiry.hops.append(Hop("name", where, f"node {host} answers: its half is its own kernel's"))
+
+
 def _take_addresses(ctx: Context, inquiry: Inquiry, addresses: Iterable[Address]) -> None:
     versions = ends.versions_of(ctx, inquiry.source)
     known = [each for each in addresses if each.version in versions] or list(addresses)
@@ -178,14 +228,19 @@ def _concerned(inquiry: Inquiry) -> set[str]:
     return found - {HOST, OUTSIDE}
 
 
-async def _gather(ctx: Context, inquiry: Inquiry) -> None:
+async def _gather(ctx: Context, inquiry: Inquiry, other: across.Other | None) -> None:
     concerned = _concerned(inquiry)
     own_places = inquiry.places if inquiry.is_probed else None
-    probing = await asyncio.to_thread(ctx.kernel.probing, concerned, own_places, is_traced=inquiry.is_probed)
+    ports = other.ports if other is not None else ()
+    probing = await asyncio.to_thread(
+        ctx.kernel.probing, concerned, own_places, is_traced=inquiry.is_probed, ports=ports
+    )
     try:
         if inquiry.name and inquiry.trouble is None:
             await _ask_name(ctx, inquiry, probing)
         inquiry.listeners = await asyncio.to_thread(listeners, probing, {*concerned, HOST})
+        if other is not None:
+            await _hear_far(inquiry, other)
         if inquiry.is_probed and inquiry.aims:
             aim = inquiry.aims[0]
             if (
@@ -199,8 +254,22 @@ async def _gather(ctx: Context, inquiry: Inquiry) -> None:
                 shots.append(Shot(HOST, inquiry.far.underlay, "icmp"))
             results = await asyncio.to_thread(probing.fire, shots, inquiry.timeout)
             inquiry.result, inquiry.underlay = results[0], results[1] if len(results) > 1 else None
+            if other is not None and inquiry.across is not None:
+                await _hear_of_packet(inquiry, other)
     finally:
         await asyncio.to_thread(probing.close)
+
+
+async def _hear_of_packet(inquiry: Inquiry, other: across.Other) -> None:
+    assert inquiry.across is not None and inquiry.result is not None
+    try:
+        told = await other.sightings([(0, inquiry.result.source_port)])
+    except NoAnswerError as error:
+        inquiry.result = replace(inquiry.result, untraced=str(error))
+        return
+    [seen] = told.sightings
+    inquiry.across = replace(inquiry.across, sighting=seen)
+    inquiry.result = splice.seen_by_both(inquiry.result, seen, told.untraced)
 
 
 def shot(inquiry: Inquiry, aim: Aim) -> Shot:
@@ -337,14 +406,22 @@ def _target_line(inquiry: Inquiry, aim: Aim | None) -> nouns.End:
 
 def _with_walks(ctx: Context, inquiry: Inquiry, picture: Picture) -> nouns.Explanation:
     aim = inquiry.aims[0]
-    wanted, found = Walker(picture, inquiry.listeners, inquiry.places).walk(probe_of(inquiry, aim))
+    walker = Walker(picture, inquiry.listeners, inquiry.places)
+    wanted, found = walker.walk(probe_of(inquiry, aim))
+    if inquiry.far is not None:
+        between = across.Between(ctx, walker)
+        wanted, found = between.whole(wanted, found, inquiry.far.node, inquiry.across)
     judged = conclude.conclude(wanted, found, inquiry.result)
     text, advice, listed = _words(ctx, inquiry, aim, judged)
-    differences: list[str] = []
+    told: list[str] = []
     if judged.conclusion == "drift" or inquiry.trouble == "drift":
-        differences = _differences(picture, (wanted, found))
-        if not differences and inquiry.trouble is None:
-            advice = "nothing of dari's is amiss: take away what was added by hand"
+        told, at = _drifted(inquiry, picture, wanted, found, judged)
+        if at:
+            advice += f", on node {at}"
+        if not told and inquiry.trouble is None:
+            advice = "nothing of dari's is amiss: take away what was added by hand" + (
+                f" on node {at}" if at else ""
+            )
     conclusion = judged.conclusion
     underlay = inquiry.underlay
     if conclusion == "unexplained" and underlay is not None and underlay.outcome != "answered":
@@ -364,11 +441,13 @@ def _with_walks(ctx: Context, inquiry: Inquiry, picture: Picture) -> nouns.Expla
         text=named(text, names),
         advice=advice,
         causes=listed,
-        differences=[named(each, names) for each in differences],
+        differences=[named(each, names) for each in told],
         names=[hop_line(each, names) for each in inquiry.hops],
         wanted=walk_lines(wanted, names),
         found=walk_lines(found, names),
         probe=probe_line(inquiry.result, names) if inquiry.result is not None else None,
+        node=inquiry.far.host if inquiry.far is not None else "",
+        node_problem=inquiry.far_problem,
     )
 
 
@@ -400,7 +479,7 @@ def _words(
         case "reachable":
             return f"{source} reaches {target} at {door}", "", []
         case "application":
-            return judged.text, _listening(inquiry, aim), []
+            return judged.text, _start_what(inquiry, aim), []
         case "drift":
             return judged.text, "dari doctor --fix", []
         case "foreign":
@@ -409,27 +488,43 @@ def _words(
         case "beyond":
             return judged.text, causes.beyond(judged.hop), []
         case "meant":
+            if (
+                inquiry.across is not None
+                and inquiry.across.half.text
+                and judged.hop in inquiry.across.wanted.hops
+            ):
+                half = inquiry.across.half
+                return half.text, half.advice, list(half.causes)
             found = causes.why(
                 ctx, inquiry.source, inquiry.target, aim, inquiry.protocol, inquiry.port, judged.hop
             )
             return found.text, found.advice, list(found.causes)
         case _:
             if inquiry.far is not None and inquiry.result is not None and not inquiry.result.is_delivered:
-                reason = far.lost(ctx, inquiry.far, inquiry.underlay)
+                sighting = inquiry.across.sighting if inquiry.across is not None else None
+                reason = far.lost(ctx, inquiry.far, inquiry.underlay, sighting)
                 return reason.text, reason.advice, []
             return judged.text, "", []
 
 
-def _listening(inquiry: Inquiry, aim: Aim) -> str:
+def _start_what(inquiry: Inquiry, aim: Aim) -> str:
     """What does listen there, as advice."""
     if aim.netns is None:
-        return (
-            f"start what should listen there, on node {inquiry.far.host}" if inquiry.far is not None else ""
-        )
-    sockets = inquiry.listeners.sockets.get(aim.netns or HOST) if inquiry.listeners is not None else None
-    if not sockets or aim.published is not None:
+        if inquiry.far is None:
+            return ""
+        said = inquiry.across.half.listening if inquiry.across is not None else ""
+        return f"{said or 'start what should listen there'}, on node {inquiry.far.host}"
+    if aim.published is not None:
         return ""
-    same = sorted(str(at) for kind, at, port in sockets if (kind, port) == (inquiry.protocol, aim.port))
+    return listening(inquiry.listeners, aim.netns or HOST, inquiry.protocol, aim.port)
+
+
+def listening(heard: Listeners | None, netns: str, protocol: str, asked: int) -> str:
+    """What listens in a namespace instead of the port that was asked for, as advice."""
+    sockets = heard.sockets.get(netns) if heard is not None else None
+    if not sockets:
+        return ""
+    same = sorted(str(at) for kind, at, port in sockets if (kind, port) == (protocol, asked))
     if same:
         return f"it listens on {', '.join(same)} only: let it listen on 0.0.0.0 (or ::)"
     others = sorted(
@@ -439,7 +534,23 @@ def _listening(inquiry: Inquiry, aim: Aim) -> str:
     return f"what listens there: {', '.join(others)}" if others else "start what should listen there"
 
 
-def _differences(picture: Picture, traces: tuple[Trace, Trace]) -> list[str]:
+def _drifted(
+    inquiry: Inquiry, picture: Picture, wanted: Trace, found: Trace, judged: conclude.Judgement
+) -> tuple[list[str], str]:
+    """The steps that would mend it, and the name of the other node where they are to be done there."""
+    half = inquiry.across.half if inquiry.across is not None else None
+    if half is not None and inquiry.far is not None:
+        deciding = judged.hop or found.decided_by
+        theirs = (
+            (*inquiry.across.wanted.hops, *inquiry.across.found.hops) if inquiry.across is not None else ()
+        )
+        caught = judged.step is not None and judged.step.netns.endswith(f"@{inquiry.far.node_name}")
+        if caught or deciding in theirs:
+            return list(half.differences), inquiry.far.node_name
+    return differences(picture, (wanted, found)), ""
+
+
+def differences(picture: Picture, traces: tuple[Trace, Trace]) -> list[str]:
     """The steps that would mend what these ways lean on; all of them where none is about that."""
     keys = conclude.leant_on(traces)
     ops = picture.differences()

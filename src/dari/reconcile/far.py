@@ -17,6 +17,8 @@ from dari.net.state import Address
 from dari.reconcile import shared_networks
 from dari.reconcile.causes import Why
 from dari.reconcile.context import Context
+from dari.reconcile.far_words import Sighting
+from dari.reconcile.splice import has_answered, was_seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,12 @@ class Far:
         """The node's name and address."""
         known = self.node or self.member
         return f"{known.name} ({known.address})" if known is not None else self.endpoint.node
+
+    @property
+    def node_name(self) -> str:
+        """Its node's name alone."""
+        known = self.node or self.member
+        return known.name if known is not None else self.endpoint.node
 
     @property
     def underlay(self) -> Address | None:
@@ -81,9 +89,27 @@ def dead(far: Far) -> Why:
     return Why(text, "look after that host and its darid; if it is gone for good: dari node rm")
 
 
-def lost(ctx: Context, far: Far, underlay: ProbeResult | None) -> Why:
-    """Of a packet that left for a living node and was not answered."""
+def lost(ctx: Context, far: Far, underlay: ProbeResult | None, seen: Sighting | None = None) -> Why:
+    """Of a packet that left for a living node and was not answered. `seen`: what that node saw of it, None where it
+    could not be asked."""
     port = ctx.config.data_path_port
+    if seen is not None and was_seen(seen):
+        if has_answered(seen):
+            text = f"the packet arrives on node {far.host} and is answered there, but no answer comes back"
+        else:
+            netns, hook, _ = (
+                seen.seen[-1] if seen.seen else (seen.steps[-1].netns, seen.steps[-1].chain, False)
+            )
+            text = f"the packet came to node {far.host} and was seen last behind {hook} of {netns}: nothing answers"
+        return Why(
+            text,
+            f"let UDP port {port} pass between the hosts, both ways; legacy iptables, tc and XDP are not traced",
+        )
+    if seen is not None and underlay is not None and underlay.outcome == "answered":
+        return Why(
+            f"the packet leaves for node {far.host} and never comes there, though that host answers a ping",
+            f"let UDP port {port} pass between the hosts",
+        )
     if underlay is None:
         return Why(
             f"no answer from {far.name} on node {far.host}; what becomes of the packet there is not seen from here",

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 
 from dari.kernel.outside import LINK_PREFIX, Places
 from dari.kernel.trace import TABLE_PREFIX
-from dari.net.explain import walk
+from dari.net.explain import between_hosts, walk
 from dari.net.facts import HostFacts
 from dari.net.foreign import Foreign, ForeignLink
 from dari.net.packet import OUTSIDE, Listeners, Probe, Trace
 from dari.net.plan import Op, plan
 from dari.net.scope import Key, Scope
-from dari.net.state import HOST, Addr, KernelState
+from dari.net.state import HOST, Addr, Address, KernelState
 from dari.net.walk.world import World
 from dari.reconcile.context import Context
 from dari.reconcile.kernel import in_kernel
@@ -82,6 +82,10 @@ class Walker:
             )
         self._wanted = World(picture.wanted, picture.facts, asked_for(foreign))
         self._found = World(picture.found, picture.facts, foreign)
+
+    def between_hosts(self, own: Address, other: Address, port: int, *, is_leaving: bool) -> Trace | None:
+        """What this host's kernel does to a tunnel's packets, where it stops them."""
+        return between_hosts(self._found, own, other, port, is_leaving=is_leaving)
 
     def walk(self, probe: Probe) -> tuple[Trace, Trace]:
         """The way by what should be, and by what is."""

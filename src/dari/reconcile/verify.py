@@ -1,7 +1,8 @@
 """verify: who can reach whom and who cannot, by what was asked, by what the kernel has, and by real packets.
 
 Every container asks every other one, at each of its addresses and doors; the place outside asks their published
-ports, the host all of them. Names are asked for too. Must not know: HTTP, tables for people.
+ports, the host all of them. Names are asked for too. Those on other nodes are asked as well, and their nodes tell
+their halves and what they saw of the packets. Must not know: HTTP, tables for people.
 Next: explain.py (one pair in depth), conclude.py.
 """
 
@@ -9,24 +10,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from dari.kernel.outside import Places
-from dari.kernel.probe import Probing
+from dari.kernel.probe import Probing, some_ports
 from dari.kernel.probed import ProbeResult, Shot
 from dari.model import explain as nouns
 from dari.model.errors import Internal, InvalidArgument, NotFound
 from dari.model.explain import Cell, Service, Verification
+from dari.model.network import Endpoint
 from dari.net.packet import OUTSIDE, Listeners, Trace
 from dari.net.plan import Op
 from dari.net.state import HOST
-from dari.reconcile import conclude, ends, far, lookup, names
+from dari.reconcile import conclude, ends, far, far_words, lookup, names
+from dari.reconcile.across import Between, Other
 from dari.reconcile.context import Context
 from dari.reconcile.ends import HOST_END, OUTSIDE_END, Aim, End
 from dari.reconcile.explain import Inquiry, listeners, places, probe_of
 from dari.reconcile.picture import Picture, Walker, look
+from dari.reconcile.splice import Across, seen_by_both
+from dari.reconcile.talk import NoAnswerError
 from dari.reconcile.telling import named
 from dari.reconcile.zones import has_names
 
@@ -50,9 +56,20 @@ class _Attempt:
     cell: int
     inquiry: Inquiry
     aim: Aim
+    across: Across | None = None
     wanted: Trace | None = None
     found: Trace | None = None
     result: ProbeResult | None = None
+
+
+@dataclass(slots=True)
+class _Others:
+    """The ends on one other node. `problem`: why it tells nothing."""
+
+    other: Other
+    doors: dict[str, list[far_words.Door]] = field(default_factory=dict)
+    asked: list[_Attempt] = field(default_factory=list)
+    problem: str = ""
 
 
 @dataclass(slots=True)
@@ -61,6 +78,8 @@ class _Round:
 
     ends: list[End]
     services: list[Service]
+    # By id of the node: it, the doors of its containers by address, and what it is asked, as indices of attempts.
+    others: dict[str, _Others] = field(default_factory=dict)
     cells: list[tuple[int, int]] = field(default_factory=list)
     attempts: list[_Attempt] = field(default_factory=list)
 
@@ -92,24 +111,39 @@ async def _verify(ctx: Context, project: str, timeout: float, is_probed: bool) -
     alive = [_far_end(each) for each in others if each.node is not None]
     everybody = [*containers, *alive, OUTSIDE_END, HOST_END]
     concerned = {each.netns for each in containers if each.netns}
-    try:
-        probing = await asyncio.to_thread(
-            ctx.kernel.probing, concerned, outside if is_probed else None, is_traced=is_probed
-        )
+    async with AsyncExitStack() as stack:
+        asked = await _meet(ctx, stack, [each for each in others if each.node is not None])
+        ports = some_ports()
         try:
-            heard = await asyncio.to_thread(listeners, probing, {*concerned, HOST})
-            round_ = _round(ctx, everybody, heard, timeout, outside, is_probed=is_probed)
-            checks = list(_name_checks(ctx, containers, others)) if is_probed else []
-            told = await asyncio.to_thread(_fire, probing, round_, checks, timeout, is_probed)
-            untraced = probing.untraced if is_probed else ""
-        finally:
-            await asyncio.to_thread(probing.close)
-    except OSError as error:
-        raise Internal(f"the probes could not be made: {error.strerror or error}") from error
-    await asyncio.to_thread(_walk, picture, round_, heard, outside)
+            probing = await asyncio.to_thread(
+                ctx.kernel.probing,
+                concerned,
+                outside if is_probed else None,
+                is_traced=is_probed,
+                ports=ports,
+            )
+            try:
+                heard = await asyncio.to_thread(listeners, probing, {*concerned, HOST})
+                round_ = _round(ctx, everybody, heard, timeout, outside, asked, is_probed=is_probed)
+                await _ready(ctx, round_, ports if is_probed else ())
+                checks = list(_name_checks(ctx, containers, others)) if is_probed else []
+                told = await asyncio.to_thread(_fire, probing, round_, checks, timeout, is_probed)
+                untraced = probing.untraced if is_probed else ""
+            finally:
+                await asyncio.to_thread(probing.close)
+        except OSError as error:
+            raise Internal(f"the probes could not be made: {error.strerror or error}") from error
+        if is_probed:
+            await _reports(round_)
+    await asyncio.to_thread(_walk, ctx, picture, round_, heard, outside)
     cells = [_cell(round_, number, picture) for number in range(len(round_.cells))]
     ops = _differences(ctx, picture, project)
     told += [far.dead(each).text for each in others if each.node is None]
+    told += [
+        f"{each.problem}: what its containers do is guessed from the store"
+        for each in asked.values()
+        if each.problem
+    ]
     findings = [*told, *_findings(round_, cells)]
     return Verification(
         project=project,
@@ -168,10 +202,19 @@ def _networks(ctx: Context, everybody: list[End]) -> dict[str, list[int]]:
 
 
 def _round(
-    ctx: Context, everybody: list[End], heard: Listeners, timeout: float, outside: Places, *, is_probed: bool
+    ctx: Context,
+    everybody: list[End],
+    heard: Listeners,
+    timeout: float,
+    outside: Places,
+    others: dict[str, _Others],
+    *,
+    is_probed: bool,
 ) -> _Round:
-    services = [each for number, end in enumerate(everybody) for each in _services(end, number, heard)]
-    round_ = _Round(everybody, services)
+    services = [
+        each for number, end in enumerate(everybody) for each in _services(end, number, heard, others)
+    ]
+    round_ = _Round(everybody, services, others)
     for from_, source in enumerate(everybody):
         if source.far is not None:
             continue
@@ -217,18 +260,24 @@ def _aims(ctx: Context, inquiry: Inquiry) -> list[Aim]:
     return list(first.values())
 
 
-def _services(end: End, number: int, heard: Listeners) -> list[Service]:
+def _services(end: End, number: int, heard: Listeners, others: dict[str, _Others]) -> list[Service]:
     if end.kind == "outside":
         return [Service(end=number, protocol="tcp", port=_OUTSIDE_PORT, why=[])]
     if end.far is not None:
-        # Its doors are not seen from here; whether it is there is.
-        return [Service(end=number, protocol="icmp", port=0, why=[])]
+        _, endpoint = end.far
+        known = (
+            others[endpoint.node].doors.get(endpoint.ipv4 or endpoint.ipv6)
+            if endpoint.node in others
+            else None
+        )
+        # Without doors, or somebody to tell of them, whether it is there is seen all the same.
+        return [
+            Service(end=number, protocol=each.protocol, port=each.port, why=each.why) for each in known or ()
+        ] or [Service(end=number, protocol="icmp", port=0, why=[])]
     if end.kind != "container" or end.container is None:
         return []
-    doors: dict[tuple[str, int], dict[str, None]] = {}
-    for protocol, port, why in _doors(end, heard):
-        doors.setdefault((protocol, port), {})[why] = None
-    if not doors:
+    found = doors(end, heard)
+    if not found:
         # Somebody without a door is still there, or not.
         return [Service(end=number, protocol="icmp", port=0, why=[])]
     return [
@@ -236,11 +285,20 @@ def _services(end: End, number: int, heard: Listeners) -> list[Service]:
             end=number,
             protocol=protocol,
             port=port,
-            why=list(why),
+            why=why,
             published=[f"{each.host_ip}:{each.host_port}" for each in ends.publications(end, protocol, port)],
         )
-        for (protocol, port), why in sorted(doors.items(), key=lambda each: (each[0][1], each[0][0]))
+        for protocol, port, why in found
     ]
+
+
+def doors(end: End, heard: Listeners) -> list[tuple[str, int, list[str]]]:
+    """A container's doors by port: protocol, port and why it is one."""
+    found: dict[tuple[str, int], dict[str, None]] = {}
+    for protocol, port, why in _doors(end, heard):
+        found.setdefault((protocol, port), {})[why] = None
+    ordered = sorted(found.items(), key=lambda each: (each[0][1], each[0][0]))
+    return [(protocol, port, list(why)) for (protocol, port), why in ordered]
 
 
 def _doors(end: End, heard: Listeners) -> Iterator[tuple[str, int, str]]:
@@ -284,6 +342,89 @@ def _name_checks(ctx: Context, containers: list[End], others: list[far.Far]) -> 
                 yield _NameCheck(source, name, known, tuple(shots))
 
 
+# Other nodes
+
+
+async def _meet(ctx: Context, stack: AsyncExitStack, alive: list[far.Far]) -> dict[str, _Others]:
+    """Ask every node with such ends for their doors, all at once."""
+    found: dict[str, _Others] = {}
+    for each in alive:
+        if each.node is not None and each.node.id not in found:
+            found[each.node.id] = _Others(await stack.enter_async_context(Other(ctx, each.node)))
+    await asyncio.gather(
+        *(
+            _learn_doors(others, [each.endpoint for each in alive if each.endpoint.node == node_id])
+            for node_id, others in found.items()
+        )
+    )
+    return found
+
+
+async def _learn_doors(others: _Others, endpoints: list[Endpoint]) -> None:
+    try:
+        for door in await others.other.doors([each.ipv4 or each.ipv6 for each in endpoints]):
+            others.doors.setdefault(door.address, []).append(door)
+    except NoAnswerError as error:
+        others.problem = str(error)
+
+
+async def _ready(ctx: Context, round_: _Round, ports: Sequence[int]) -> None:
+    """Have the other nodes walk their halves of what concerns them, and look out for the packets."""
+    pairs: dict[str, list[far_words.Pair]] = {}
+    for attempt in round_.attempts:
+        place = attempt.inquiry.target.far
+        others = round_.others.get(place[1].node) if place is not None else None
+        pair = _pair(ctx, attempt) if others is not None and not others.problem else None
+        if pair is not None and others is not None:
+            pairs.setdefault(others.other.node.id, []).append(pair)
+            others.asked.append(attempt)
+    for node_id, asked in pairs.items():
+        round_.others[node_id].other.ready(asked, ports)
+    for node_id in pairs:
+        others = round_.others[node_id]
+        try:
+            for attempt, half in zip(others.asked, await others.other.halves(), strict=True):
+                attempt.across = half
+        except NoAnswerError as error:
+            others.problem = str(error)
+
+
+def _pair(ctx: Context, attempt: _Attempt) -> far_words.Pair | None:
+    """None where it does not go through the network's tunnel."""
+    source, aim = attempt.inquiry.source, attempt.aim
+    for network, endpoint in ends.places_of(ctx, source):
+        own = endpoint.ipv4 if aim.address.version == 4 else endpoint.ipv6
+        if aim.network is not None and network.id == aim.network.id and own:
+            return far_words.Pair(
+                source=own,
+                source_name=source.name,
+                target=str(aim.address),
+                protocol=attempt.inquiry.protocol,
+                port=aim.port if attempt.inquiry.protocol != "icmp" else 0,
+            )
+    return None
+
+
+async def _reports(round_: _Round) -> None:
+    await asyncio.gather(
+        *(_hear_report(each) for each in round_.others.values() if each.asked and not each.problem)
+    )
+
+
+async def _hear_report(others: _Others) -> None:
+    sent = [(number, each) for number, each in enumerate(others.asked) if each.result is not None]
+    try:
+        told = await others.other.sightings(
+            [(number, each.result.source_port) for number, each in sent if each.result is not None]
+        )
+    except NoAnswerError as error:
+        others.problem = str(error)
+        return
+    for (_, attempt), seen in zip(sent, told.sightings, strict=True):
+        assert attempt.result is not None
+        attempt.result = seen_by_both(attempt.result, seen, told.untraced)
+
+
 # Asking
 
 
@@ -317,10 +458,15 @@ def _names_told(checks: list[_NameCheck], results: list[ProbeResult]) -> Iterato
             yield f"{each.source.name} should know {each.name} as {should}, but {asked.text}"
 
 
-def _walk(picture: Picture, round_: _Round, heard: Listeners, outside: Places) -> None:
+def _walk(ctx: Context, picture: Picture, round_: _Round, heard: Listeners, outside: Places) -> None:
     walker = Walker(picture, heard, outside)
+    between = Between(ctx, walker)
     for each in round_.attempts:
         each.wanted, each.found = walker.walk(probe_of(each.inquiry, each.aim))
+        place = each.inquiry.target.far
+        others = round_.others.get(place[1].node) if place is not None else None
+        if others is not None:
+            each.wanted, each.found = between.whole(each.wanted, each.found, others.other.node, each.across)
 
 
 # What it comes to

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from dari.model.cluster import Member, Node, Published
+from dari.model.cluster import Answer, Ask, Member, Node, Published
 from dari.model.container import Container
 from dari.model.event import Event
 from dari.model.network import Endpoint, Network, Sandbox
@@ -166,6 +166,8 @@ class Tables:
         self.node_addresses = Table("node-addresses", str)  # <data-path address> → node id, while it is alive
         self.members = Table("members", Member)  # <node id>, until it leaves
         self.published = Table("published", Published)  # <node id>/<container id>, while the node is alive
+        self.asks = Table("asks", Ask)  # <node asked>/<talk id>, while the one that asks is alive and listens
+        self.answers = Table("answers", Answer)  # <node asked>/<talk id>, until the question is taken back
         self.allocations = Table("allocations", str)  # networks → how many shared ones were ever made
         self.vnis = Table("vnis", str)  # <VNI> → network id
         self.registrations = Table("registrations", Registration)  # <service>/<id>
@@ -180,7 +182,10 @@ class Tables:
 
 
 _SHARED = frozenset(
-    ("nodes", "node-names", "node-addresses", "members", "published", "vnis", "allocations", "registrations")
+    (
+        *("nodes", "node-names", "node-addresses", "members", "published", "asks", "answers"),
+        *("vnis", "allocations", "registrations"),
+    )
 )
 _OF_NETWORKS = frozenset(("networks", "endpoints", "leases"))
 

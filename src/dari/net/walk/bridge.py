@@ -30,10 +30,19 @@ class Segment:
         return self._world.spaces[HOST].setting(_SWITCHES[version]) > 0
 
     def find(
-        self, bridge: Bridge, port: Veth | None, space: Space, link: str, towards: Address, asker: Address
+        self,
+        bridge: Bridge,
+        port: Veth | None,
+        space: Space,
+        link: str,
+        towards: Address,
+        asker: Address,
+        *,
+        is_tunnelled: bool = False,
     ) -> Veth | Vxlan | None:
         """The port whose sandbox answers for `towards`, or the tunnel to the host that has it; None: the host itself
-        (never for its own frames, `port` None). `space` and `link` ask, with the address `asker`."""
+        (never for its own frames, `port` None). `space` and `link` ask, with the address `asker`. What came through a
+        tunnel (`is_tunnelled`) does not leave through one again: its port does not turn frames round."""
         host = self._world.spaces[HOST]
         if not bridge.is_up:
             self._stop("neighbour", f"bridge {bridge.name} is down", bridge.key)
@@ -51,7 +60,7 @@ class Segment:
                 apart.append(each)
             else:
                 found.append(each)
-        if not found and not apart and not down:
+        if not found and not apart and not down and not is_tunnelled:
             tunnel = self._far(bridge, port, space, towards)
             if tunnel is not None:
                 return tunnel

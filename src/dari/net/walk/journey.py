@@ -37,11 +37,12 @@ _LONGEST = 24
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """Where the packet ended: a namespace, or OUTSIDE. `way_back`: the namespace and interface it left by, over
-    which an answer comes in."""
+    which an answer comes in. `tunnel`: the VXLAN interface it left by."""
 
     space: str
     flight: Flight
     way_back: tuple[str, str] = (HOST, "")
+    tunnel: str = ""
 
 
 class Journey:
@@ -93,6 +94,39 @@ class Journey:
         if sub is not None:
             return self.enter_by((sub.netns, sub.name), flight)
         return self._receive(host, nic.name, flight)
+
+    def enter_tunnel(self, link: str, flight: Flight) -> Arrival:
+        """Into the bridge a VXLAN interface is on, from a host elsewhere."""
+        host = self._enter_space(HOST)
+        tunnel = next(
+            (each for tunnels in self._world.tunnels.values() for each in tunnels if each.name == link), None
+        )
+        if tunnel is None or not tunnel.is_up:
+            state = "is down" if tunnel is not None else "does not exist"
+            text = f"the tunnel {link} from other hosts {state}"
+            self._trail.stop("unreachable", "neighbour", HOST, text, ("link", HOST, link))
+        bridge = self._world.bridges.get(tunnel.master)
+        if bridge is None:
+            text = f"the tunnel {link} from other hosts is on no bridge"
+            if tunnel.master:
+                text = f"bridge {tunnel.master} of the tunnel {link} does not exist"
+            self._trail.stop("unreachable", "neighbour", HOST, text, tunnel.key)
+        text = f"it comes through the tunnel {link} (VNI {tunnel.vni}) to bridge {bridge.name}"
+        self._trail.add("neighbour", HOST, text, tunnel.key, (bridge.key,))
+        towards, asker = flight.destination, flight.source
+        port = self._segment.find(bridge, None, host, bridge.name, towards, asker, is_tunnelled=True)
+        assert isinstance(port, Veth)
+        if not self._segment.is_filtered(towards.version):
+            return self._over_port(port, flight, (HOST, bridge.name))
+        flight, connection = self._prerouting(host, bridge.name, flight)
+        if flight.destination != towards:
+            text = "what becomes of a packet whose address is changed inside a bridge, from a tunnel, is not walked"
+            self._trail.stop("unknown", "nat", HOST, text, bridge.key)
+        flight = self._hook(host, "forward", replace(flight, out_link=bridge.name), connection)
+        flight = give_back(
+            connection, self._hook(host, "postrouting", replace(flight, in_link=""), connection)
+        )
+        return self._over_port(port, flight, (HOST, bridge.name))
 
     def enter_by(self, place: tuple[str, str], flight: Flight) -> Arrival:
         """Into a namespace over an interface of its own that is on a wire."""
@@ -310,7 +344,7 @@ class Journey:
         """To the sandbox behind a port; through a tunnel it leaves, and its answer comes in where it was sent."""
         self._tell_unseen(HOST, port.name, flight.destination.version)
         if isinstance(port, Vxlan):
-            return Arrival(OUTSIDE, replace(flight, out_link=""), sender)
+            return Arrival(OUTSIDE, replace(flight, out_link=""), sender, port.name)
         return self._receive(self._enter_space(port.peer_netns), port.peer, replace(flight, out_link=""))
 
     def _discover(

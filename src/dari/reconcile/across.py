@@ -1,0 +1,117 @@
+"""The other end's node is asked for its half: what its own kernel does with a packet, and what it saw of one sent.
+
+Must not know: how rows carry it (talk.py), what the answer means (conclude.py). The other side is far_half.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Sequence
+from types import TracebackType
+
+from dari.model.cluster import Node
+from dari.net.packet import Trace
+from dari.reconcile import far_words
+from dari.reconcile.context import Context
+from dari.reconcile.far_words import Pair
+from dari.reconcile.picture import Walker
+from dari.reconcile.splice import Across, joined, misled
+from dari.reconcile.talk import NoAnswerError, Talk
+
+SECONDS = 2.0
+"""How long a node is waited for. It answers in some hundredths of a second when it does at all."""
+
+_SECONDS_A_PAIR = 0.01
+
+
+class Other:
+    """One node, asked about some pairs. An async context manager: its end takes the questions back."""
+
+    def __init__(self, ctx: Context, node: Node) -> None:
+        self.node = node
+        self.ports: tuple[int, ...] = ()
+        self._ctx = ctx
+        self._talk = Talk(ctx, node)
+        self._count = 0
+        self._asking: asyncio.Task[far_words.Readied] | None = None
+
+    async def __aenter__(self) -> Other:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._asking is not None and not self._asking.done():
+            self._asking.cancel()
+            await asyncio.wait([self._asking])
+        await self._talk.close()
+
+    async def doors(self, addresses: Sequence[str]) -> list[far_words.Door]:
+        """Of the containers with these addresses there. Raises NoAnswerError."""
+        question = far_words.Doors(addresses=list(addresses))
+        return (await self._talk.ask(far_words.DOORS, question, far_words.DoorsFound, SECONDS)).doors
+
+    def ready(self, pairs: Sequence[Pair], ports: Sequence[int]) -> None:
+        """Begin to ask for these pairs' halves; `ports`: where their packets will come from, if any are sent."""
+        self.ports, self._count = tuple(ports), len(pairs)
+        own = self._ctx.node.address if self._ctx.node is not None else ""
+        question = far_words.Ready(underlay=own, pairs=list(pairs), ports=list(ports))
+        seconds = SECONDS + len(pairs) * _SECONDS_A_PAIR
+        self._asking = asyncio.create_task(
+            self._talk.ask(far_words.READY, question, far_words.Readied, seconds),
+            name=f"ask {self.node.name}",
+        )
+
+    async def halves(self) -> list[Across]:
+        """In the order of the pairs; from now on that node looks out for the packets. Raises NoAnswerError."""
+        assert self._asking is not None
+        told = await self._asking
+        try:
+            if len(told.halves) != self._count:
+                raise ValueError("not every pair is in its answer")
+            return [Across.of(each) for each in told.halves]
+        except ValueError as error:
+            raise NoAnswerError(
+                f"node {self.node.name} answered what is not understood here: {error}"
+            ) from error
+
+    async def sightings(self, packets: Sequence[tuple[int, int]]) -> far_words.Reported:
+        """What was seen there of packets, each by its pair's index and the port it came from. Raises NoAnswerError."""
+        question = far_words.Report(packets=[far_words.Sent(pair=pair, port=port) for pair, port in packets])
+        seconds = SECONDS + len(packets) * _SECONDS_A_PAIR
+        told = await self._talk.ask(far_words.REPORT, question, far_words.Reported, seconds)
+        if len(told.sightings) != len(packets):
+            raise NoAnswerError(f"node {self.node.name} did not tell of every packet")
+        return told
+
+
+class Between:
+    """What this host's kernel does to the tunnel's own packets, to each node and from it; walked once."""
+
+    def __init__(self, ctx: Context, walker: Walker) -> None:
+        self._ctx = ctx
+        self._walker = walker
+        self._known: dict[str, tuple[Trace | None, Trace | None]] = {}
+
+    def whole(
+        self, wanted: Trace, found: Trace, node: Node | None, across: Across | None
+    ) -> tuple[Trace, Trace]:
+        """Both walks over both hosts, as far as the other one told its half."""
+        found = misled(wanted, found)
+        if node is None or self._ctx.node is None:
+            return wanted, found
+        far_wanted = across.wanted if across is not None else Trace((), "delivered")
+        far_found = across.found if across is not None else Trace((), "delivered")
+        return joined(wanted, far_wanted), joined(found, far_found, *self._stops(node.address))
+
+    def _stops(self, address: str) -> tuple[Trace | None, Trace | None]:
+        """Leaving, and coming."""
+        if address not in self._known:
+            assert self._ctx.node is not None
+            own, other = ipaddress.ip_address(self._ctx.node.address), ipaddress.ip_address(address)
+            port = self._ctx.config.data_path_port
+            leaving = self._walker.between_hosts(own, other, port, is_leaving=True)
+            coming = self._walker.between_hosts(own, other, port, is_leaving=False)
+            self._known[address] = leaving, coming
+        return self._known[address]
