@@ -70,7 +70,7 @@ class Other:
         try:
             if len(told.halves) != self._count:
                 raise ValueError("not every pair is in its answer")
-            return [Across.of(each) for each in told.halves]
+            return [Across.of(self.node.name, each) for each in told.halves]
         except ValueError as error:
             raise NoAnswerError(
                 f"node {self.node.name} answered what is not understood here: {error}"

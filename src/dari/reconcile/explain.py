@@ -38,6 +38,8 @@ _NAME_SECONDS = 2.0
 _SERVERS_ASKED = 3
 _DIFFERENCES_SHOWN = 20
 _NAMES_SHOWN = 12
+# For a packet of which the other node says already that it does not arrive: it is sent to see whether that is so.
+_LOST_SECONDS = 0.3
 
 
 @dataclass(slots=True)
@@ -252,7 +254,12 @@ async def _gather(ctx: Context, inquiry: Inquiry, other: across.Other | None) ->
             shots = [shot(inquiry, aim)]
             if inquiry.far is not None and inquiry.far.underlay is not None:
                 shots.append(Shot(HOST, inquiry.far.underlay, "icmp"))
-            results = await asyncio.to_thread(probing.fire, shots, inquiry.timeout)
+            is_lost = inquiry.across is not None and inquiry.across.found.verdict not in (
+                "delivered",
+                "unknown",
+            )
+            timeout = min(inquiry.timeout, _LOST_SECONDS) if is_lost else inquiry.timeout
+            results = await asyncio.to_thread(probing.fire, shots, timeout)
             inquiry.result, inquiry.underlay = results[0], results[1] if len(results) > 1 else None
             if other is not None and inquiry.across is not None:
                 await _hear_of_packet(inquiry, other)
@@ -413,6 +420,8 @@ def _with_walks(ctx: Context, inquiry: Inquiry, picture: Picture) -> nouns.Expla
         wanted, found = between.whole(wanted, found, inquiry.far.node, inquiry.across)
     judged = conclude.conclude(wanted, found, inquiry.result)
     text, advice, listed = _words(ctx, inquiry, aim, judged)
+    if inquiry.across is not None and _is_told(inquiry.across, judged.hop) and "node " not in text:
+        text += f", on node {inquiry.across.node}"
     told: list[str] = []
     if judged.conclusion == "drift" or inquiry.trouble == "drift":
         told, at = _drifted(inquiry, picture, wanted, found, judged)
@@ -488,13 +497,9 @@ def _words(
         case "beyond":
             return judged.text, causes.beyond(judged.hop), []
         case "meant":
-            if (
-                inquiry.across is not None
-                and inquiry.across.half.text
-                and judged.hop in inquiry.across.wanted.hops
-            ):
-                half = inquiry.across.half
-                return half.text, half.advice, list(half.causes)
+            across_ = inquiry.across
+            if across_ is not None and across_.half.text and _is_told(across_, judged.hop):
+                return across_.half.text, across_.half.advice, list(across_.half.causes)
             found = causes.why(
                 ctx, inquiry.source, inquiry.target, aim, inquiry.protocol, inquiry.port, judged.hop
             )
@@ -538,16 +543,16 @@ def _drifted(
     inquiry: Inquiry, picture: Picture, wanted: Trace, found: Trace, judged: conclude.Judgement
 ) -> tuple[list[str], str]:
     """The steps that would mend it, and the name of the other node where they are to be done there."""
-    half = inquiry.across.half if inquiry.across is not None else None
-    if half is not None and inquiry.far is not None:
-        deciding = judged.hop or found.decided_by
-        theirs = (
-            (*inquiry.across.wanted.hops, *inquiry.across.found.hops) if inquiry.across is not None else ()
-        )
-        caught = judged.step is not None and judged.step.netns.endswith(f"@{inquiry.far.node_name}")
-        if caught or deciding in theirs:
-            return list(half.differences), inquiry.far.node_name
+    if inquiry.across is not None:
+        caught = judged.step is not None and judged.step.netns.endswith(f"@{inquiry.across.node}")
+        if caught or _is_told(inquiry.across, judged.hop or found.decided_by):
+            return list(inquiry.across.half.differences), inquiry.across.node
     return differences(picture, (wanted, found)), ""
+
+
+def _is_told(other: splice.Across, hop: Hop | None) -> bool:
+    """Whether the other node told that hop."""
+    return hop is not None and any(hop is each for each in (*other.wanted.hops, *other.found.hops))
 
 
 def differences(picture: Picture, traces: tuple[Trace, Trace]) -> list[str]:

@@ -41,12 +41,6 @@ class Far:
         return f"{known.name} ({known.address})" if known is not None else self.endpoint.node
 
     @property
-    def node_name(self) -> str:
-        """Its node's name alone."""
-        known = self.node or self.member
-        return known.name if known is not None else self.endpoint.node
-
-    @property
     def underlay(self) -> Address | None:
         """Where its host is reached; None where it does not live."""
         return ipaddress.ip_address(self.node.address) if self.node is not None else None

@@ -15,16 +15,18 @@ from dari.reconcile.far_words import Half, Sighting
 
 @dataclass(frozen=True, slots=True)
 class Across:
-    """A pair's far half, its way as hops; `sighting` None where no packet was sent or nobody looked."""
+    """A pair's half on a node, its way as hops; `sighting` None where no packet was sent, or nobody looked."""
 
+    node: str
     half: Half
     wanted: Trace
     found: Trace
     sighting: Sighting | None = None
 
     @staticmethod
-    def of(half: Half) -> Across:
-        return Across(half, trace_of(half.wanted), trace_of(half.found))
+    def of(node: str, half: Half) -> Across:
+        """Raises ValueError."""
+        return Across(node, half, trace_of(half.wanted), trace_of(half.found))
 
 
 def trace_of(walk: Walk) -> Trace:
@@ -79,7 +81,7 @@ def misled(wanted: Trace, found: Trace) -> Trace:
     does = found.hops[at]
     if does.text == should.text:
         return found
-    text = f"{does.text}; it should be otherwise: {should.text}"
+    text = f"{does.text}, but {should.text.partition(': ')[0]}"
     hop = replace(does, text=text, is_ok=False)
     return Trace((*found.hops[:at], hop), "unreachable", hop)
 

@@ -64,7 +64,7 @@ class Talk:
                 await self._ctx.shared.commit(txn)
                 found = await self._answer()
         except TimeoutError:
-            raise NoAnswerError(f"{who} did not answer within {seconds:g} s") from None
+            raise NoAnswerError(f"{who} did not answer within {seconds:.2g} s") from None
         except (StoreUnavailable, TxnConflict) as error:
             raise NoAnswerError(f"{who} cannot be asked: {error}") from error
         if found.error:
@@ -118,8 +118,8 @@ def unpack(body: bytes, kind: type[T]) -> T:
     try:
         reader = zlib.decompressobj()
         text = reader.decompress(body, _MOST_UNPACKED)
-        if reader.unconsumed_tail:
-            raise ValueError("it is too large")
+        if not reader.eof:
+            raise ValueError("it is cut short, or too large")
         return msgspec.json.decode(text, type=kind)
     except (zlib.error, msgspec.MsgspecError) as error:
         raise ValueError(str(error)) from error
