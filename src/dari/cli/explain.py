@@ -163,6 +163,9 @@ def _probe_rows(answer: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     took = f"{probe['Seconds'] * 1000:.1f} ms"
     sign = "✓" if probe["Verdict"] == "delivered" else "✗"
     rows = [(sign, "probe", answer["From"]["Name"], f"{probe['Outcome']}: {probe['Text']} ({took})")]
+    came = [each for each in probe.get("Passed", ()) if "@" in each["Where"] and each["Hook"] == "input"]
+    if came and not came[0]["IsAnswer"]:
+        rows.append(("✓", "seen", came[0]["Where"], "the packet came in there"))
     if probe["Caught"]:
         rows.append(("✗", "caught", probe["Caught"]["Where"], _step(probe["Caught"])))
     elif probe["Untraced"]:

@@ -80,9 +80,18 @@ class StepLine(DockerNoun, frozen=True, kw_only=True):
     verdict: str
 
 
+class PassedLine(DockerNoun, frozen=True, kw_only=True):
+    """A hook the packet (or its answer) came through to its end, as the trace saw it."""
+
+    where: str
+    hook: str
+    is_answer: bool
+
+
 class ProbeLine(DockerNoun, frozen=True, kw_only=True):
     """The real packet. `Outcome`: open, answered, refused, rejected, unreachable, silent, failed. `Caught`: the step
-    that took the question or its answer away. `Untraced`: why there is no trace, empty where there is one."""
+    that took the question or its answer away. `Untraced`: why there is no trace, empty where there is one. `Passed`:
+    the hooks it came through, in order."""
 
     outcome: str
     verdict: Verdict
@@ -93,6 +102,7 @@ class ProbeLine(DockerNoun, frozen=True, kw_only=True):
     steps: list[StepLine] = []
     caught: StepLine | None = None
     untraced: str = ""
+    passed: list[PassedLine] = []
 
 
 class Cause(DockerNoun, frozen=True, kw_only=True, omit_defaults=True):

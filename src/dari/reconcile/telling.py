@@ -68,4 +68,8 @@ def probe_line(result: ProbeResult, names: dict[str, str]) -> nouns.ProbeLine:
         steps=[step_line(each, names) for each in result.steps],
         caught=step_line(result.dropped_by, names) if result.dropped_by is not None else None,
         untraced=result.untraced,
+        passed=[
+            nouns.PassedLine(where=where(netns, names), hook=hook, is_answer=is_answer)
+            for netns, hook, is_answer in result.seen
+        ],
     )

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.scenarios.cluster.conftest import Host, Hosts, all_joined, eventually, some_hosts
+from tests.scenarios.cluster.conftest import SUBNET, Host, Hosts, all_joined, eventually, some_hosts
 from tests.scenarios.cluster.test_nodes import dari
 from tests.store import servers
 
@@ -51,23 +57,48 @@ def findings(host: Host, *words: str) -> set[str]:
     return {each for each in found if not each.startswith("host.")}
 
 
+def rows_of_talks(hosts: Hosts) -> list[str]:
+    """Questions and answers of nodes that are in the store now."""
+    prefixes = {b"/dari/rows/asks/": b"/dari/rows/asks0", b"/dari/rows/answers/": b"/dari/rows/answers0"}
+    found = []
+    for first, last in prefixes.items():
+        question = {
+            "key": b64encode(first).decode(),
+            "range_end": b64encode(last).decode(),
+            "keys_only": True,
+        }
+        url = f"http://{SUBNET}.1:{hosts.members[0].port}/v3/kv/range"
+        told = json.loads(hosts.switch.run("curl", "-s", url, "-d", json.dumps(question)))
+        found += [b64decode(each["key"]).decode() for each in told.get("kvs", ())]
+    return found
+
+
 def tunnel(host: Host) -> str:
     [link] = json.loads(host.run("ip", "-j", "link", "show", "type", "vxlan"))
     return str(link["ifname"])
 
 
-def test_the_way_is_told_to_the_other_host_and_what_it_does_there_is_not(
-    town: tuple[Hosts, Any, Any],
-) -> None:
+def test_the_way_is_told_through_both_hosts(town: tuple[Hosts, Any, Any]) -> None:
     hosts, one, _ = town
     told = explain(hosts[0], "one", "two:80")
     assert (told["IsReachable"], told["Conclusion"]) == (True, "reachable")
     ways = " ".join(each["Text"] for each in (*told["Names"], *told["Found"]["Hops"]))
     assert f"on node host1 ({hosts[1].underlay})" in ways
     assert f"is on host {hosts[1].underlay}: it leaves through the tunnel" in ways
+    # The other half is told by the other host, from its own kernel.
+    assert (told["Node"], told["NodeProblem"]) == (f"host1 ({hosts[1].underlay})", "")
+    there = [each for each in told["Found"]["Hops"] if each["Where"].endswith("@host1")]
+    assert {each["Where"] for each in there} == {"host@host1", "two@host1"}
+    assert "through the tunnel" in there[0]["Text"]
+    assert any("a socket of two listens" in each["Text"] for each in there)
+    assert any(each.get("IsAnswer") and "leaves through the tunnel" in each["Text"] for each in there)
+    # The packet was seen there.
+    passed = [(each["Where"], each["Hook"]) for each in told["Probe"]["Passed"] if not each["IsAnswer"]]
+    assert passed[-1] == ("two@host1", "input") or told["Probe"]["Untraced"]
     told = explain(hosts[0], "one", "two:81")
     assert (told["IsReachable"], told["Conclusion"]) == (False, "application")
-    assert told["Advice"] == f"start what should listen there, on node host1 ({hosts[1].underlay})"
+    assert told["Advice"] == f"what listens there: 80/tcp, on node host1 ({hosts[1].underlay})"
+    assert not rows_of_talks(hosts)
     # By its address it is the same.
     assert explain(hosts[0], "one", hosts[0].resolve(one, "two")[0] + ":80")["IsReachable"]
 
@@ -80,6 +111,9 @@ def test_everybody_on_the_other_host_is_verified_too(town: tuple[Hosts, Any, Any
     assert "two@host1" in names
     [cell] = [each for each in told["Cells"] if names[told["Services"][each["To"]]["End"]] == "two@host1"]
     assert (names[cell["From"]], cell["IsReachable"], cell["Probe"]) == ("one", True, "delivered")
+    service = told["Services"][cell["To"]]
+    assert (service["Protocol"], service["Port"], service["Why"]) == ("tcp", 80, ["listening"])
+    assert not rows_of_talks(hosts)
 
 
 def test_a_cable_that_is_out_is_told_from_a_fault_of_ours(town: tuple[Hosts, Any, Any]) -> None:
@@ -113,11 +147,99 @@ def test_underlay_packets_that_a_firewall_takes(town: tuple[Hosts, Any, Any]) ->
         hosts[1].run("nft", *words)
     try:
         told = explain(hosts[0], "one", "two:80")
-        assert (told["IsReachable"], told["Conclusion"]) == (False, "unexplained")
-        assert "answers a ping" in told["Text"]
-        assert "UDP port 4789" in told["Advice"]
+        assert (told["IsReachable"], told["Conclusion"]) == (False, "foreign")
+        assert "node host1, input: `udp dport 4789 drop`" in told["Text"]
+        decider = told["Found"]["Hops"][told["Found"]["DecidedBy"]]
+        assert (decider["Where"], decider["Object"][-1]) == ("host@host1", "fw")
     finally:
         hosts[1].run("nft", "delete", "table", "inet", "fw")
+    eventually("one reaches two", lambda: explain(hosts[0], "one", "two:80")["IsReachable"])
+
+
+def test_what_stops_it_on_the_other_host_is_named_with_that_host(town: tuple[Hosts, Any, Any]) -> None:
+    hosts, one, two = town
+    # A rule inside the container there: seen by the walk, and caught by the trace.
+    hosts[1].net(
+        two, "nft", "add table inet mine; add chain inet mine in { type filter hook input priority 0; }"
+    )
+    hosts[1].net(two, "nft", "add", "rule", "inet", "mine", "in", "tcp", "dport", "80", "drop")
+    told = explain(hosts[0], "one", "two:80")
+    assert (told["IsReachable"], told["Conclusion"]) == (False, "foreign")
+    assert (told["Probe"]["Caught"]["Where"], told["Probe"]["Caught"]["Table"]) == ("two@host1", "mine")
+    assert "in two@host1" in told["Text"]
+    verified = json.loads(dari(hosts[0], "verify", "--json").stdout)
+    assert not verified["IsAsAsked"]
+    assert any("one should reach two@host1:80/tcp" in each for each in verified["Findings"])
+    hosts[1].net(two, "nft", "delete", "table", "inet", "mine")
+    # The way back: the other host has lost where the asker is.
+    mac = one.client.api.inspect_container(one.id)["NetworkSettings"]["Networks"]["wide"]["MacAddress"]
+    hosts[1].run("bridge", "fdb", "del", mac, "dev", tunnel(hosts[1]), "dst", hosts[0].underlay)
+    told = explain(hosts[0], "one", "two:80")
+    assert (told["IsReachable"], told["Conclusion"]) == (False, "drift")
+    assert told["Advice"] == "dari doctor --fix, on node host1"
+    assert told["Found"]["Hops"][told["Found"]["DecidedBy"]]["Where"] == "host@host1"
+    assert any(f"fdb {mac}" in each for each in told["Differences"])
+    dari(hosts[1], "doctor", "--fix")
+    assert explain(hosts[0], "one", "two:80")["IsReachable"]
+
+
+def test_a_policy_of_the_other_host_is_told_as_it_was_asked_for(town: tuple[Hosts, Any, Any]) -> None:
+    hosts, one, _ = town
+    hosts[1].serve("safe", "3", network="wide", labels={"dari.policy": "deny; allow somebody 80"})
+    eventually("safe is known", lambda: hosts[0].resolve(one, "safe"))
+    told = explain(hosts[0], "one", "safe:80")
+    assert (told["IsReachable"], told["Conclusion"]) == (False, "meant")
+    assert told["Text"] == "the policy of safe does not let one in, on node host1"
+    assert [each["Kind"] for each in told["Causes"]] == ["policy"]
+    verified = json.loads(dari(hosts[0], "verify", "--json").stdout)
+    assert verified["IsAsAsked"], verified["Findings"]
+
+
+def test_a_node_that_does_not_answer_is_named_and_the_store_is_believed(town: tuple[Hosts, Any, Any]) -> None:
+    hosts, _, _ = town
+    assert hosts[1].daemon is not None
+    hosts[1].daemon.send_signal(signal.SIGSTOP)
+    try:
+        told = explain(hosts[0], "one", "two:80")
+        assert (told["IsReachable"], told["Conclusion"]) == (True, "reachable")
+        assert told["NodeProblem"] == "node host1 did not answer within 2 s"
+        verified = json.loads(dari(hosts[0], "verify", "--json").stdout)
+        assert not verified["IsAsAsked"]
+        assert any("node host1 did not answer" in each for each in verified["Findings"])
+    finally:
+        hosts[1].daemon.send_signal(signal.SIGCONT)
+    eventually("it is asked again", lambda: not explain(hosts[0], "one", "two:80")["NodeProblem"])
+    eventually("nothing is left of the questions", lambda: not rows_of_talks(hosts))
+
+
+def test_a_darid_that_dies_while_it_asks_leaves_no_question(town: tuple[Hosts, Any, Any]) -> None:
+    hosts, _, _ = town
+    assert hosts[1].daemon is not None
+    hosts[1].daemon.send_signal(signal.SIGSTOP)
+    try:
+        asking = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "dari.cli.main",
+                "-H",
+                f"unix://{hosts[0].socket}",
+                "explain",
+                "one",
+                "two:80",
+            ],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3] / "src")},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        eventually("the question is there", lambda: rows_of_talks(hosts))
+        hosts[0].kill()
+        asking.wait(20)
+    finally:
+        hosts[1].daemon.send_signal(signal.SIGCONT)
+    hosts[0].start()
+    eventually("it went with its session, and its answer with it", lambda: not rows_of_talks(hosts))
+    eventually("all joined", lambda: all_joined(hosts))
     eventually("one reaches two", lambda: explain(hosts[0], "one", "two:80")["IsReachable"])
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import docker
 import pytest
 from tests.scenarios.cluster.conftest import Host, Hosts, all_joined, eventually
+from tests.scenarios.cluster.test_nodes import dari
 
 
 @pytest.fixture
@@ -52,6 +53,15 @@ def test_names_and_packets_pass_between_hosts(hosts: Hosts, wide: str) -> None:
     hosts[1].client.containers.get("s1").remove(force=True)
     eventually("the name is gone", lambda: not knows(hosts[0], servers[0], "s1"))
     assert "NXDOMAIN" in hosts[0].inside(servers[0], "nslookup", "-type=a", "s1", check=False)
+
+
+def test_the_other_host_tells_its_half_of_the_way(hosts: Hosts, wide: str) -> None:
+    one, _ = hosts[0].sleeper("one", network=wide), hosts[2].serve("two", "2", network=wide)
+    eventually("the name", lambda: knows(hosts[0], one, "two"))
+    told = json.loads(dari(hosts[0], "explain", "--json", "one", "two:80").stdout)
+    assert (told["IsReachable"], told["NodeProblem"]) == (True, "")
+    assert "two@host2" in {each["Where"] for each in told["Found"]["Hops"]}
+    assert json.loads(dari(hosts[0], "verify", "--json").stdout)["IsAsAsked"]
 
 
 ECHO = """
