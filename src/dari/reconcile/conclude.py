@@ -109,6 +109,8 @@ def conclude(wanted: Trace, found: Trace, result: ProbeResult | None) -> Judgeme
     if should is not None and does is not None and should != does:
         if is_foreign_hop(found.decided_by):
             return _foreign(verdict, found.decided_by, step)
+        if found.decided_by is not None and found.decided_by.is_beyond:
+            return Judgement("beyond", verdict, found.decided_by.text, found.decided_by)
         if did is None or did == does:
             return _drift(verdict, wanted, found, step)
     if should and does and place_of(wanted) != place_of(found):

@@ -40,6 +40,7 @@ def trace_of(walk: Walk) -> Trace:
             tuple(each.object) if each.object else None,
             each.cause,
             is_answer=each.is_answer,
+            is_beyond=each.is_beyond,
         )
         for each in walk.hops
     )

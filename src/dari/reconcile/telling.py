@@ -29,6 +29,7 @@ def hop_line(hop: Hop, names: dict[str, str]) -> nouns.HopLine:
         object=list(hop.key) if hop.key is not None else [],
         cause=hop.cause,
         is_answer=hop.is_answer,
+        is_beyond=hop.is_beyond,
     )
 
 
