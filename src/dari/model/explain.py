@@ -47,7 +47,7 @@ class End(DockerNoun, frozen=True, kw_only=True):
 
 class HopLine(DockerNoun, frozen=True, kw_only=True, omit_defaults=True):
     """One decision on the way. `Where`: a container's name, or `host`. `IsOk` false on a hop that is not the
-    deciding one is a remark. `Object`: the kernel object that decided, as its key. `IsBeyond`: none of dari's making."""
+    deciding one is a remark. `Object`: the kernel object that decided, as its key. `IsBeyond`: it is none of dari's."""
 
     stage: str
     where: str
