@@ -50,6 +50,8 @@ def test_case(folder: Path) -> None:
 def test_what_config_prints_loads_as_the_same(folder: Path, tmp_path: Path) -> None:
     if not (folder / "config.json").exists():
         pytest.skip("a case that is refused")
+    if folder.name == "optional-dependency":
+        pytest.skip("as Compose, config shows a dependency that no active profile has, and does not load it")
     first = json.loads(load_folder(folder))
     printed = tmp_path / "compose.yaml"
     printed.write_text(dump.as_yaml(dump.doubled(first)), encoding="utf-8")

@@ -1,21 +1,19 @@
 """`dari compose`: flags and exit codes of Compose; the work is in `dari.compose`.
 
-Only the called verb's parser is built, and only its module imported.
+Only the called verb's table of flags is made, and only its module imported.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dari.cli.compose_flags import VERBS
+from dari.cli.compose_flags import VERBS, Arguments, arguments, command
+from dari.cli.flags import HelpAsked, UsageError
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser
-
-    from dari.cli.compose_flags import Add
     from dari.compose.session import Globals
 
 _USAGE = 16  # no such flag, wrong value
@@ -26,6 +24,8 @@ def run(argv: Sequence[str]) -> int:
     words = list(argv)
     try:
         flags, words = global_flags(words)
+        if words[:1] == ["help"] and len(words) > 1 and words[1] in VERBS:
+            words = [words[1], "--help"]
         if not words or words[0] in ("help", "--help", "-h"):
             print(overview())
             return 0
@@ -33,14 +33,27 @@ def run(argv: Sequence[str]) -> int:
         if verb in ("-v", "--version"):
             verb = "version"
         if verb not in VERBS:
-            print(f"unknown command: \"{verb}\"\n\nRun 'dari compose --help'", file=sys.stderr)
-            return 1
-        target, summary, add = VERBS[verb]
-        options = _parse(verb, summary, add, words[1:])
+            print(overview())
+            raise _Usage(f'unknown docker command: "compose {verb}"')
+        options = parse(verb, words[1:])
     except _Usage as usage:
         print(usage, file=sys.stderr)
         return usage.code
-    return _report(lambda: _call(target, flags, options))
+    except HelpAsked:
+        print(command(verb).help())
+        return 0
+    if options.dry_run:
+        flags = flags.replace(is_dry_run=True)
+    return _report(lambda: _call(VERBS[verb].target, flags, options))
+
+
+def parse(verb: str, words: Sequence[str]) -> Arguments:
+    """The options of a verb's command line. Raises HelpAsked, and _Usage for what cannot be understood."""
+    words = ["--no-TTY" if word == "--no-tty" else word for word in words]
+    try:
+        return arguments(verb, command(verb).parse(words))
+    except UsageError as error:
+        raise _Usage(f"{error}\nSee 'dari compose {verb} --help'", _USAGE) from None
 
 
 class _Usage(Exception):
@@ -57,8 +70,20 @@ def _call(target: str, flags: Globals, options: Any) -> int:
     from dari.compose.session import Session
 
     module, _, name = target.partition(":")
-    session = Session(flags, auth=_auth, build_auth=_build_auth)
-    return int(getattr(import_module(f"dari.compose.verbs.{module}"), name)(session, options))
+    session = Session(flags, auth=_auth, build_auth=_build_auth, template=_template)
+    place = "dari.cli.compose_more" if module == "cli" else f"dari.compose.verbs.{module}"
+    return int(getattr(import_module(place), name)(session, options))
+
+
+def _template(form: str, titles: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> str:
+    from dari.cli.compose_more import template
+    from dari.cli.template import TemplateError
+    from dari.compose.session import UserError
+
+    try:
+        return template(form, titles, rows)
+    except TemplateError as error:
+        raise UserError(str(error)) from None
 
 
 def _auth(reference: str) -> dict[str, str]:
@@ -99,10 +124,12 @@ def _report(act: Callable[[], int]) -> int:
 def _is_expected(error: Exception) -> bool:
     """Whether the error is one whose text is meant for the user."""
     names = {
+        ("dari.cli.flags", "UsageError"),
         ("dari.client.errors", "ClientError"),
         ("dari.compose.load.errors", "ComposeError"),
         ("dari.compose.plan.ops", "PlanError"),
         ("dari.compose.images", "ImageError"),
+        ("dari.compose.api_socket", "NoSocket"),
         ("dari.compose.convert", "Unsupported"),
         ("dari.compose.execute", "Failed"),
         ("dari.cli.context", "Failed"),
@@ -170,45 +197,6 @@ def global_flags(words: Sequence[str]) -> tuple[Globals, list[str]]:
     return Globals(**found), left
 
 
-def _parse(verb: str, summary: str, add: Add, words: Sequence[str]) -> Any:
-    import argparse
-
-    class Parser(argparse.ArgumentParser):
-        def error(self, message: str) -> Any:
-            raise _Usage(f"{message}\n\n{self.format_usage()}", _USAGE)
-
-    parser = Parser(
-        prog=f"dari compose {verb}",
-        description=summary,
-        allow_abbrev=False,
-        argument_default=None,
-        add_help=False,
-    )
-    parser.add_argument("--help", action="help", help="show this text")
-    add(parser)
-    return parser.parse_args(_plain_booleans(parser, words))
-
-
-def _plain_booleans(parser: ArgumentParser, words: Sequence[str]) -> list[str]:
-    """`--build=true` as `--build`; `--orphans=false` switches off what is on by itself."""
-    switches = {
-        text: action.dest for action in parser._actions if action.nargs == 0 for text in action.option_strings
-    }
-    found: list[str] = []
-    for position, word in enumerate(words):
-        if word == "--":
-            return found + list(words[position:])
-        name, separator, value = word.partition("=")
-        if separator and name in switches and value.lower() in ("true", "false", "1", "0"):
-            if value.lower() in ("true", "1"):
-                found.append(name)
-            else:
-                parser.set_defaults(**{switches[name]: False})
-            continue
-        found.append(word)
-    return found
-
-
 def overview() -> str:
     """The help of `dari compose`."""
     width = max(len(name) for name in VERBS)
@@ -233,5 +221,5 @@ def overview() -> str:
     ):
         lines.append(f"  {text:<26} {about}")
     lines += ["", "Commands:"]
-    lines += [f"  {name:<{width}}  {summary}" for name, (_, summary, _) in sorted(VERBS.items())]
+    lines += [f"  {name:<{width}}  {verb.summary}" for name, verb in sorted(VERBS.items())]
     return "\n".join(lines)

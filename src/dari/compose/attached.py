@@ -49,7 +49,7 @@ class Attached:
         previous = signal.signal(signal.SIGTERM, _interrupt)
         try:
             self._watch_events()
-            outcome = session.carry_out(plan, progress)
+            outcome = session.carry_out(plan, progress, self._hook_line)
             if not outcome.is_success:
                 return session.finish(outcome)
             self._follow_all()
@@ -114,6 +114,9 @@ class Attached:
             "timestamps": True if self.options.timestamps else None,
         }
         self.followers.follow(container, self._name(name), query, self.project.services[service].tty)
+
+    def _hook_line(self, container: str, line: str, is_error: bool) -> None:
+        self.printer.line(f"{self._name(container)} ->", line, is_error)
 
     def _name(self, name: str) -> str:
         return short_name(self.project.name, name)
@@ -183,7 +186,7 @@ class Attached:
         return [one for one in self.session.containers() if one.is_running and not one.is_oneoff]
 
     def _stop_all(self) -> None:
-        plan = plan_lifecycle(self._running(), "stop", timeout=self.options.timeout)
+        plan = plan_lifecycle(self._running(), "stop", timeout=self.options.timeout, project=self.project)
         self.session.finish(self.session.carry_out(plan, self.session.progress()))
 
     def _stop_gracefully(self) -> int:

@@ -77,12 +77,42 @@ def container_body(
         host["ExtraHosts"] = [
             f"{name}:{address}" for name, addresses in model["extra_hosts"].items() for address in addresses
         ]
-    if model.get("security_opt"):
-        host["SecurityOpt"] = [re.sub(r"^([a-z-]+):", r"\1=", one) for one in model["security_opt"]]
+    security = [re.sub(r"^([a-z-]+):", r"\1=", one) for one in model.get("security_opt") or []]
+    # Accounts of Windows: an engine on Linux refuses the option, as it should.
+    security += [
+        f"credentialspec={key}://{value}" for key, value in (model.get("credential_spec") or {}).items()
+    ]
+    if security:
+        host["SecurityOpt"] = security
     _networks(config, host, project, service, number, api, oneoff, counts or {}, with_aliases)
     if model.get("mac_address") and not service.networks:
         config["MacAddress"] = model["mac_address"]
     return config
+
+
+def init_body(
+    project: Project,
+    hook: Service,
+    container: str,
+    index: int,
+    *,
+    image_ids: Mapping[str, str],
+    api: tuple[int, ...],
+) -> dict[str, Any]:
+    """The body of the container that runs the `index`-th `pre_start` step; it shares the volumes of `container`."""
+    body = container_body(
+        project,
+        hook,
+        1,
+        image_id=image_ids.get(hook.image, ""),
+        api=api,
+        oneoff=f"pre_start-{index}",
+        with_aliases=False,
+    )
+    host: dict[str, Any] = body["HostConfig"]
+    host["VolumesFrom"] = [*host.get("VolumesFrom", []), container]
+    host["RestartPolicy"] = {"Name": "no", "MaximumRetryCount": 0}
+    return body
 
 
 def _put(config: dict[str, Any], place: tuple[str, ...], value: Any) -> None:
@@ -239,16 +269,14 @@ def _ulimit(name: str, value: Any) -> dict[str, Any]:
 def _device_requests(model: Mapping[str, Any], reserved: Mapping[str, Any]) -> list[dict[str, Any]]:
     found = []
     gpus = model.get("gpus")
-    wanted = [{"count": "all"}] if gpus == "all" else list(gpus or [])
-    for one in wanted:
+    for one in gpus or []:
         found.append({**one, "capabilities": [*(one.get("capabilities") or []), "gpu"]})
     found += reserved.get("devices") or []
     cdi = [one["source"] for one in model.get("devices") or [] if not one["source"].startswith("/")]
     requests = [
         {
             "Driver": one.get("driver", ""),
-            "Count": -1 if one.get("count") == "all" or (not one.get("device_ids") and "count" not in one)
-            else int(one.get("count") or 0),
+            "Count": int(one.get("count") or 0),
             "DeviceIDs": one.get("device_ids"),
             "Capabilities": [list(one.get("capabilities") or [])],
             "Options": one.get("options"),
@@ -321,9 +349,10 @@ def endpoint(
     """The EndpointSettings of one attachment."""
     aliases = list(attachment.aliases) if with_aliases else []
     if with_aliases:
-        aliases = list(
-            dict.fromkeys([container_name(project, service, number), service.name, *attachment.aliases])
-        )
+        names = [container_name(project, service, number)]
+        if attachment.has_service_name:
+            names.append(service.name)
+        aliases = list(dict.fromkeys([*names, *attachment.aliases]))
     if oneoff and not with_aliases:
         aliases = []
     found: dict[str, Any] = {"Aliases": aliases} if aliases else {}

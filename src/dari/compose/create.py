@@ -49,10 +49,13 @@ def ensure_images(session: Session, project: Project, names: Iterable[str], wish
     """Image ids by reference, after pulling and building what the services ask for."""
     docker = session.docker
     services = [project.services[name] for name in names]
+    # A step that runs the service's own image needs nothing of its own, also where that is built.
+    services += [hook for one in services for hook in one.pre_start if hook.image != one.image]
+    services = [one for one in services if not one.model.get("provider")]
     ids = images.present(docker, [service.image for service in services])
     if wish.is_plan_only or session.flags.is_dry_run:
         return ids
-    pulls = images.to_pull(services, ids, wish.pull)
+    pulls = images.to_pull(services, ids, wish.pull, images.stale(docker, services, ids))
     progress = session.progress(is_quiet=wish.is_pull_quiet)
     if pulls:
         try:

@@ -17,8 +17,6 @@ def tree(model: Mapping[str, Any]) -> dict[str, Any]:
         entries = model.get(section)
         if entries:
             found[section] = {name: _sorted(entry) for name, entry in sorted(entries.items())}
-    if "networks" not in found:
-        found["networks"] = {}
     for key, value in model.items():
         if key.startswith("x-"):
             found[key] = value
@@ -35,13 +33,23 @@ def _sorted(value: Any) -> Any:
 
 def _service(service: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(_sorted(dict(service)))
+    if found.get("pre_start"):
+        found["pre_start"] = [_service(hook) for hook in found["pre_start"]]
     if not found.get("profiles"):
         found.pop("profiles", None)
+    if found.get("mem_swappiness") is not None:
+        found["mem_swappiness"] = str(found["mem_swappiness"])
+    health = found.get("healthcheck")
+    if health and health.get("test") == []:
+        found["healthcheck"] = {key: value for key, value in health.items() if key != "test"}
     if "extra_hosts" in found:
         found["extra_hosts"] = _hosts(found["extra_hosts"])
     build = found.get("build")
     if build and build.get("extra_hosts"):
         found["build"] = {**build, "extra_hosts": _hosts(build["extra_hosts"])}
+    if build and build.get("ssh"):
+        keys = [f"{name}={path}" if path else name for name, path in build["ssh"].items()]
+        found["build"] = {**found["build"], "ssh": keys}
     for key in ("env_file",):
         for entry in found.get(key) or []:
             if entry.get("required") is True:
@@ -55,14 +63,14 @@ def _service(service: Mapping[str, Any]) -> dict[str, Any]:
     for key in [
         key
         for key, value in found.items()
-        if value in ({}, [], False, "") and key not in ("command", "entrypoint", "init")
+        if value in ({}, [], False, "") and key not in ("attach", "command", "entrypoint", "init")
     ]:
         del found[key]
     return found
 
 
 def _hosts(hosts: Mapping[str, list[str]]) -> list[str]:
-    return [f"{name}={address}" for name, addresses in sorted(hosts.items()) for address in addresses]
+    return sorted(f"{name}={address}" for name, addresses in hosts.items() for address in addresses)
 
 
 def as_json(model: Mapping[str, Any]) -> str:

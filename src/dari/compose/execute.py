@@ -18,6 +18,9 @@ from dari.compose.plan.ops import Op, Plan
 from dari.compose.progress import Progress
 from dari.compose.record import Record
 
+# Takes a line a hook says: the container's name, the text, whether it came on stderr.
+OnLine = Callable[[str, str, bool], None]
+
 PARALLEL = 16
 _POLL_FIRST, _POLL_LAST = 0.05, 1.0
 
@@ -37,8 +40,25 @@ class Outcome(Record):
         return not self.errors and not self.skipped
 
 
-def execute(plan: Plan, docker: Docker, progress: Progress, parallel: int = 0) -> Outcome:
-    """Runs every operation whose needs succeeded. KeyboardInterrupt ends it after the calls under way."""
+class _Run:
+    """What operations need while a plan is carried out."""
+
+    def __init__(self, docker: Docker, on_line: OnLine | None, progress: Progress) -> None:
+        self.docker = docker
+        self.progress = progress
+        # What providers want set in the services that depend on them, by provider.
+        self.provided: dict[str, dict[str, str]] = {}
+        self.on_line = on_line
+        self.stop = threading.Event()
+
+
+def execute(
+    plan: Plan, docker: Docker, progress: Progress, parallel: int = 0, on_line: OnLine | None = None
+) -> Outcome:
+    """Runs every operation whose needs succeeded. KeyboardInterrupt ends it after the calls under way.
+
+    `on_line`: takes what hooks say; without it their output is only told when they fail.
+    """
     if not plan.ops:
         return Outcome()
     docker.api_version  # noqa: B018  negotiated once, before the threads
@@ -49,13 +69,13 @@ def execute(plan: Plan, docker: Docker, progress: Progress, parallel: int = 0) -
         for need in op.needs:
             behind.setdefault(need, []).append(op.number)
     errors: list[str] = []
-    stop = threading.Event()
+    run = _Run(docker, on_line, progress)
     with ThreadPoolExecutor(min(len(ops), parallel if parallel > 0 else PARALLEL)) as pool:
         running: dict[Future[str | None], int] = {}
 
         def begin(number: int) -> None:
             del waiting[number]
-            running[pool.submit(_run, ops[number], docker, progress, stop)] = number
+            running[pool.submit(_run, ops[number], run)] = number
 
         for number in [number for number, needs in waiting.items() if not needs]:
             begin(number)
@@ -75,18 +95,19 @@ def execute(plan: Plan, docker: Docker, progress: Progress, parallel: int = 0) -
                             if not needs:
                                 begin(following)
         except KeyboardInterrupt:
-            stop.set()
+            run.stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return Outcome(errors=tuple(errors), skipped=len(waiting))
 
 
-def _run(op: Op, docker: Docker, progress: Progress, stop: threading.Event) -> str | None:
+def _run(op: Op, run: _Run) -> str | None:
     """Runs one operation; its error as text, None when it succeeded."""
+    progress = run.progress
     if op.doing:
         progress.begin(op.title, op.doing)
     try:
-        word = _KINDS[op.kind](op, docker, stop)
+        word = _KINDS[op.kind](op, run)
     except (ApiError, Failed, ClientError, OSError) as error:
         text = str(error)
         if op.is_optional:
@@ -94,13 +115,19 @@ def _run(op: Op, docker: Docker, progress: Progress, stop: threading.Event) -> s
         else:
             progress.fail(op.title, text)
         return text
-    progress.end(op.title, word or op.done)
+    if word or op.done:
+        progress.end(op.title, word or op.done)
     return None
 
 
-def _call(op: Op, docker: Docker, stop: threading.Event) -> str:
+def _call(op: Op, run: _Run) -> str:
+    body = op.body
+    added = {key: value for one in op.provided for key, value in run.provided.get(one, {}).items()}
+    if added:
+        kept = [entry for entry in body.get("Env") or [] if entry.partition("=")[0] not in added]
+        body = {**body, "Env": [*kept, *(f"{key}={value}" for key, value in added.items())]}
     try:
-        docker.send(op.method, op.path, op.query, op.body).read()
+        run.docker.send(op.method, op.path, op.query, body).read()
     except ApiError as error:
         tolerated = _tolerated(op, error)
         if tolerated is None:
@@ -126,7 +153,8 @@ def _tolerated(op: Op, error: ApiError) -> str | None:
     return None
 
 
-def _wait(op: Op, docker: Docker, stop: threading.Event) -> str:
+def _wait(op: Op, run: _Run) -> str:
+    docker, stop = run.docker, run.stop
     wanted = op.condition
     left = list(op.containers)
     pause = _POLL_FIRST
@@ -168,8 +196,8 @@ def is_met(inspected: Mapping[str, Any], name: str, condition: str) -> bool:
     return str(health) == "healthy"
 
 
-def _put(op: Op, docker: Docker, stop: threading.Event) -> str:
-    put_files(docker, op.path, op.body)
+def _put(op: Op, run: _Run) -> str:
+    put_files(run.docker, op.path, op.body)
     return "Created"
 
 
@@ -191,8 +219,113 @@ def put_files(docker: Docker, path: str, files: Sequence[Mapping[str, str]]) -> 
     docker.put(path, buffer.getvalue(), path="/")
 
 
-_KINDS: dict[str, Callable[[Op, Docker, threading.Event], str]] = {
+def _hook(op: Op, run: _Run) -> str:
+    """Runs a hook's command in the container; ends when it does. Raises Failed for another exit code than 0."""
+    from dari.client.streams import STDERR, demux
+    from dari.compose.lines import LineSplitter
+
+    hook = op.body
+    made = run.docker.post(
+        op.path,
+        {
+            "Cmd": hook["command"],
+            "User": hook.get("user") or "",
+            "Privileged": bool(hook.get("privileged")),
+            "WorkingDir": hook.get("working_dir") or "",
+            "Env": [
+                f"{key}={value}"
+                for key, value in (hook.get("environment") or {}).items()
+                if value is not None
+            ],
+            "AttachStdout": True,
+            "AttachStderr": True,
+        },
+    )
+    name = op.title.removeprefix("Container ")
+    said: list[str] = []
+
+    def take(line: str, is_error: bool) -> None:
+        said.append(line)
+        if run.on_line is not None:
+            run.on_line(name, line, is_error)
+
+    splitters = {True: LineSplitter(), False: LineSplitter()}
+    with run.docker.hijack("POST", f"/exec/{made['Id']}/start", {"Detach": False, "Tty": False}) as stream:
+        for number, data in demux(stream):
+            for line in splitters[number == STDERR].feed(data):
+                take(line, number == STDERR)
+    for is_error, splitter in splitters.items():
+        for line in splitter.end():
+            take(line, is_error)
+    code = int(run.docker.get(f"/exec/{made['Id']}/json").get("ExitCode") or 0)
+    if code:
+        told = "" if run.on_line is not None or not said else f": {said[-1]}"
+        raise Failed(f"{hook['service']} hook exited with status {code}{told}")
+    return ""
+
+
+def _init(op: Op, run: _Run) -> str:
+    """Runs a container to its end and removes it. One that fails stays, so that one may look at it. Raises Failed."""
+    from dari.client.streams import STDERR, demux
+    from dari.compose.lines import LineSplitter
+
+    docker, name = run.docker, str(op.query["name"])
+    try:
+        docker.delete(f"/containers/{name}", force=True)
+    except ApiError as error:
+        if error.status != 404:
+            raise
+    docker.post(op.path, op.body["create"], **op.query)
+    if op.body["files"]:
+        put_files(docker, f"/containers/{name}/archive", op.body["files"])
+    docker.post(f"/containers/{name}/start")
+    last = ""
+    splitters = {True: LineSplitter(), False: LineSplitter()}
+    said = docker.stream("GET", f"/containers/{name}/logs", stdout=True, stderr=True, follow=True)
+    for number, data in demux(said):
+        for last in splitters[number == STDERR].feed(data):
+            if run.on_line is not None:
+                run.on_line(name, last, number == STDERR)
+    for is_error, splitter in splitters.items():
+        for last in splitter.end():
+            if run.on_line is not None:
+                run.on_line(name, last, is_error)
+    code = int((docker.post(f"/containers/{name}/wait") or {}).get("StatusCode", 0))
+    if code:
+        told = f": {last}" if last and run.on_line is None else ""
+        raise Failed(f'service "{op.body["service"]}" {op.action} exited with status {code}{told}')
+    docker.delete(f"/containers/{name}", force=True, v=True)
+    return ""
+
+
+def _provider(op: Op, run: _Run) -> str:
+    """Has the program that provides a service carry out what is asked. Raises Failed."""
+    from dari.compose import provider
+
+    asked = op.body
+    try:
+        path = provider.find(asked["provider"]["type"])
+        if op.action == "stop" and not provider.knows_stop(path):
+            return "Skipped"
+        words = provider.command(
+            path, asked["project"], op.action, asked["service"], asked["provider"].get("options") or {}
+        )
+        run.provided[op.resource] = provider.run(
+            words,
+            asked["service"],
+            asked["config"],
+            lambda text: run.progress.begin(op.title, op.doing, text),
+        )
+    except provider.ProviderError as error:
+        raise Failed(f"{op.resource}: {error}") from None
+    return ""
+
+
+_KINDS: dict[str, Callable[[Op, _Run], str]] = {
     "call": _call,
+    "hook": _hook,
+    "init": _init,
+    "provider": _provider,
     "wait": _wait,
     "put": _put,
 }

@@ -5,7 +5,9 @@ One list call tells what the engine has; what is missing follows each service's 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,6 +15,7 @@ from dari.client.docker import Docker
 from dari.client.errors import ApiError, ClientError
 from dari.compose.progress import Progress
 from dari.compose.project import Project, Service
+from dari.units import SECOND, parse_time
 
 Auth = Callable[[str], Mapping[str, str]]
 
@@ -52,10 +55,46 @@ def present(docker: Docker, references: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def to_pull(services: Iterable[Service], ids: Mapping[str, str], policy: str = "") -> list[Service]:
+def refresh_period(service: Service) -> float | None:
+    """After how many seconds the service's image is to be pulled again; None when its policy says nothing of it."""
+    policy = service.pull_policy
+    if policy == "refresh":
+        text = service.model.get("pull_refresh_after") or "24h"
+    elif policy.startswith("every_"):
+        text = policy.removeprefix("every_")
+    else:
+        text = {"daily": "24h", "weekly": "168h"}.get(policy, "")
+    return sum(int(count) * _SECONDS[unit] for count, unit in _PERIOD.findall(text)) if text else None
+
+
+_PERIOD = re.compile(r"(\d+)([wdhms])")
+_SECONDS = {"w": 7 * 86400, "d": 86400, "h": 3600, "m": 60, "s": 1}
+
+
+def stale(docker: Docker, services: Iterable[Service], ids: Mapping[str, str]) -> set[str]:
+    """Names of images that are there and older than their services' pull policies allow.
+
+    The age counts from when the image was last tagged (pulled) here; an engine that does not tell makes it stale.
+    """
+    found = set()
+    for service in services:
+        period = refresh_period(service)
+        if period is None or service.image not in ids:
+            continue
+        tagged = (docker.get(f"/images/{ids[service.image]}/json").get("Metadata") or {}).get("LastTagTime")
+        moment = parse_time(tagged, 0) / SECOND if tagged else 0.0
+        if moment <= 0 or time.time() - moment > period:
+            found.add(service.image)
+    return found
+
+
+def to_pull(
+    services: Iterable[Service], ids: Mapping[str, str], policy: str = "", old: Collection[str] = ()
+) -> list[Service]:
     """Services whose image must be pulled before containers are made.
 
-    `policy` (`always`, `missing`, `never`, `build`) overrides their own; "" and `policy` do not.
+    `policy` (`always`, `missing`, `never`, `build`) overrides their own; "" and `policy` do not. `old`: images that
+    are there but to be pulled again.
 
     Raises ImageError where a policy forbids what would be needed.
     """
@@ -73,7 +112,7 @@ def to_pull(services: Iterable[Service], ids: Mapping[str, str], policy: str = "
                     f"No such image: {service.image} (service {service.name} has pull policy never)"
                 )
             continue
-        if service.image not in ids or chosen == "always":
+        if service.image not in ids or chosen == "always" or (service.image in old and chosen == own):
             found.setdefault(service.image, service)
     return list(found.values())
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
 from dari.client.docker import Docker
 from dari.client.errors import ClientError
 from dari.client.streams import STDERR, demux, raw
+from dari.compose.lines import LineSplitter
 
 _COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 
@@ -67,25 +68,6 @@ class Printer:
         self._width = max(self._width, len(name))
         text = f"{name:<{self._width}}  | "
         return f"\x1b[{self._colour(name)}m{text}\x1b[0m" if self._is_coloured else text
-
-
-class LineSplitter:
-    """Whole lines of one stream; the rest waits for more."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def feed(self, data: bytes) -> Iterator[str]:
-        """The lines that are complete now."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            yield line.rstrip(b"\r").decode(errors="replace")
-
-    def end(self) -> Iterator[str]:
-        """What never got its newline."""
-        if self._rest:
-            yield self._rest.decode(errors="replace")
-            self._rest = b""
 
 
 def stream(

@@ -57,6 +57,8 @@ class Attachment(Record):
     priority: float = 0
     gw_priority: float = 0
     interface_name: str = ""
+    # Whether the service's name is an alias of the container there.
+    has_service_name: bool = True
 
 
 class FileReference(Record):
@@ -126,6 +128,8 @@ class Service(Record):
     stop_grace_period: float | None = None
     is_attached: bool = True
     tty: bool = False
+    # What runs to its end, in containers of their own, before the first container of the service starts.
+    pre_start: tuple[Service, ...] = ()
     model: Mapping[str, Any] = {}
 
 

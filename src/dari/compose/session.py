@@ -15,7 +15,7 @@ from dari.compose.record import Record
 
 if TYPE_CHECKING:
     from dari.client.docker import Docker
-    from dari.compose.execute import Outcome
+    from dari.compose.execute import OnLine, Outcome
     from dari.compose.observed import ObservedContainer
     from dari.compose.plan.ops import Plan
     from dari.compose.progress import Progress
@@ -61,6 +61,10 @@ def _no_build_auth() -> Mapping[str, str]:
     return {}
 
 
+def _no_template(form: str, titles: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> str:
+    raise UserError(f"unsupported format value {form!r}")
+
+
 class Session:
     """Loads the project when it is first needed, connects when the engine is."""
 
@@ -71,11 +75,13 @@ class Session:
         docker: Docker | None = None,
         auth: Callable[[str], Mapping[str, str]] = _no_auth,
         build_auth: Callable[[], Mapping[str, str]] = _no_build_auth,
+        template: Callable[[str, Mapping[str, str], Sequence[Mapping[str, Any]]], str] = _no_template,
     ) -> None:
         self.flags = flags
         self.environ = dict(os.environ if environ is None else environ)
         self.auth = auth
         self.build_auth = build_auth
+        self.template = template
         self._docker = docker
         self._project: Project | None = None
         self._files: list[str] | None = None
@@ -217,6 +223,21 @@ class Session:
         path = os.path.join(self.directory, ".env")
         return [path] if os.path.isfile(path) else []
 
+    def credentials(self) -> str:
+        """The user's registry credentials as a client's configuration file; "" without any."""
+        import base64
+        import json
+
+        config = self.build_auth().get("X-Registry-Config", "")
+        known = json.loads(base64.urlsafe_b64decode(config)) if config else {}
+        if not known:
+            return ""
+        auths = {}
+        for registry, entry in known.items():
+            pair = f"{entry.get('username', '')}:{entry.get('password', '')}".encode()
+            auths[registry] = {"auth": base64.b64encode(pair).decode()}
+        return json.dumps({"auths": auths})
+
     # the project
 
     def variables(self) -> dict[str, str]:
@@ -252,6 +273,10 @@ class Session:
         """The project, loaded once. `named` services are enabled whatever their profile."""
         if self._project is None:
             self._project = with_seccomp_profiles(self.load(named), self.read)
+            if any(one.model.get("use_api_socket") for one in self._project.services.values()):
+                from dari.compose.api_socket import with_api_socket
+
+                self._project = with_api_socket(self._project, self.environ, self.credentials())
             for name in named:
                 if name not in self._project.services:
                     raise UserError(f"no such service: {name}")
@@ -282,8 +307,8 @@ class Session:
             found = tuple(one for one in found if one.service in services)
         return sorted(found, key=lambda one: (one.service, one.number, one.name))
 
-    def carry_out(self, plan: Plan, progress: Progress) -> Outcome:
-        """Executes a plan, or only tells it with `--dry-run`."""
+    def carry_out(self, plan: Plan, progress: Progress, on_line: OnLine | None = None) -> Outcome:
+        """Executes a plan, or only tells it with `--dry-run`. `on_line`: takes what hooks say."""
         from dari.compose.execute import Outcome, execute
 
         for text in plan.warnings:
@@ -293,7 +318,7 @@ class Session:
                 self.complain(f"DRY-RUN MODE -  {op.title or op.resource}  {op.done or op.action}")
             return Outcome()
         try:
-            return execute(plan, self.docker, progress, self.parallel)
+            return execute(plan, self.docker, progress, self.parallel, on_line)
         finally:
             progress.close()
 

@@ -53,7 +53,10 @@ def test_bad_ports(text: str) -> None:
             {"type": "bind", "source": "/", "target": "/host", "bind": {"propagation": "rslave"}, "read_only": True},
         ),
         ("/a:/b:cached", {"type": "bind", "source": "/a", "target": "/b", "bind": {}}),
-        ("v:/b:nocopy", {"type": "volume", "source": "v", "target": "/b", "volume": {"nocopy": True}}),
+        ("vol:/b:nocopy", {"type": "volume", "source": "vol", "target": "/b", "volume": {"nocopy": True}}),
+        ("v:/b", {"type": "volume", "target": "v:/b", "volume": {}}),
+        ("c:/a:/b:ro", {"type": "bind", "source": "c:/a", "target": "/b", "read_only": True, "bind": {}}),
+        ("/a", {"type": "volume", "target": "/a"}),
     ],
 )  # fmt: skip
 def test_volumes(text: str, wanted: dict[str, Any]) -> None:

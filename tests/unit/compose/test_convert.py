@@ -64,12 +64,12 @@ def test_ports_and_expose() -> None:
 
 def test_mounts() -> None:
     found = body(
-        "volumes: [./a:/a:ro, 'd:/d', /anon, {type: bind, source: /x, target: /x, bind: {create_host_path: false}},"
+        "volumes: [./a:/a:ro, 'data:/d', /anon, {type: bind, source: /x, target: /x, bind: {create_host_path: false}},"
         " {type: tmpfs, target: /t, tmpfs: {size: 1m}}], tmpfs: ['/r:size=1m'], secrets: [s, env]",
-        "volumes: {d: }\nsecrets: {s: {file: ./s}, env: {environment: S}}",
+        "volumes: {data: }\nsecrets: {s: {file: ./s}, env: {environment: S}}",
     )
     host = found["HostConfig"]
-    assert host["Binds"] == ["/p/a:/a:ro", "p_d:/d:rw"]
+    assert host["Binds"] == ["/p/a:/a:ro", "p_data:/d:rw"]
     assert found["Volumes"] == {"/anon": {}}
     assert host["Mounts"] == [
         {"Type": "bind", "Source": "/x", "Target": "/x", "ReadOnly": False},

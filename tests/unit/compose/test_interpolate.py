@@ -42,13 +42,19 @@ VARIABLES = {"A": "a", "EMPTY": "", "B": "b"}
         ("${A:?must}", "a"),
         ("$A_", ""),
         ("ü$A", "üa"),
+        ("$", "$"),
+        ("a $ b", "a $ b"),
+        ("$(date) $1 $.", "$(date) $1 $."),
+        ("${NONE:-{}}", "{}"),
+        ("${NONE:-{a}b}c", "{a}bc"),
+        ("${A:-{}}", "a"),
     ],
 )
 def test_substitution(text: str, wanted: str) -> None:
     assert substitute(text, Scope(VARIABLES)) == wanted
 
 
-@pytest.mark.parametrize("text", ["$", "${", "${}", "${A", "$(date)", "a $ b", "${1A}", "${A!b}", "$1"])
+@pytest.mark.parametrize("text", ["${", "${}", "${A", "${ }", "${1A}", "${A!b}", "${A#b}"])
 def test_invalid_templates(text: str) -> None:
     with pytest.raises(InvalidTemplate):
         substitute(text, Scope(VARIABLES))
@@ -75,7 +81,7 @@ def test_only_what_is_asked_for_in_vain_is_missing() -> None:
 
 def test_the_path_is_named() -> None:
     with pytest.raises(ComposeError, match=r"invalid interpolation format for services\.web\.ports\.\[\]"):
-        interpolate({"services": {"web": {"ports": ["$("]}}}, Scope({}))
+        interpolate({"services": {"web": {"ports": ["${"]}}}, Scope({}))
 
 
 def test_keys_are_not_touched() -> None:

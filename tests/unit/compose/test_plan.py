@@ -257,7 +257,7 @@ def test_orphans() -> None:
 
 
 def test_wishes_that_cannot_be_met() -> None:
-    wanted = project("services: {web: {image: img, container_name: x}}")
+    wanted = project("services: {web: {image: img, container_name: xx}}")
     with pytest.raises(PlanError, match="unique name"):
         plan(wanted, Observed(), scale={"web": 2})
     with pytest.raises(PlanError, match="no such service: nope"):
@@ -317,3 +317,109 @@ def test_lifecycle_order() -> None:
     ]
     assert not plan_lifecycle(have, "start").ops
     assert all(not op.needs for op in plan_lifecycle(have, "kill").ops)
+
+
+def test_hooks_run_after_the_start_and_before_the_stop() -> None:
+    text = """
+services:
+  web:
+    image: img
+    depends_on: [db]
+  db:
+    image: img
+    post_start: [{command: a}, {command: b}]
+    pre_stop: [{command: c}]
+"""
+    wanted = project(text)
+    assert (
+        plan_up(wanted, Observed(), UpOptions()).text()
+        == """\
+[] #1 network default create, missing
+[#1] #2 db:1 create, missing
+[#2] #3 db:1 start
+[#3] #4 db:1 post_start hook 1
+[#4] #5 db:1 post_start hook 2
+[#1] #6 web:1 create, missing
+[#5, #6] #7 web:1 start"""
+    )
+    there = running(wanted)
+    hooks = {"db": wanted.services["db"].model["pre_stop"]}
+    assert (
+        plan_down(there, DownOptions(pre_stop=hooks)).text()
+        == """\
+[] #1 web:1 stop
+[#1] #2 web:1 remove
+[#2] #3 db:1 pre_stop hook 1
+[#3] #4 db:1 stop
+[#4] #5 db:1 remove
+[#2, #5] #6 network default remove"""
+    )
+    again = plan_lifecycle(there.of_service("db"), "restart", project=wanted).text()
+    assert (
+        again
+        == """\
+[] #1 db:1 pre_stop hook 1
+[#1] #2 db:1 restart
+[#2] #3 db:1 post_start hook 1
+[#3] #4 db:1 post_start hook 2"""
+    )
+    assert "hook" not in plan_lifecycle(there.of_service("db"), "kill", project=wanted).text()
+
+
+def test_steps_before_a_start_run_once_for_a_service() -> None:
+    text = """
+services:
+  web:
+    image: img
+    scale: 2
+    volumes: [data:/d]
+    pre_start: [{command: a}, {command: b, image: other, user: root}]
+volumes: {data: }
+"""
+    wanted = project(text)
+    plan = plan_up(wanted, Observed(), UpOptions())
+    assert (
+        plan.text()
+        == """\
+[] #1 network default create, missing
+[] #2 volume data create, missing
+[#1, #2] #3 web:1 create, missing
+[#3] #4 web pre_start step 1
+[#4] #5 web pre_start step 2
+[#3, #5] #6 web:1 start
+[#1, #2] #7 web:2 create, missing
+[#5, #7] #8 web:2 start"""
+    )
+    first, second = plan.ops[3].body["create"], plan.ops[4].body["create"]
+    assert (first["Image"], first["Cmd"]) == ("img", ["a"])
+    assert (second["Image"], second["User"]) == ("other", "root")
+    assert first["HostConfig"]["VolumesFrom"] == ["p-web-1"]
+    assert "pre_start" not in plan_up(wanted, running(wanted, web=2), UpOptions(scale={"web": 3})).text()
+    failed = plan_up(wanted, running(wanted, "created", web=2), UpOptions()).text()
+    assert "pre_start step 1" in failed
+    assert "pre_start" in plan_up(wanted, running(wanted, web=2), UpOptions(force_recreate=True)).text()
+    other = project(text.replace("command: a", "command: z"))
+    assert "pre_start" in plan_up(other, running(wanted, web=2), UpOptions()).text()
+    restarting = project(text.replace("scale: 2", "scale: 2\n    restart: always"))
+    assert "pre_start" not in plan_up(restarting, running(wanted, web=2), UpOptions()).text()
+
+
+def test_a_provided_service_comes_before_who_depends_on_it() -> None:
+    wanted = project(
+        "services: {web: {image: img, depends_on: [db]}, db: {provider: {type: x, options: {a: 1}}}}"
+    )
+    plan = plan_up(wanted, Observed(), UpOptions())
+    assert (
+        plan.text()
+        == """\
+[] #1 network default create, missing
+[] #2 db up, provided by x
+[#1, #2] #3 web:1 create, missing
+[#2, #3] #4 web:1 start"""
+    )
+    assert plan.ops[2].provided == ("db",)
+    models = {"db": wanted.services["db"].model}
+    down = plan_down(
+        running(project("services: {web: {image: img}}")), DownOptions(project="p", providers=models)
+    )
+    assert "[#2] #3 db down, provided by x" in down.text()

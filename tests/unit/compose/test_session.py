@@ -94,8 +94,8 @@ def test_flags_before_the_verb(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["--nope"], 16, "unknown flag: --nope"),
         (["-p"], 16, "flag needs an argument"),
-        (["nope"], 1, "unknown command"),
-        (["up", "--nope"], 16, "unrecognized arguments: --nope"),
+        (["nope"], 1, "unknown docker command"),
+        (["up", "--nope"], 16, "unknown flag: --nope"),
         (["config", "absent"], 1, "no such service: absent"),
     ],
 )

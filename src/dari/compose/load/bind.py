@@ -71,13 +71,13 @@ def _content(key: str, value: Mapping[str, Any]) -> Content:
 
 def _service(project: str, name: str, model: Mapping[str, Any]) -> Service:
     deploy = model.get("deploy") or {}
-    replicas = deploy.get("replicas") if deploy.get("mode", "replicated") == "replicated" else None
-    scale = model.get("scale") if model.get("scale") is not None else replicas
+    scale = model.get("scale") if model.get("scale") is not None else deploy.get("replicas")
     grace = model.get("stop_grace_period")
+    image = model.get("image") or f"{project}-{name}"
     attachments = tuple(_attachment(key, value or {}) for key, value in (model.get("networks") or {}).items())
     return Service(
         name=name,
-        image=model.get("image") or f"{project}-{name}",
+        image=image,
         has_image=bool(model.get("image")),
         build=model.get("build"),
         container_name=model.get("container_name") or "",
@@ -117,6 +117,10 @@ def _service(project: str, name: str, model: Mapping[str, Any]) -> Service:
         stop_grace_period=parse_duration(grace) / SECOND if grace else None,
         is_attached=model.get("attach") is not False,
         tty=bool(model.get("tty")),
+        pre_start=tuple(
+            _service(project, name, {**hook, "image": hook.get("image") or image})
+            for hook in model.get("pre_start") or []
+        ),
         model=model,
     )
 
@@ -133,6 +137,7 @@ def _attachment(network: str, value: Mapping[str, Any]) -> Attachment:
         priority=value.get("priority") or 0,
         gw_priority=value.get("gw_priority") or 0,
         interface_name=value.get("interface_name") or "",
+        has_service_name=value.get("use_service_name_alias") is not False,
     )
 
 

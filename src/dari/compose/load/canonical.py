@@ -7,11 +7,12 @@ in `keys.py` says which function belongs to which key.
 
 from __future__ import annotations
 
+import ipaddress
 import posixpath
 import re
-import shlex
 from typing import Any
 
+from dari.compose.load import words
 from dari.units import parse_duration, parse_size
 
 _PROPAGATIONS = frozenset(("private", "rprivate", "shared", "rshared", "slave", "rslave"))
@@ -52,7 +53,8 @@ def hosts(value: Any) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     if isinstance(value, dict):
         for name, item in value.items():
-            found[name] = [str(one) for one in item] if isinstance(item, list) else [scalar_text(item)]
+            texts = [str(one) for one in item] if isinstance(item, list) else scalar_text(item).split(",")
+            found[name] = [text.strip() for text in texts]
         return found
     for item in value or []:
         text = scalar_text(item)
@@ -62,21 +64,19 @@ def hosts(value: Any) -> dict[str, list[str]]:
         if not separator or not name:
             raise ValueError(f"invalid additional host, missing IP: {text}")
         addresses = found.setdefault(name.strip(), [])
-        if address.strip("[] ") not in addresses:
-            addresses.append(address.strip("[] "))
+        for one in address.split(","):
+            if one.strip("[] ") not in addresses:
+                addresses.append(one.strip("[] "))
     return found
 
 
 def command(value: Any) -> list[str] | None:
-    """Words of a command: a string is split as a POSIX shell would."""
+    """Words of a command: a string is split as in `words`."""
     if value is None:
         return None
     if isinstance(value, list):
         return [scalar_text(item) for item in value]
-    try:
-        return shlex.split(scalar_text(value))
-    except ValueError as error:
-        raise ValueError(f"invalid command line string: {error}") from None
+    return words.split(scalar_text(value))
 
 
 def string_list(value: Any) -> list[str]:
@@ -97,8 +97,12 @@ def health_test(value: Any) -> list[str] | None:
 
 def duration(value: Any) -> str:
     """A duration as Go prints it: `1m30s`."""
+    text = scalar_text(value)
+    weeks = re.match(r"(\d+)w", text)
     try:
-        return format_duration(parse_duration(scalar_text(value)))
+        rest = text[weeks.end() :] if weeks else text
+        ns = int(weeks.group(1)) * 7 * 24 * 3600 * 10**9 if weeks else 0
+        return format_duration(ns + (parse_duration(rest) if rest else 0))
     except ValueError:
         raise ValueError(f"invalid duration {value!r}, examples: 30s, 1m30s, 500ms") from None
 
@@ -125,6 +129,11 @@ def format_duration(ns: int) -> str:
 
 def _trim(number: float) -> str:
     return f"{number:.6f}".rstrip("0").rstrip(".")
+
+
+def truth(value: Any) -> str:
+    """`true`, `mode=max`: a switch that may say more, as text."""
+    return scalar_text(value)
 
 
 def size(value: Any) -> str:
@@ -154,13 +163,13 @@ def build(value: Any) -> Any:
     return {"context": value} if isinstance(value, str) else value
 
 
-def depends_on(value: Any) -> dict[str, dict[str, Any]]:
+def depends_on(value: Any) -> dict[str, dict[str, Any] | None]:
     """`[a, b]`, or a mapping whose entries get their defaults."""
     if isinstance(value, list):
         return {name: {"condition": "service_started", "required": True} for name in value}
-    found = {}
+    found: dict[str, dict[str, Any] | None] = {}
     for name, item in (value or {}).items():
-        found[name] = {"condition": "service_started", "required": True, **(item or {})}
+        found[name] = None if item is None else {"required": True, **item}
     return found
 
 
@@ -197,7 +206,8 @@ def device(value: Any) -> dict[str, Any]:
     """`/dev/a[:/dev/b[:rwm]]` or a CDI name."""
     if isinstance(value, dict):
         found = dict(value)
-        found.setdefault("target", found.get("source"))
+        if not found.get("target"):
+            raise ValueError("service device is missing a mount target")
         found.setdefault("permissions", "rwm")
         return found
     parts = str(value).split(":")
@@ -213,11 +223,40 @@ def devices(value: Any) -> list[dict[str, Any]]:
     return [device(item) for item in value or []]
 
 
+def device_requests(value: Any) -> list[dict[str, Any]]:
+    """Devices of a reservation: `count` is a number, -1 for all."""
+    found = []
+    for item in value or []:
+        entry = dict(item)
+        count = entry.get("count")
+        if count is not None and entry.get("device_ids"):
+            raise ValueError('"count" and "device_ids" attributes are exclusive')
+        if count is None and not entry.get("device_ids"):
+            entry["count"] = -1
+        elif count is not None:
+            text = scalar_text(count)
+            if text != "all" and not text.lstrip("-").isdigit():
+                raise ValueError(f"invalid value {text!r}, the only value allowed is 'all' or a number")
+            entry["count"] = -1 if text == "all" else int(text)
+        found.append(entry)
+    return found
+
+
+def gpus(value: Any) -> Any:
+    """`gpus: all`, or a list as that of a reservation's devices."""
+    return [{"count": -1}] if value == "all" else device_requests(value)
+
+
+def provider_options(value: Any) -> dict[str, list[str]]:
+    """Options of a provider: each a list of texts."""
+    return {key: string_list(item) for key, item in (value or {}).items()}
+
+
 def file_references(value: Any) -> list[dict[str, Any]]:
     """Service secrets and configs: `name` or `{source, target, uid, gid, mode}`."""
     found = []
     for item in value or []:
-        reference = {"source": item} if isinstance(item, str) else dict(item)
+        reference: dict[str, Any] = {"source": item} if isinstance(item, str) else dict(item)
         if reference.get("mode") is not None:
             reference["mode"] = file_mode(reference["mode"])
         for key in ("uid", "gid"):
@@ -231,8 +270,8 @@ def secrets(value: Any) -> list[dict[str, Any]]:
     """As `file_references`; a secret's default place is /run/secrets/<source>."""
     found = file_references(value)
     for reference in found:
-        target = reference.get("target") or reference.get("source", "")
-        reference["target"] = target if target.startswith("/") else f"/run/secrets/{target}"
+        if not reference.get("target"):
+            reference["target"] = f"/run/secrets/{reference.get('source', '')}"
     return found
 
 
@@ -269,7 +308,7 @@ _PORT = re.compile(
 def _range(text: str, whole: str) -> tuple[int, int]:
     first, separator, last = text.partition("-")
     if not first.isdigit() or (separator and not last.isdigit()):
-        raise ValueError(f"invalid port: {whole!r}")
+        raise ValueError(f"invalid containerPort: {first}")
     start, end = int(first), int(last) if separator else int(first)
     if not 0 <= start <= end <= 65535:
         raise ValueError(f"invalid port range: {whole!r}")
@@ -281,6 +320,11 @@ def _short_port(text: str) -> list[dict[str, Any]]:
     if match is None:
         raise ValueError(f"invalid proto or port: {text!r}")
     address, published = match["ip"], match["published"]
+    if address:
+        try:
+            ipaddress.ip_address(address.strip("[]").partition("%")[0])
+        except ValueError:
+            raise ValueError(f"Invalid ip address: {address}") from None
     protocol = (match["protocol"] or "tcp").lower()
     if protocol not in ("tcp", "udp", "sctp"):
         raise ValueError(f"invalid proto: {protocol}")
@@ -319,19 +363,28 @@ def ports(value: Any) -> list[dict[str, Any]]:
 
 def is_path(source: str) -> bool:
     """Whether a volume's source is a path of the host rather than a volume's name."""
-    return source[:1] in (".", "/", "~") or source.startswith("\\\\")
+    return source[:1] in (".", "/", "~") or source.startswith("\\\\") or is_drive(source)
+
+
+def is_drive(source: str) -> bool:
+    """Whether a path begins with a drive of Windows: `C:\\`, `c:/`."""
+    return source[1:2] == ":" and source[0].isalpha() and source[2:3] in ("/", "\\")
 
 
 def _short_volume(text: str) -> dict[str, Any]:
     if not text:
         raise ValueError("invalid empty volume spec")
     parts = text.split(":")
+    if len(parts) > 1 and len(parts[0]) == 1 and parts[0].isalpha() and parts[1][:1] in ("/", "\\"):
+        parts[:2] = [":".join(parts[:2])]
     if any(part == "" for part in parts):
         raise ValueError(f"invalid spec: {text}: empty section between colons")
     if len(parts) > 3:
         raise ValueError(f"invalid spec: {text}: too many colons")
     if len(parts) == 1:
-        return {"type": "volume", "target": clean_target(parts[0]), "volume": {}}
+        # Compose takes one or two letters as they are.
+        more: dict[str, Any] = {"volume": {}} if len(text) > 2 else {}
+        return {"type": "volume", "target": clean_target(parts[0]), **more}
     source, target = parts[0], parts[1]
     found: dict[str, Any] = {
         "type": "bind" if is_path(source) else "volume",
@@ -371,14 +424,18 @@ def volumes(value: Any) -> list[dict[str, Any]]:
             found.append(_short_volume(scalar_text(item)))
             continue
         entry = dict(item)
-        kind = entry.setdefault("type", "volume")
+        kind = str(entry.get("type") or "")
         if entry.get("target"):
             entry["target"] = clean_target(str(entry["target"]))
-        if kind in ("bind", "volume", "tmpfs") and entry.get(kind) is None:
-            entry[kind] = {}
+        if entry.get(kind) is None:
+            entry.pop(kind, None)
         tmpfs = entry.get("tmpfs")
         if isinstance(tmpfs, dict) and tmpfs.get("size") is not None:
+            if isinstance(tmpfs["size"], float):
+                raise ValueError("tmpfs.size must be an integer")
             entry["tmpfs"] = {**tmpfs, "size": size(tmpfs["size"])}
+            if entry["tmpfs"]["size"] == "0":
+                del entry["tmpfs"]["size"]
         found.append(entry)
     return found
 
@@ -431,16 +488,4 @@ def watch(value: Any) -> dict[str, Any]:
         entry["exec"] = hook
         triggers.append(entry)
     found["watch"] = triggers
-    return found
-
-
-def hooks(value: Any) -> list[dict[str, Any]]:
-    """`post_start`, `pre_stop`: commands inside the container."""
-    found = []
-    for item in value or []:
-        entry = dict(item)
-        entry["command"] = command(entry.get("command"))
-        if entry.get("environment") is not None:
-            entry["environment"] = environment(entry["environment"])
-        found.append(entry)
     return found

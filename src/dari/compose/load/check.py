@@ -11,11 +11,12 @@ import re
 from typing import Any
 
 from dari.compose.load.errors import ComposeError, Path, dotted
-from dari.compose.load.keys import ROOT, Key, Node
+from dari.compose.load.key import Key
+from dari.compose.load.keys import ROOT, Node
 
 _NAMES = re.compile(r"[a-zA-Z0-9._-]+\Z")
-_TRUE = frozenset(("true", "y", "yes", "on", "1", "t"))
-_FALSE = frozenset(("false", "n", "no", "off", "0", "f"))
+_TRUE = frozenset(("true", "y", "yes", "on"))
+_FALSE = frozenset(("false", "n", "no", "off"))
 _WORDS = {
     "str": "a string", "int": "an integer", "num": "a number", "bool": "a boolean", "list": "a list",
     "map": "a mapping",
@@ -48,17 +49,61 @@ def _walk(value: Any, node: Node, path: Path, inert: list[Path]) -> Any:
         inert.append(path)
     if value is None:
         if key.is_required:
-            raise ComposeError(f"{dotted(path)} must be a mapping", path)
+            raise ComposeError(f"{dotted(path)} must be {_alternatives(key)}", path)
         return None
     if isinstance(value, dict):
         _expect("map", key, path)
         return _walk_mapping(value, node, path, inert)
     if isinstance(value, list):
         _expect("list", key, path)
+        if key.is_distinct:
+            _distinct(value, path)
         if node.element is None:
             return value
         return [_walk(item, node.element, (*path, index), inert) for index, item in enumerate(value)]
-    return _scalar(value, key, path)
+    found = _scalar(value, key, path)
+    _within(found, key, path)
+    return found
+
+
+def complete(tree: Any, node: Node = ROOT, path: Path = ()) -> None:
+    """Has every mapping of a merged tree what it must have? Raises ComposeError naming the first that has not."""
+    key = node.key
+    if tree is None:
+        if key is not None and key.is_set:
+            raise ComposeError(f"{dotted(path)} must be {_alternatives(key)}", path)
+    elif isinstance(tree, dict):
+        for name in key.needs if key is not None else ():
+            if name not in tree:
+                raise ComposeError(f"{dotted(path)} missing property '{name}'", path)
+        for name, value in tree.items():
+            following = node.child(name)
+            if following is not None:
+                complete(value, following, (*path, name))
+    elif isinstance(tree, list) and node.element is not None:
+        for index, item in enumerate(tree):
+            complete(item, node.element, (*path, index))
+
+
+def _distinct(items: list[Any], path: Path) -> None:
+    for index, item in enumerate(items):
+        first = items.index(item)
+        if first < index:
+            raise ComposeError(f"{dotted(path)} items at {first} and {index} are equal", path)
+
+
+def _within(value: Any, key: Key, path: Path) -> None:
+    """Is the scalar one of the allowed ones, or in the allowed range?"""
+    if key.choices and value not in key.choices:
+        allowed = ", ".join(f"'{one}'" for one in key.choices)
+        raise ComposeError(f"{dotted(path)} value must be one of {allowed}", path)
+    if key.pattern and not re.fullmatch(key.pattern, str(value)):
+        raise ComposeError(f"{dotted(path)} does not match pattern '^({key.pattern})$'", path)
+    if isinstance(value, (int, float)):
+        if key.low is not None and value < key.low:
+            raise ComposeError(f"{dotted(path)} must be greater than or equal to {key.low}", path)
+        if key.high is not None and value > key.high:
+            raise ComposeError(f"{dotted(path)} must be less than or equal to {key.high}", path)
 
 
 def _walk_mapping(value: dict[str, Any], node: Node, path: Path, inert: list[Path]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ one may refer to what its profile would bring.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from dari.compose.load.errors import ComposeError
@@ -17,10 +17,13 @@ _SUFFIX = "invalid compose project"
 _MOUNTS = frozenset(("bind", "volume", "tmpfs", "npipe", "cluster", "image"))
 
 
-def verify(tree: Mapping[str, Any], enabled: Mapping[str, Any]) -> None:
-    """Raises ComposeError for the first thing that does not fit (services in alphabetical order)."""
+def verify(tree: Mapping[str, Any], enabled: Mapping[str, Any], disabled: Collection[str] = ()) -> None:
+    """Raises ComposeError for the first thing that does not fit (services in alphabetical order).
+
+    `disabled`: services that no active profile has; a dependency that is not required may be one of them.
+    """
     for name in sorted(enabled):
-        _service(name, enabled[name], tree, enabled)
+        _service(name, enabled[name], tree, enabled, disabled)
     _unique_container_names(enabled)
     _no_cycle(enabled)
     _resources(tree)
@@ -31,7 +34,11 @@ def _fail(message: str, *path: str) -> ComposeError:
 
 
 def _service(
-    name: str, service: Mapping[str, Any], tree: Mapping[str, Any], enabled: Mapping[str, Any]
+    name: str,
+    service: Mapping[str, Any],
+    tree: Mapping[str, Any],
+    enabled: Mapping[str, Any],
+    disabled: Collection[str],
 ) -> None:
     where = ("services", name)
     if not service.get("image") and not service.get("build") and not service.get("provider"):
@@ -39,6 +46,27 @@ def _service(
     build = service.get("build") or {}
     if build.get("dockerfile_inline") and build.get("dockerfile") not in (None, "Dockerfile"):
         raise _fail(f'service "{name}" declares mutually exclusive dockerfile and dockerfile_inline', *where)
+    for key, target in (build.get("additional_contexts") or {}).items():
+        kind, _, base = str(target).partition(":")
+        if kind == "service" and base not in enabled:
+            raise _fail(
+                f'service "{name}" declares unknown service "{base}" as additional contexts {key}', *where
+            )
+        if kind == "service" and not enabled[base].get("build"):
+            raise _fail(
+                f'service "{name}" declares non-buildable service "{base}" as additional contexts {key}',
+                *where,
+            )
+    for reference in build.get("secrets") or []:
+        if reference.get("source") not in (tree.get("secrets") or {}):
+            raise _fail(
+                f'service "{name}" refers to undefined build secret {reference.get("source")}',
+                *where,
+                "build",
+            )
+    for model in service.get("models") or {}:
+        if model not in (tree.get("models") or {}):
+            raise _fail(f'service "{name}" refers to undefined model {model}', *where, "models", model)
     if service.get("network_mode") and service.get("networks"):
         raise _fail(f'service "{name}" declares mutually exclusive `network_mode` and `networks`', *where)
     for network in service.get("networks") or {}:
@@ -46,7 +74,9 @@ def _service(
             raise _fail(
                 f'service "{name}" refers to undefined network {network}', *where, "networks", network
             )
-    _dependencies(name, service, enabled)
+    for hook in service.get("pre_start") or []:
+        _mounts(name, hook, tree)
+    _dependencies(name, service, enabled, disabled)
     _mounts(name, service, tree)
     for section, word in (("configs", "config"), ("secrets", "secret")):
         for reference in service.get(section) or []:
@@ -80,7 +110,9 @@ def _service(
             )
 
 
-def _dependencies(name: str, service: Mapping[str, Any], enabled: Mapping[str, Any]) -> None:
+def _dependencies(
+    name: str, service: Mapping[str, Any], enabled: Mapping[str, Any], disabled: Collection[str]
+) -> None:
     for target, dependency in (service.get("depends_on") or {}).items():
         if target == name:
             raise _fail(f'service "{name}" depends on itself', "services", name, "depends_on")
@@ -89,7 +121,8 @@ def _dependencies(name: str, service: Mapping[str, Any], enabled: Mapping[str, A
                 f"services.{name}.depends_on.{target}.condition must be one of {', '.join(sorted(_CONDITIONS))}",
                 "services", name, "depends_on", target,
             )  # fmt: skip
-        if target not in enabled and dependency.get("required", True):
+        is_spared = target in disabled and not dependency.get("required", True)
+        if target not in enabled and not is_spared:
             raise _fail(
                 f'service "{name}" depends on undefined service "{target}"', "services", name, "depends_on"
             )
@@ -161,7 +194,7 @@ def _resources(tree: Mapping[str, Any]) -> None:
     for section, word in (("secrets", "secret"), ("configs", "config")):
         for name, resource in (tree.get(section) or {}).items():
             sources = [key for key in ("file", "environment", "content") if resource.get(key) is not None]
-            if not sources and not resource.get("external") and not resource.get("driver"):
-                raise _fail(f"{word} {name!r} must declare either `file` or `environment`", section, name)
+            if not sources and not resource.get("external"):
+                raise _fail(f'{word} "{name}" must declare either `file` or `environment`', section, name)
             if len(sources) > 1:
-                raise _fail(f"{word} {name!r}: {' and '.join(sources)} are mutually exclusive", section, name)
+                raise _fail(f'{word} "{name}": {" and ".join(sources)} are mutually exclusive', section, name)

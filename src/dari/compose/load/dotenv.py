@@ -14,6 +14,8 @@ from dari.compose.load.errors import ComposeError, Mark
 from dari.compose.load.interpolate import InvalidTemplate, RequiredVariable, Scope, substitute
 
 _KEY = re.compile(r"\s*(?:export\s+)?([^\s=:#'\"]+)\s*(?P<sep>[=:])?[ \t]*")
+# Letters of any script, digits, and these are what Compose allows in a name.
+_WRONG = re.compile(r"[^\w.\-\[\]]")
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"', "'": "'", "$": "$$"}
 
 
@@ -23,8 +25,12 @@ def parse(
     variables: Mapping[str, str] | None = None,
     *,
     missing: dict[str, None] | None = None,
+    before: Mapping[str, str] | None = None,
+    is_bare_kept: bool = True,
 ) -> dict[str, str | None]:
     """The variables of a file; None for a name without `=` that `variables` does not know.
+
+    `before`: what earlier files say; the file's own lines win over it. `is_bare_kept`: names without `=` count.
 
     `variables` is the surrounding environment: it wins over the file inside interpolation, as a shell does.
     Names asked for in vain are added to `missing`. Raises ComposeError with the line.
@@ -47,13 +53,20 @@ def parse(
                 f"unexpected character in variable name near {line!r}", mark=Mark(file, number, 1)
             )
         name = match.group(1)
+        wrong = _WRONG.search(name)
+        if wrong:
+            raise ComposeError(
+                f'unexpected character "{wrong.group()}" in variable name "{line.strip()}"',
+                mark=Mark(file, number, 1),
+            )
         if match.group("sep") is None:
             rest = text[match.end() : end].strip()
             if rest and not rest.startswith("#"):
                 raise ComposeError(
                     f'unexpected character in variable name near "{line.strip()}"', mark=Mark(file, number, 1)
                 )
-            found[name] = around.get(name)
+            if is_bare_kept:
+                found[name] = around.get(name)
             position = end + 1
             continue
         raw, quote, position = _value(text, match.end(), file, number)
@@ -61,11 +74,13 @@ def parse(
             found[name] = raw
             continue
         known = {key: value for key, value in found.items() if value is not None}
-        scope = Scope({**known, **around})
+        scope = Scope({**(before or {}), **known, **around})
         try:
             found[name] = substitute(raw, scope)
         except InvalidTemplate:
-            found[name] = raw.replace("$$", "$")
+            raise ComposeError(
+                f'failed to read {file}: Invalid template: "{raw}"', mark=Mark(file, number, 1)
+            ) from None
         except RequiredVariable as error:
             raise ComposeError(str(error), mark=Mark(file, number, 1)) from None
         if missing is not None:
@@ -80,7 +95,7 @@ def _value(text: str, start: int, file: str, number: int) -> tuple[str, str, int
         end = text.find("\n", start)
         end = len(text) if end < 0 else end
         bare = text[start:end]
-        comment = re.search(r"(?:^|\s)#", bare)
+        comment = re.search(r"\s#", bare)
         if comment:
             bare = bare[: comment.start()]
         return bare.strip(), "", end + 1

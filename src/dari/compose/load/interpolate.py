@@ -1,4 +1,5 @@
-"""Variables in values: phase 2. `$V ${V} ${V:-d} ${V-d} ${V:?e} ${V?e} ${V:+r} ${V+r}`, nested, `$$`.
+"""Variables in values: phase 2. `$V ${V} ${V:-d} ${V-d} ${V:?e} ${V?e} ${V:+r} ${V+r}`, nested, `$$`;
+a `$` that begins nothing stays.
 
 Grammar: compose-spec, "Interpolation". Pure: variables come through a mapping, what is missing is noted, not
 printed. Keys of mappings are never touched.
@@ -17,7 +18,7 @@ _OPERATORS = (":-", ":?", ":+", "-", "?", "+")
 
 
 class InvalidTemplate(Exception):
-    """The text has a `$` that begins no variable."""
+    """The text has a `${` that begins no variable."""
 
 
 class RequiredVariable(Exception):
@@ -48,8 +49,6 @@ def substitute(text: str, scope: Scope) -> str:
     while True:
         dollar = text.find("$", position)
         if dollar < 0 or dollar + 1 >= len(text):
-            if dollar >= 0:
-                raise InvalidTemplate(text)
             out.append(text[position:])
             return "".join(out)
         out.append(text[position:dollar])
@@ -68,7 +67,8 @@ def substitute(text: str, scope: Scope) -> str:
             out.append(scope.value(text[dollar + 1 : end]))
             position = end
         else:
-            raise InvalidTemplate(text)
+            out.append("$")
+            position = dollar + 1
 
 
 def _closing_brace(text: str, start: int) -> int:
@@ -77,11 +77,9 @@ def _closing_brace(text: str, start: int) -> int:
         if text.startswith("$$", position):
             position += 2
             continue
-        if text.startswith("${", position):
+        if text[position] == "{":
             depth += 1
-            position += 2
-            continue
-        if text[position] == "}":
+        elif text[position] == "}":
             depth -= 1
             if depth == 0:
                 return position
@@ -135,7 +133,7 @@ def interpolate(tree: Any, scope: Scope, path: Path = ()) -> Any:
         except InvalidTemplate:
             raise ComposeError(
                 f"invalid interpolation format for {_spoken(path)}.\n"
-                f'"{tree}"\nYou may need to escape any $ with another $',
+                f"You may need to escape any $ with another $.\n{tree}",
                 path,
             ) from None
         except RequiredVariable as error:

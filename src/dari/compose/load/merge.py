@@ -16,7 +16,7 @@ from dari.compose.load.keys import ROOT, Node
 
 def _port(item: Any) -> Any:
     return (
-        item.get("host_ip", ""),
+        item.get("host_ip") or "0.0.0.0",
         item.get("published", ""),
         item.get("target"),
         item.get("protocol", "tcp"),
@@ -43,11 +43,13 @@ IDENTITIES: dict[str, Callable[[Any], Any]] = {
 
 def merge(base: Any, over: Any, node: Node = ROOT) -> Any:
     """`base` with `over` laid upon it; neither is changed."""
+    key = node.key
+    if key is not None and key.merge == "assign":
+        return over
     if over is None:
         return base
     if base is None:
         return over
-    key = node.key
     if key is not None and key.merge == "replace":
         return over
     if isinstance(base, dict) and isinstance(over, dict):

@@ -10,6 +10,8 @@ from typing import Any
 
 from dari.compose.load import dotenv
 from dari.compose.load.errors import ComposeError
+from dari.compose.load.keys import HOOK_KEYS, ROOT
+from dari.compose.load.merge import make_unique, merge
 from dari.compose.load.source import Context
 
 _SHARED = ("network_mode", "ipc", "pid", "uts", "cgroup")
@@ -64,6 +66,12 @@ def _service(
         build["context"] = build.get("context") or directory
         if not build.get("dockerfile_inline"):
             build["dockerfile"] = build.get("dockerfile") or "Dockerfile"
+        if build.get("args") and context.is_interpolated:
+            known = {
+                key: context.variables.get(key) if value is None else value
+                for key, value in build["args"].items()
+            }
+            build["args"] = {key: value for key, value in known.items() if value is not None}
         service["build"] = build
     if not service.get("networks"):
         service.pop("networks", None)
@@ -75,19 +83,33 @@ def _service(
     _dependencies(service)
     if context.is_environment_resolved:
         _environment(context, name, service)
+    if service.get("pre_start"):
+        service["pre_start"] = [_pre_start(context, name, service, hook) for hook in service["pre_start"]]
     return service
+
+
+def _pre_start(context: Context, name: str, service: dict[str, Any], hook: dict[str, Any]) -> dict[str, Any]:
+    """A step with what it takes over from its service: all but the volumes, which it shares when it runs."""
+    node = ROOT.children["services"].wildcard
+    assert node is not None
+    taken = {
+        key: value
+        for key, value in service.items()
+        if key in HOOK_KEYS and key not in ("volumes", "volumes_from", "env_file", "label_file")
+    }
+    if context.is_environment_resolved:
+        hook = dict(hook)
+        _environment(context, name, hook)
+    if "command" not in hook:
+        taken.pop("command", None)
+    found = merge(taken, hook, node)
+    return {"command": None, "entrypoint": None, **make_unique(found, node)}
 
 
 def _tell_what_is_left_out(
     context: Context, tree: dict[str, Any], name: str, service: dict[str, Any]
 ) -> None:
     """Warnings for values (not keys, `check` knows those) that have no effect."""
-    policy = str(service.get("pull_policy") or "")
-    if policy in ("daily", "weekly") or policy.startswith("every_"):
-        mark = context.marks.find(("services", name, "pull_policy"))
-        context.warnings[
-            f"{mark}: pull_policy {policy} is taken as missing: the age of images is not kept"
-        ] = None
     for section in ("secrets", "configs"):
         sources = tree.get(section) or {}
         for reference in service.get(section) or []:
@@ -105,12 +127,12 @@ def _dependencies(service: dict[str, Any]) -> None:
         kind, separator, target = str(service.get(key, "")).partition(":")
         if separator and kind == "service":
             implied.append(target)
-    for source in service.get("volumes_from") or []:
-        if not source.startswith("container:"):
-            implied.append(source.split(":")[0])
     depends_on = dict(service.get("depends_on") or {})
     for target in implied:
         depends_on.setdefault(target, {"condition": "service_started", "required": True, "restart": True})
+    for source in service.get("volumes_from") or []:
+        if not source.startswith("container:"):
+            depends_on.setdefault(source.split(":")[0], {"condition": "service_started", "required": True})
     for target, dependency in depends_on.items():
         if dependency.get("restart") is False:
             depends_on[target] = {key: value for key, value in dependency.items() if key != "restart"}
@@ -140,12 +162,13 @@ def _environment(context: Context, name: str, service: dict[str, Any]) -> None:
             ) from None
         if entry.get("format") == "raw":
             values = dotenv.parse_raw(text)
+        elif entry.get("format"):
+            raise ComposeError(
+                f'unsupported env_file format "{entry["format"]}"', ("services", name, "env_file")
+            )
         else:
-            around = {
-                **{key: value for key, value in found.items() if value is not None},
-                **context.variables,
-            }
-            values = dotenv.parse(text, path, around, missing=context.missing)
+            before = {key: value for key, value in found.items() if value is not None}
+            values = dotenv.parse(text, path, context.variables, missing=context.missing, before=before)
         for key, value in values.items():
             value = context.variables.get(key) if value is None else value
             if value is not None:
@@ -159,9 +182,12 @@ def _environment(context: Context, name: str, service: dict[str, Any]) -> None:
         try:
             text = context.read(path)
         except OSError:
-            raise ComposeError(f"label file {path} not found", ("services", name, "label_file")) from None
-        values = dotenv.parse(text, path, context.variables, missing=context.missing)
-        labels.update({key: value or "" for key, value in values.items()})
+            raise ComposeError(
+                f"label file {path} not found: stat {path}: no such file or directory",
+                ("services", name, "label_file"),
+            ) from None
+        values = dotenv.parse(text, path, context.variables, missing=context.missing, is_bare_kept=False)
+        labels.update({key: value for key, value in values.items() if value is not None})
     if labels:
         service["labels"] = {**labels, **(service.get("labels") or {})}
 

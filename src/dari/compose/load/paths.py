@@ -8,7 +8,7 @@ from __future__ import annotations
 import posixpath
 from typing import Any
 
-from dari.compose.load.canonical import is_path
+from dari.compose.load.canonical import is_drive, is_path
 from dari.compose.load.keys import ROOT, Node
 
 _REMOTE = ("https://", "http://", "git://", "ssh://", "github.com/", "git@", "oci://")
@@ -18,7 +18,7 @@ def absolute(path: str, directory: str, home: str) -> str:
     """`path` below `directory`; `~` is `home`. An absolute path stays as it is written."""
     if path == "~" or path.startswith("~/"):
         return posixpath.join(home, path[2:]) if home else path
-    if posixpath.isabs(path):
+    if posixpath.isabs(path) or is_drive(path):
         return path
     return posixpath.normpath(posixpath.join(directory, path))
 

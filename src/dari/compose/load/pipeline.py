@@ -14,6 +14,7 @@ from typing import Any
 
 from dari.compose.load import dotenv, policy, profiles, records
 from dari.compose.load.bind import bind
+from dari.compose.load.check import complete
 from dari.compose.load.consistency import verify
 from dari.compose.load.errors import ComposeError
 from dari.compose.load.interpolate import Scope, substitute, variables_in
@@ -87,6 +88,7 @@ def load(
     context.variables["COMPOSE_PROJECT_NAME"] = project_name
     tree = load_files(context, files, directory, parsed=parsed)
     try:
+        complete(tree)
         services = tree.get("services") or {}
         names = profiles.enabled(services, active_profiles, named)
         disabled = {key: value for key, value in services.items() if key not in names}
@@ -95,7 +97,7 @@ def load(
         policy.apply(full, services)
         records.apply(full)
         if is_checked:
-            verify(full, full["services"])
+            verify(full, full["services"], disabled)
     except ComposeError as error:
         if error.mark is None and error.path:
             error.mark = context.marks.find(error.path)

@@ -224,6 +224,9 @@ def _include(
         variables = _include_variables(context, entry["env_file"], directory, folder)
         part = load_files(context.with_variables(variables), paths, folder, trail)
         _take_variables(part, variables)
+        for service in (part.get("services") or {}).values():
+            if service and service.get("build") is not None and not service["build"].get("context"):
+                service["build"] = {**service["build"], "context": folder}
         for section in SECTIONS:
             for name, value in (part.get(section) or {}).items():
                 own = tree.setdefault(section, {}) or {}
@@ -257,7 +260,7 @@ def _include_variables(
             text = context.read(path)
         except OSError:
             if files:
-                raise ComposeError(f"env file {path} not found") from None
+                raise ComposeError(f"stat {path}: no such file or directory") from None
             continue
         values = dotenv.parse(text, path, context.variables, missing=context.missing)
         found.update({name: value for name, value in values.items() if value is not None})

@@ -62,6 +62,11 @@ def plain_scalar(text: str) -> Any:
     return text
 
 
+def _spoken(path: Path) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".") or "top-level object"
+
+
 def parse(text: str, file: str) -> list[Document]:
     """The documents of a file, empty ones left out. Raises ComposeError with the place of a syntax error."""
     loader = _Loader(text)
@@ -150,8 +155,12 @@ class _Builder:
             if key_node.value == "<<" and not key_node.style:
                 inherited += self._merged(value_node, path)
                 continue
-            value = self._scalar(key_node)
-            key = "" if value is None else key_node.value if not isinstance(value, str) else value
+            key = self._scalar(key_node)
+            if not isinstance(key, str):
+                raise ComposeError(
+                    f"non-string key in {_spoken(path)}: {key_node.value or '<nil>'}",
+                    mark=self._mark(key_node),
+                )
             place = (*path, key)
             if key in result:
                 raise ComposeError(f'yaml: mapping key "{key}" already defined', mark=self._mark(key_node))

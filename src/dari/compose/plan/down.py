@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from dari.compose import labels
 from dari.compose.observed import Observed, ObservedContainer
 from dari.compose.plan.divergence import anonymous_names
 from dari.compose.plan.members import add_deregistrations
-from dari.compose.plan.ops import Builder, Plan, by_dependency, stop_query
+from dari.compose.plan.ops import Builder, Hooks, Plan, add_hooks, add_provider, by_dependency, stop_query
 from dari.compose.record import Record
 
 
 class DownOptions(Record):
     """`services`: only these, and neither networks nor volumes. `known`: the file's services (None: no file), to tell
-    orphans. `images`: what `--rmi` removes. `members`: ids of registrations by key."""
+    orphans. `images`: what `--rmi` removes. `members`: ids of registrations by key.
+    `pre_stop`: commands that run in a service's containers before they are stopped.
+    `providers`: services of `project` that a program provides."""
 
     services: tuple[str, ...] = ()
     known: tuple[str, ...] | None = None
@@ -23,6 +26,9 @@ class DownOptions(Record):
     volumes: bool = False
     images: tuple[str, ...] = ()
     timeout: float | None = None
+    pre_stop: Hooks = {}
+    project: str = ""
+    providers: Mapping[str, Mapping[str, Any]] = {}
     members: Mapping[str, str] = {}
 
 
@@ -51,6 +57,9 @@ def plan_down(observed: Observed, options: DownOptions) -> Plan:
             )
         containers = [one for one in containers if one not in orphans]
     gone = _containers(build, containers, options)
+    for name, model in sorted(options.providers.items()):
+        if not options.services or name in options.services:
+            add_provider(build, options.project, name, model, "down", gone)
     if options.services:
         return build.plan()
     add_deregistrations(build, options.members)
@@ -113,12 +122,16 @@ def _containers(build: Builder, containers: list[ObservedContainer], options: Do
             label = f"{name}:{container.number}"
             after = before
             if container.is_running:
+                hooks = options.pre_stop.get(name, ()) if container.state == "running" else ()
+                hooked = add_hooks(
+                    build, label, name, container.id, container.name, "pre_stop", hooks, before
+                )
                 after = [
                     build.add(
                         label,
                         "stop",
                         "",
-                        before,
+                        hooked,
                         title=f"Container {container.name}",
                         path=f"/containers/{container.id}/stop",
                         query=stop_query(options.timeout),

@@ -7,7 +7,8 @@ from typing import Any
 
 from dari.compose.observed import ObservedContainer
 from dari.compose.plan.down import dependencies
-from dari.compose.plan.ops import Builder, Plan, by_dependency, stop_query
+from dari.compose.plan.ops import Builder, Plan, add_hooks, by_dependency, stop_query
+from dari.compose.project import Project
 
 _FIRST_THE_NEEDED = frozenset(("start", "restart", "unpause"))
 
@@ -19,11 +20,12 @@ def plan_lifecycle(
     timeout: float | None = None,
     query: Mapping[str, Any] | None = None,
     is_ordered: bool = True,
+    project: Project | None = None,
 ) -> Plan:
     """One call a container; those it makes no difference to are left out.
 
     start, restart, unpause: what is depended on comes first; stop, pause: dependents first; kill, remove: all
-    at once.
+    at once. `project`: whose services' hooks run around a start, a stop and a restart.
     """
     build = Builder()
     chosen = [one for one in containers if _applies(one, action)]
@@ -37,7 +39,20 @@ def plan_lifecycle(
         if action in ("kill", "remove"):
             before = []
         for container in (one for one in chosen if one.service == name):
-            done.setdefault(name, []).append(_add(build, container, action, before, timeout, query or {}))
+            service = project.services.get(name) if project else None
+            model = service.model if service else {}
+            needs_first: list[int] = list(before)
+            label = f"{name}:{container.number}"
+            if action in ("stop", "restart") and container.state == "running":
+                hooks = model.get("pre_stop") or ()
+                needs_first = add_hooks(
+                    build, label, name, container.id, container.name, "pre_stop", hooks, before
+                )
+            ends = [_add(build, container, action, needs_first, timeout, query or {})]
+            if action in ("start", "restart"):
+                hooks = model.get("post_start") or ()
+                ends = add_hooks(build, label, name, container.id, container.name, "post_start", hooks, ends)
+            done.setdefault(name, []).extend(ends)
     return build.plan()
 
 

@@ -20,7 +20,10 @@ class Op(Record):
     """One step. `needs` are numbers of steps that come before it.
 
     `kind`: `call` (method, path, query, body), `wait` (until `containers` meet `condition`), `put` (files of
-    `body` into a container). `is_optional`: its failure is a warning and stops nobody.
+    `body` into a container), `hook` (the command of `body` in a running container), `init` (a container of `body`
+    that runs to its end), `provider` (a program that provides a service; `body` says how it is called).
+    `provided`: services whose variables are added to the environment of `body`. `is_optional`: its failure is a
+    warning and stops nobody.
     `title`, `doing`, `done`: words for the progress display ("Container a-web-1", "Starting", "Started").
     """
 
@@ -35,6 +38,7 @@ class Op(Record):
     query: Mapping[str, Any] = {}
     body: Any = None
     containers: tuple[str, ...] = ()
+    provided: tuple[str, ...] = ()
     condition: str = ""
     is_optional: bool = False
     title: str = ""
@@ -76,6 +80,10 @@ _WORDS = {
     "disconnect": ("Disconnecting", "Disconnected"),
     "wait": ("Waiting", "Healthy"),
     "put": ("Copying", "Copied"),
+    "hook": ("", ""),
+    "init": ("Running", "Completed"),
+    "up": ("Creating", "Created"),
+    "down": ("Removing", "Removed"),
     "register": ("Registering", "Registered"),
     "deregister": ("Deregistering", "Deregistered"),
 }
@@ -120,6 +128,62 @@ class Builder:
 
     def plan(self) -> Plan:
         return Plan(ops=tuple(self.ops), unchanged=tuple(self.unchanged), warnings=tuple(self.warnings))
+
+
+Hooks = Mapping[str, Iterable[Mapping[str, Any]]]
+
+
+def add_hooks(
+    build: Builder,
+    label: str,
+    service: str,
+    ref: str,
+    name: str,
+    event: str,
+    hooks: Iterable[Mapping[str, Any]],
+    needs: Iterable[int],
+) -> list[int]:
+    """One step a hook of `event` (`post_start`, `pre_stop`), each after the one before; what to wait for then.
+
+    `ref`: the container's name or id, `name` what people call it.
+    """
+    before = list(needs)
+    for number, hook in enumerate(hooks, 1):
+        before = [
+            build.add(
+                label,
+                f"{event} hook {number}",
+                "",
+                before,
+                word="hook",
+                title=f"Container {name}",
+                kind="hook",
+                path=f"/containers/{ref}/exec",
+                body={**hook, "service": service, "event": event},
+            )
+        ]
+    return before
+
+
+def add_provider(
+    build: Builder, project: str, service: str, model: Mapping[str, Any], action: str, needs: Iterable[int]
+) -> int:
+    """The step that has a provider's program carry out `action` (`up`, `down`, `stop`)."""
+    return build.add(
+        service,
+        action,
+        f"provided by {model['provider']['type']}",
+        needs,
+        title=service,
+        kind="provider",
+        body={
+            "project": project,
+            "action": action,
+            "service": service,
+            "provider": model["provider"],
+            "config": model,
+        },
+    )
 
 
 def by_dependency(names: Iterable[str], needs: Mapping[str, Iterable[str]]) -> list[str]:

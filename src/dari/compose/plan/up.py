@@ -10,13 +10,21 @@ from collections.abc import Iterable, Mapping
 
 from dari.compose import hash as digest
 from dari.compose import labels
-from dari.compose.convert import container_body, endpoint, network_body, volume_body
+from dari.compose.convert import container_body, endpoint, init_body, network_body, volume_body
 from dari.compose.naming import container_name, shared_service
 from dari.compose.observed import Observed, ObservedContainer, ObservedNetwork
 from dari.compose.plan.content import content_files
 from dari.compose.plan.divergence import anonymous_volumes, divergence
 from dari.compose.plan.members import add_registrations
-from dari.compose.plan.ops import Builder, Plan, PlanError, by_dependency, stop_query
+from dari.compose.plan.ops import (
+    Builder,
+    Plan,
+    PlanError,
+    add_hooks,
+    add_provider,
+    by_dependency,
+    stop_query,
+)
 from dari.compose.plan.options import UpOptions
 from dari.compose.project import Project, Service
 
@@ -66,6 +74,9 @@ class _Up:
         self.ready: dict[str, list[int]] = {}
         self.waits: dict[tuple[str, str], int] = {}
         self.recreated: set[str] = set()
+        # Services whose `pre_start` steps are due, and what their starts wait for.
+        self.inits_due: set[str] = set()
+        self.inits: dict[str, list[int]] = {}
 
     def _wanted(self, service: Service) -> int:
         count = self.options.scale.get(service.name, service.scale)
@@ -93,7 +104,7 @@ class _Up:
     # networks and volumes
 
     def _networks(self) -> None:
-        used = {one.network for name in self.selected for one in self.project.services[name].networks}
+        used = {one.network for service in self._used() for one in service.networks}
         found = {network.name: network for network in self.observed.networks}
         for key in sorted(used):
             network = self.project.networks[key]
@@ -106,6 +117,12 @@ class _Up:
                 self._rebuild_network(key, existing)
             else:
                 self.build.unchanged.append(f"network {key}")
+
+    def _used(self) -> Iterable[Service]:
+        """The services that take part, and the steps before them."""
+        for name in self.selected:
+            yield self.project.services[name]
+            yield from self.project.services[name].pre_start
 
     def _create_network(self, key: str, cause: str, needs: Iterable[int]) -> None:
         network = self.project.networks[key]
@@ -185,8 +202,8 @@ class _Up:
     def _volumes(self) -> None:
         used = {
             mount.source
-            for name in self.selected
-            for mount in self.project.services[name].volumes
+            for service in self._used()
+            for mount in service.volumes
             if mount.type == "volume" and mount.source
         }
         found = {volume.name for volume in self.observed.volumes}
@@ -210,6 +227,15 @@ class _Up:
 
     def _service(self, service: Service) -> None:
         name, wanted = service.name, self.counts[service.name]
+        if service.model.get("provider"):
+            self.exists.setdefault(name, [])
+            self.ready[name] = []
+            if not self.options.no_start:
+                needs = self._start_needs(service)
+                self.ready[name] = [
+                    add_provider(self.build, self.project.name, name, service.model, "up", needs)
+                ]
+            return
         existing = [one for one in self.observed.of_service(name) if one.state != "removing"]
         self.exists.setdefault(name, [])
         self.ready.setdefault(name, [])
@@ -220,6 +246,8 @@ class _Up:
             self._existing(service, container)
         taken = {one.number for one in kept}
         number = 0
+        if not kept:
+            self.inits_due.add(name)
         for _ in range(wanted - len(kept)):
             number = next(one for one in range(number + 1, number + 2 + len(taken)) if one not in taken)
             self._new(service, number)
@@ -244,20 +272,23 @@ class _Up:
                 one.service for one in service.depends_on if one.restart and one.service in self.recreated
             ]
             if restarted and container.is_running and not self.options.no_start:
-                self.ready[service.name].append(
-                    self.build.add(
-                        label,
-                        "restart",
-                        f"{', '.join(restarted)} recreated",
-                        self._start_needs(service),
-                        title=f"Container {container.name}",
-                        path=f"/containers/{container.id}/restart",
-                        query=stop_query(self.options.timeout),
-                    )
+                again = self.build.add(
+                    label,
+                    "restart",
+                    f"{', '.join(restarted)} recreated",
+                    self._pre_stop(container, label, self._start_needs(service)),
+                    title=f"Container {container.name}",
+                    path=f"/containers/{container.id}/restart",
+                    query=stop_query(self.options.timeout),
+                )
+                self.ready[service.name] += self._post_start(
+                    service, label, container.id, container.name, again
                 )
             else:
                 self.build.unchanged.append(label)
         else:
+            if container.state == "created":
+                self.inits_due.add(service.name)
             self._start(service, label, container.name, container.id, f"is {container.state}", ())
 
     def _recreate(self, service: Service, container: ObservedContainer, reason: str) -> None:
@@ -270,6 +301,10 @@ class _Up:
         keeps = len(inherited)
         cause = reason + (f", keeps {keeps} anonymous volume{'s' if keeps > 1 else ''}" if keeps else "")
         self.recreated.add(service.name)
+        before = digest.unpack_digests(container.labels.get(labels.KEYS, ""))
+        after = digest.key_digests(self.project, service)
+        if self.options.force_recreate or before.get("pre_start") != after.get("pre_start"):
+            self.inits_due.add(service.name)
         created = self._create(
             service, number, temporary, label, "create as tmp", cause, inherited, container, ()
         )
@@ -340,6 +375,13 @@ class _Up:
         if service.links and not service.networks:
             for entry in service.links:
                 before += self.exists.get(entry.split(":")[0], [])
+        provided = [
+            one.service
+            for one in service.depends_on
+            if one.service in self.selected and self.project.services[one.service].model.get("provider")
+        ]
+        for one in provided:
+            before += self.ready.get(one, [])
         body = container_body(
             self.project,
             service,
@@ -363,6 +405,7 @@ class _Up:
             path="/containers/create",
             query=query,
             body=body,
+            provided=tuple(provided),
         )
 
     def _finish(self, service: Service, label: str, name: str, needs: list[int]) -> None:
@@ -413,15 +456,60 @@ class _Up:
     def _start(
         self, service: Service, label: str, name: str, ref: str, cause: str, needs: Iterable[int]
     ) -> None:
-        self.ready[service.name].append(
-            self.build.add(
-                label,
-                "start",
-                cause,
-                [*needs, *self._start_needs(service)],
-                title=f"Container {name}",
-                path=f"/containers/{ref}/start",
-            )
+        needs = [*needs, *self._start_needs(service)]
+        started = self.build.add(
+            label,
+            "start",
+            cause,
+            self._pre_start(service, ref, needs),
+            title=f"Container {name}",
+            path=f"/containers/{ref}/start",
+        )
+        self.ready[service.name] += self._post_start(service, label, ref, name, started)
+
+    def _pre_start(self, service: Service, ref: str, needs: list[int]) -> list[int]:
+        """The steps before the service's first start, if they are due; what its starts wait for."""
+        if service.name not in self.inits_due or not service.pre_start:
+            return needs
+        if service.name not in self.inits:
+            before = needs
+            for index, hook in enumerate(service.pre_start, 1):
+                if hook.model.get("per_replica"):
+                    raise PlanError(f'service "{service.name}": pre_start with per_replica is not supported')
+                name = f"{self.project.name}-{service.name}-pre_start-{index}"
+                body = init_body(
+                    self.project, hook, ref, index, image_ids=self.options.image_ids, api=self.options.api
+                )
+                before = [
+                    self.build.add(
+                        f"{service.name}",
+                        f"pre_start step {index}",
+                        "",
+                        before,
+                        word="init",
+                        title=f"Container {name}",
+                        kind="init",
+                        path="/containers/create",
+                        query={"name": name, **({"platform": hook.platform} if hook.platform else {})},
+                        body={
+                            "service": service.name,
+                            "create": body,
+                            "files": content_files(self.project, hook),
+                        },
+                    )
+                ]
+            self.inits[service.name] = before
+        return [*needs, *self.inits[service.name]]
+
+    def _post_start(self, service: Service, label: str, ref: str, name: str, started: int) -> list[int]:
+        hooks = service.model.get("post_start") or ()
+        return add_hooks(self.build, label, service.name, ref, name, "post_start", hooks, [started])
+
+    def _pre_stop(self, container: ObservedContainer, label: str, needs: Iterable[int]) -> list[int]:
+        service = self.project.services.get(container.service)
+        hooks = (service.model.get("pre_stop") if service else None) or ()
+        return add_hooks(
+            self.build, label, container.service, container.id, container.name, "pre_stop", hooks, needs
         )
 
     def _start_needs(self, service: Service) -> list[int]:
@@ -476,7 +564,7 @@ class _Up:
             label,
             action,
             cause,
-            needs,
+            self._pre_stop(container, label, needs),
             word="stop",
             title=f"Container {container.name}",
             path=f"/containers/{container.id}/stop",

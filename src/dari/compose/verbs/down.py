@@ -25,6 +25,9 @@ def down(session: Session, options: Any) -> int:
             volumes=options.volumes,
             images=_images(project, options.rmi, [one.image for one in observed.containers]),
             timeout=options.timeout,
+            pre_stop=pre_stop_hooks(project),
+            project=name,
+            providers=providers(project),
             members={key: body["ID"] for key, body in project.members.items()} if project else {},
         ),
     )
@@ -32,6 +35,20 @@ def down(session: Session, options: Any) -> int:
         session.warn(f'Warning: No resource found to remove for project "{name}".')
         return 0
     return session.finish(session.carry_out(plan, session.progress()))
+
+
+def pre_stop_hooks(project: Project | None) -> dict[str, Any]:
+    """The `pre_stop` commands of each service that has any."""
+    services = project.services if project else {}
+    return {
+        name: service.model["pre_stop"] for name, service in services.items() if service.model.get("pre_stop")
+    }
+
+
+def providers(project: Project | None) -> dict[str, Any]:
+    """The services that a program provides, as `config` prints them."""
+    services = project.services if project else {}
+    return {name: service.model for name, service in services.items() if service.model.get("provider")}
 
 
 def _images(project: Project | None, kind: str | None, used: list[str]) -> tuple[str, ...]:

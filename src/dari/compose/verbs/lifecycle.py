@@ -20,7 +20,9 @@ def _containers(session: Session, options: Any) -> list[ObservedContainer]:
 
 def _act(session: Session, options: Any, action: str, **more: Any) -> int:
     found = _containers(session, options)
-    plan = plan_lifecycle(found, action, timeout=getattr(options, "timeout", None), **more)
+    project = session.project_or_none(options.services)
+    timeout = getattr(options, "timeout", None)
+    plan = plan_lifecycle(found, action, timeout=timeout, project=project, **more)
     return session.finish(session.carry_out(plan, session.progress()))
 
 
@@ -30,7 +32,7 @@ def start(session: Session, options: Any) -> int:
     for name in options.services:
         if name not in have:
             raise UserError(f'service "{name}" has no container to start')
-    plan = plan_lifecycle(found, "start")
+    plan = plan_lifecycle(found, "start", project=session.project_or_none(options.services))
     code = session.finish(session.carry_out(plan, session.progress()))
     if code == 0 and options.wait:
         from dari.compose.waiting import wait_until_up
@@ -40,7 +42,18 @@ def start(session: Session, options: Any) -> int:
 
 
 def stop(session: Session, options: Any) -> int:
-    return _act(session, options, "stop")
+    """`stop`: containers, and what a program provides where that can be stopped."""
+    from dari.compose.plan.ops import Builder, add_provider
+    from dari.compose.verbs.down import providers
+
+    code = _act(session, options, "stop")
+    build = Builder()
+    for name, model in providers(session.project_or_none(options.services)).items():
+        if not options.services or name in options.services:
+            add_provider(build, session.name(), name, model, "stop", ())
+    if build.ops:
+        code = session.finish(session.carry_out(build.plan(), session.progress())) or code
+    return code
 
 
 def restart(session: Session, options: Any) -> int:
@@ -64,7 +77,7 @@ def rm(session: Session, options: Any) -> int:
     """`rm`: stopped containers, after asking; with `--stop` running ones are stopped first."""
     found = [one for one in session.containers(options.services) if options.stop or not one.is_running]
     if options.stop:
-        plan = plan_lifecycle(found, "stop")
+        plan = plan_lifecycle(found, "stop", project=session.project_or_none(options.services))
         code = session.finish(session.carry_out(plan, session.progress()))
         if code:
             return code
@@ -107,7 +120,9 @@ def wait(session: Session, options: Any) -> int:
     if options.down_project:
         from dari.compose.observe import observe
         from dari.compose.plan import DownOptions, plan_down
+        from dari.compose.verbs.down import pre_stop_hooks
 
-        plan = plan_down(observe(session.docker, session.name()), DownOptions())
+        hooks = pre_stop_hooks(session.project_or_none())
+        plan = plan_down(observe(session.docker, session.name()), DownOptions(pre_stop=hooks))
         session.carry_out(plan, session.progress())
     return code

@@ -13,6 +13,7 @@ from dari.compose.session import Session, UserError
 from dari.compose.waiting import exit_code
 
 _HEADERS = ("NAME", "IMAGE", "COMMAND", "SERVICE", "CREATED", "STATUS", "PORTS")
+_TITLES = {"ID": "CONTAINER ID", "RunningFor": "CREATED", "CreatedAt": "CREATED AT"}
 _STATES = ("paused", "restarting", "removing", "running", "dead", "created", "exited")
 
 
@@ -51,8 +52,10 @@ def ps(session: Session, options: Any) -> int:
     elif options.format in (None, "", "table"):
         session.say(tables.table(_HEADERS, [_row(one, options.no_trunc) for one in found]))
     else:
-        for one in found:
-            session.say(_template(options.format, entry(one, session.name())))
+        rows = [entry(one, session.name()) for one in found]
+        text = session.template(options.format, _TITLES, rows)
+        if text:
+            session.say(text)
     return 0
 
 
@@ -103,19 +106,3 @@ def entry(one: ObservedContainer, project: str) -> dict[str, Any]:
         "State": one.state,
         "Status": one.status,
     }
-
-
-def _template(text: str, fields: dict[str, Any]) -> str:
-    """Go's `{{.Name}}` with plain fields, which is what scripts use. Raises UserError for more."""
-    text = text.removeprefix("table ").replace("\\t", "\t")
-
-    def value(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name not in fields:
-            raise UserError(f"template: unknown field .{name}")
-        return str(fields[name])
-
-    found = re.sub(r"\{\{\s*\.(\w+)\s*\}\}", value, text)
-    if "{{" in found:
-        raise UserError("template: only plain fields such as {{.Name}} are known")
-    return found

@@ -1,0 +1,97 @@
+"""Verbs of `dari compose` that are those of `dari` on a service's container: attach, commit, export, stats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dari.cli.context import Context
+from dari.compose.verbs.exec import one_container
+
+if TYPE_CHECKING:
+    from dari.compose.session import Session
+
+
+class _OnSession(Context):
+    """A context that talks to the engine the session talks to."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._docker = session.docker
+
+
+def _container(session: Session, options: Any, *, is_running: bool = False) -> str:
+    return one_container(session, options.service, options.index, is_running=is_running).id
+
+
+def attach(session: Session, options: Any) -> int:
+    """`attach SERVICE`: joins the container; its exit code, 0 after detaching."""
+    from dari.cli.attach import attach as verb
+
+    words = [_container(session, options, is_running=True)]
+    if options.detach_keys:
+        words.insert(0, f"--detach-keys={options.detach_keys}")
+    if options.no_stdin:
+        words.insert(0, "--no-stdin")
+    if not options.sig_proxy:
+        words.insert(0, "--sig-proxy=false")
+    return verb(_OnSession(session), words)
+
+
+def commit(session: Session, options: Any) -> int:
+    """`commit SERVICE [REPOSITORY[:TAG]]`: an image of the container's changes."""
+    from dari.cli.container import commit as verb
+
+    words = [f"--author={options.author or ''}", f"--message={options.message or ''}"]
+    words += [f"--change={one}" for one in options.change]
+    words += [f"--pause={'true' if options.pause else 'false'}", "--", _container(session, options)]
+    return verb(_OnSession(session), words + list(options.references[:1]))
+
+
+def export(session: Session, options: Any) -> int:
+    """`export SERVICE`: the container's filesystem as a tar archive on stdout or into a file."""
+    from dari.compose.session import UserError
+
+    container = _container(session, options)
+    if options.output:
+        with open(options.output, "wb") as file:
+            for chunk in session.docker.stream("GET", f"/containers/{container}/export"):
+                file.write(chunk)
+        return 0
+    import os
+
+    if os.isatty(1):
+        raise UserError("output option is required when exporting to terminal")
+    context = _OnSession(session)
+    for chunk in session.docker.stream("GET", f"/containers/{container}/export"):
+        context.write(chunk)
+    return 0
+
+
+def stats(session: Session, options: Any) -> int:
+    """`stats [SERVICE]`: the resources the project's containers use."""
+    from dari.cli.stats import stats as verb
+    from dari.compose.session import UserError
+
+    found = session.containers(options.services, all=options.all)
+    if not found:
+        raise UserError("no containers to show")
+    words = [name for name in ("no-stream", "no-trunc") if getattr(options, name.replace("-", "_"))]
+    words = [f"--{name}" for name in words]
+    if options.format:
+        words.append(f"--format={options.format}")
+    return verb(_OnSession(session), [*words, "--", *(one.id for one in found)])
+
+
+def template(form: str, titles: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as a Go template says; `titles`: field to the column's title, for `table TEMPLATE`."""
+    from dari.cli.table import table
+    from dari.cli.template import Template
+
+    if form.startswith("table "):
+        form = form.removeprefix("table ").replace("\\t", "\t")
+        heads = {**{field: field.upper() for row in rows[:1] for field in row}, **titles}
+        lines = [Template(form).render(item).split("\t") for item in (heads, *rows)]
+        return table(lines[0], lines[1:])
+    parsed = Template(form.replace("\\t", "\t").replace("\\n", "\n"))
+    return "\n".join(parsed.render(row) for row in rows)
