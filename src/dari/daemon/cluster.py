@@ -17,7 +17,7 @@ from dari.engine.base import Engine
 from dari.model.cluster import Node
 from dari.model.config import Config
 from dari.model.errors import InvalidArgument
-from dari.reconcile import follow
+from dari.reconcile import follow, tunnels
 from dari.reconcile.kernel import in_kernel
 from dari.store import address
 from dari.store.base import Store
@@ -81,3 +81,4 @@ def works(eng: Engine, store: Federation) -> Iterable[Coroutine[Any, Any, None]]
     """What goes on as long as the daemon does."""
     yield membership.keep(eng.ctx, eng.rooms[ROOM])
     yield follow.follow(eng.ctx, store.watch_remote(""))
+    yield tunnels.watch(eng.ctx)

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from dari.kernel import arp, asking, nfnetlink, sublinks
+from dari.kernel import arp, asking, nfnetlink, rtnetlink, sublinks
 from dari.kernel.alarm import Alarm
 from dari.kernel.apply import Applier
 from dari.kernel.burial import Gravedigger
@@ -30,6 +30,7 @@ from dari.kernel.outside import Places
 from dari.kernel.probe import Probing
 from dari.kernel.read import read
 from dari.kernel.survey import survey
+from dari.kernel.tunnel_alarm import TunnelAlarm
 from dari.kernel.underlay import OwnAddress, own_address
 from dari.kernel.visit import Visit, Visits
 from dari.net.facts import HostFacts
@@ -57,6 +58,7 @@ class Kernel:
         self._host.open(has_netfilter=True)
         self._connections = Connections()
         self.alarm = Alarm()
+        self.tunnel_alarm = TunnelAlarm()
         self._gravedigger = Gravedigger(self._connections)
         # What an earlier daemon had no time to delete.
         self._gravedigger.wake()
@@ -168,6 +170,15 @@ class Kernel:
         OSError."""
         return Probing(self._namespaces, names, self._rules_of, places, is_traced=is_traced, ports=ports)
 
+    def link_names(self, indexes: Iterable[int]) -> dict[int, str]:
+        """The host's interfaces by number; those that are gone are left out. Raises NetlinkError."""
+        with self._lock:
+            answers, _ = self._host.route.request(
+                [rtnetlink.get_link(index=each) for each in sorted(indexes)]
+            )
+        links = [rtnetlink.read_link(answer[0]) for answer in answers if answer]
+        return {link.index: link.name for link in links}
+
     def _rules_of(self, visit: Visit, family: str, table: str, chain: str) -> dict[int, str]:
         """A chain's rules by handle, anybody's; none where nft cannot list them."""
         with self._lock:
@@ -258,6 +269,7 @@ class Kernel:
             self._gravedigger.close()
             self._connections.close()
             self.alarm.close()
+            self.tunnel_alarm.close()
             self._host.close()
             self._mould.close()
             self._nft.close()

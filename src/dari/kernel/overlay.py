@@ -10,6 +10,7 @@ import errno
 import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from ipaddress import ip_address
 
 from dari.kernel import rtnetlink
@@ -36,7 +37,7 @@ from dari.net.state import Address, Fdb, Neighbour, Vxlan
 KIND = "vxlan"
 
 _ID, _LOCAL, _LEARNING, _PROXY, _PORT, _LOCAL6 = 1, 4, 7, 11, 15, 17
-_NDA_DST, _NDA_LLADDR = 1, 2
+_NDA_DST, _NDA_LLADDR, _NDA_IFINDEX = 1, 2, 8
 _NTF_SELF = 0x02
 _NUD_PERMANENT, _NUD_NOARP = 0x80, 0x40
 _NDMSG = struct.Struct("=BBHiHBB")
@@ -82,6 +83,57 @@ def asked_entries(route: Netlink, indexes: dict[str, int], keys: Iterable[Key]) 
     for answer in answers:
         if answer and (each := _read_entry(answer[0], links)) is not None:
             yield each
+
+
+def entries_of(route: Netlink, name: str, index: int) -> Iterator[Fdb | Neighbour]:
+    """All entries of one VXLAN interface; the kernel looks through that one's alone. Raises NetlinkError."""
+    links = {index: name}
+    # Forwarding entries by the index in the header, neighbours by an attribute (net/core/rtnetlink.c, neighbour.c).
+    questions = [_NDMSG.pack(socket.AF_BRIDGE, 0, 0, index, 0, 0, 0)]
+    for family in (socket.AF_INET, socket.AF_INET6):
+        questions.append(_NDMSG.pack(family, 0, 0, 0, 0, 0, 0) + attr_u32(_NDA_IFINDEX, index))
+    for body in questions:
+        for answer in route.dump(Message(RTM_GETNEIGH, 0, body)):
+            each = _read_entry(answer, links)
+            if each is not None:
+                yield each
+
+
+@dataclass(frozen=True, slots=True)
+class LooseEntry:
+    """An entry the kernel told of, its interface by number. `is_gone`: it was taken away."""
+
+    index: int
+    mac: str
+    address: Address
+    is_forwarding: bool
+    is_gone: bool
+
+    def of(self, link: str) -> Fdb | Neighbour:
+        """The entry, with its interface's name."""
+        return (
+            Fdb(link, self.mac, self.address)
+            if self.is_forwarding
+            else Neighbour(link, self.address, self.mac)
+        )
+
+
+def loose_entry(message: Message, *, is_gone: bool) -> LooseEntry | None:
+    """None for what cannot be a tunnel's: no forwarding entry with a far address, no permanent neighbour. One that is
+    taken away has become another kind before, and may have no hardware address any more."""
+    family, _, _, index, *_ = _NDMSG.unpack_from(message.body)
+    if is_gone and family in (socket.AF_INET, socket.AF_INET6):
+        found = attributes(message.body, 12)
+        if _NDA_DST not in found:
+            return None
+        mac = found.get(_NDA_LLADDR, b"").hex(":")
+        return LooseEntry(index, mac, ip_address(found[_NDA_DST]), is_forwarding=False, is_gone=True)
+    each = _read_entry(message, {index: ""})
+    if isinstance(each, Fdb):
+        return LooseEntry(index, each.mac, each.via, is_forwarding=True, is_gone=is_gone)
+    if isinstance(each, Neighbour):
+        return LooseEntry(index, each.mac, each.address, is_forwarding=False, is_gone=is_gone)
+    return None
 
 
 def _get(key: Key, index: int) -> Message:

@@ -121,8 +121,15 @@ class _Reader:
         if "route" in kinds:
             yield from (each for each in self._routes(visit, None) if each.key in self._scope)
         if entries:
+            # Of a tunnel that is in the scope itself all entries are: those nobody wants any more too.
+            whole = {key[2] for key in kinds.get("link", ())} & {
+                name for name, link in links.items() if link.kind == overlay.KIND
+            }
+            for name in sorted(whole):
+                yield from overlay.entries_of(visit.route, name, links[name].index)
             indexes = {link.name: link.index for link in links.values()}
-            yield from overlay.asked_entries(visit.route, indexes, entries)
+            asked = [key for key in entries if key[2] not in whole]
+            yield from overlay.asked_entries(visit.route, indexes, asked)
         for key in kinds.get("sysctl", ()):
             if (value := sysctl.read(key[2])) is not None:
                 yield Sysctl(HOST, key[2], value)

@@ -22,6 +22,7 @@ from dari.model.event import Event
 from dari.model.network import Endpoint
 from dari.net.facts import HostFacts
 from dari.net.scope import Key
+from dari.net.state import Fdb, Neighbour
 from dari.reconcile.holds import Holds
 from dari.reconcile.life import Life
 from dari.runtime.containers import Runtime
@@ -41,6 +42,7 @@ class Settling:
     `pending` are the ids of the next batch, `waiting` those who wait for it. By id of a network or sandbox:
     `rendered`, the keys it was last rendered to, `attached`, the networks it was last seen on, and `known_as`, the
     names it had on them. `standing` are keys of the host as a whole (the table of rules, forwarding) that are in force.
+    `entries`, by network, are those of its tunnel as they should be (tunnels.py).
     `files` are the texts of the zone and view files as last written; `pieces`, by network and endpoint, what the zone
     texts were made of (zones.py).
     """
@@ -52,6 +54,7 @@ class Settling:
     attached: dict[str, frozenset[str]] = field(default_factory=dict)
     known_as: dict[str, frozenset[str]] = field(default_factory=dict)
     standing: frozenset[Key] = frozenset()
+    entries: dict[str, dict[Key, Fdb | Neighbour]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     pieces: dict[str, dict[str, tuple[Endpoint, Container | None, Piece]]] = field(default_factory=dict)
     facts: HostFacts | None = None

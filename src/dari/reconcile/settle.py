@@ -20,7 +20,7 @@ from dari.net.facts import HostFacts
 from dari.net.plan import Plan, plan
 from dari.net.render import render
 from dari.net.scope import Key, Scope
-from dari.net.state import HOST, KernelState
+from dari.net.state import HOST, Fdb, KernelState, Neighbour, Vxlan
 from dari.net.sublinks import parent_names
 from dari.reconcile import host_names, names, plugin_claims, plugin_ports, plugins, policies, ports, relays
 from dari.reconcile.checks import life
@@ -240,6 +240,8 @@ async def settle_kernel(ctx: Context, ids: Ids) -> None:
         # What fails half-way has made something: who takes it back must know where to look.
         if len(rendered):
             state.rendered[each] = state.rendered.get(each, frozenset()) | frozenset(rendered.objects)
+    for each, rendered in wants.items():
+        _expect(ctx, each, rendered)
     rebuilt = await _converge_scope(ctx, wanted, keys)
     state.standing |= host_wide
     for each, rendered in wants.items():
@@ -249,6 +251,15 @@ async def settle_kernel(ctx: Context, ids: Ids) -> None:
             state.rendered.pop(each, None)
     if rebuilt:
         await settle_everything(ctx)
+
+
+def _expect(ctx: Context, network_id: str, want: KernelState) -> None:
+    """Before the kernel tells what is done: which of its tunnel's entries are meant."""
+    found = {key: each for key, each in want.objects.items() if isinstance(each, Fdb | Neighbour)}
+    if any(key[0] == "link" and isinstance(each, Vxlan) for key, each in want.objects.items()):
+        ctx.settling.entries[network_id] = found
+    else:
+        ctx.settling.entries.pop(network_id, None)
 
 
 async def _converge_scope(ctx: Context, wanted: KernelState, keys: set[Key]) -> bool:
@@ -320,6 +331,9 @@ async def settle_everything(ctx: Context) -> Plan:
     todo = await in_kernel(ctx, lambda: plan(wanted, ctx.kernel.read(scope)))
     # Whatever fails half-way has made something: who takes it back must know where to look.
     state.rendered = {each: frozenset(want.objects) for each, want in wants.items() if len(want)}
+    state.entries.clear()
+    for each, want in wants.items():
+        _expect(ctx, each, want)
     if not todo.is_empty:
         await in_kernel(ctx, lambda: converge(ctx.kernel, wanted, scope))
     state.standing = frozenset(key for key in wanted.objects if is_host_wide(key))

@@ -65,8 +65,37 @@ def agree(hosts: Hosts, made: list[Any], seconds: float = 30.0) -> None:
                 seconds,
             )
         eventually(
-            f"the entries of {host.name}", lambda host=host: len(entries(host)) == len(made) - 1, seconds
-        )  # type: ignore[misc]
+            f"the entries of {host.name}",
+            lambda host=host, number=number: led(host) == should_lead(hosts, made, number),  # type: ignore[misc]
+            seconds,
+        )
+
+
+def should_lead(hosts: Hosts, made: list[Any], asking: int) -> set[tuple[str, ...]]:
+    """What a host's tunnel has to know of the containers on the others, and no more."""
+    addresses = {each["Name"]: each["Address"] for each in hosts.dari(hosts[asking], "/dari/v1/nodes")}
+    found: set[tuple[str, ...]] = set()
+    for number, container in enumerate(made):
+        if number != asking:
+            container.reload()
+            place = container.attrs["NetworkSettings"]["Networks"]["wide"]
+            found.add((place["MacAddress"], addresses[hosts[number].name]))
+            found.add((place["IPAddress"], place["MacAddress"]))
+    return found
+
+
+def led(host: Host) -> set[tuple[str, ...]]:
+    """What it knows: (hardware address, host) and (address, hardware address)."""
+    links = [
+        each["ifname"] for each in json.loads(host.run("ip", "-j", "link", "show", "type", "vxlan") or "[]")
+    ]
+    found: set[tuple[str, ...]] = set()
+    for link in links:
+        found |= {
+            (each["dst"], each["lladdr"])
+            for each in json.loads(host.run("ip", "-j", "neigh", "show", "dev", link))
+        }
+    return found | {(words[0], words[words.index("dst") + 1]) for words in map(str.split, entries(host))}
 
 
 def addresses(hosts: Hosts) -> list[str]:
