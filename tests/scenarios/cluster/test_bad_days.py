@@ -136,6 +136,8 @@ def test_with_the_store_away_what_runs_goes_on_and_changes_wait(hosts: Hosts) ->
             member.go_on()
     eventually("s2 is gone everywhere", lambda: not knows(hosts[0], made[0], "s2"), 40)
     eventually("the entries", lambda: len(entries(hosts[0])) == 1, 40)
+    # Its name is gone with its session too, before that host has the store again.
+    eventually("host2 has it", lambda: hosts.dari(hosts[2], "/dari/v1/cluster")["Connected"], 40)
     hosts[2].serve("s2", "here 2", network="wide")
     agree(hosts, [*made[:2], hosts[2].client.containers.get("s2")])
 
