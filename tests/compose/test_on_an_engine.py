@@ -13,8 +13,9 @@ import shutil
 import signal
 import subprocess
 import tarfile
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from dari.client.docker import Docker
 from dari.client.errors import ClientError
 from dari.client.http import Response
 from dari.compose import session as sessions
+from dari.compose.watching.loop import Watch
 
 BUSYBOX = "/bin/busybox"
 APPLETS = (
@@ -36,11 +38,13 @@ APPLETS = (
     "ls",
     "nslookup",
     "ping",
+    "rm",
     "sh",
     "sleep",
     "test",
     "touch",
     "true",
+    "wc",
 )
 FOREVER = """["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]"""
 
@@ -366,3 +370,84 @@ def test_what_cannot_be_had(stage: Stage) -> None:
     assert stage.compose("up", "-d") == 1
     assert "No such image: nothere:1" in stage.err
     assert stage.ids() == {}
+
+
+def test_hooks_and_steps(stage: Stage) -> None:
+    text = f"""
+services:
+  web:
+    image: dari-test:1
+    command: {FOREVER}
+    volumes: ["data:/data"]
+    pre_start:
+      - command: ["sh", "-c", "echo first >> /data/log"]
+      - command: ["sh", "-c", "echo second >> /data/log"]
+    post_start:
+      - {{command: ["sh", "-c", "echo $$X >> /data/log"], environment: [X=started]}}
+    pre_stop:
+      - command: ["sh", "-c", "echo stopping >> /data/log"]
+volumes: {{data: }}
+"""
+    stage.write(text)
+    assert stage.compose("up", "-d") == 0
+    assert set(stage.ids()) == {f"{stage.folder.name}-web-1"}
+    assert stage.compose("restart", "-t", "5") == 0
+    assert stage.compose("up", "-d") == 0
+    assert stage.compose("exec", "-T", "web", "cat", "/data/log") == 0
+    # What exec prints goes to the descriptor itself.
+    assert stage.compose("run", "--rm", "-T", "web", "sh", "-c", 'test "$(cat /data/log | wc -l)" = 5') == 0
+    stage.write(text.replace("echo first", "exit 3"))
+    assert stage.compose("up", "-d") == 1
+    assert "exited with status 3" in stage.err
+    assert not stage.inspect("web-1")["State"]["Running"]
+
+
+def test_files_are_watched(stage: Stage) -> None:
+    source = stage.folder / "src"
+    source.mkdir()
+    (source / "a").write_text("one")
+    stage.write(
+        f"""
+services:
+  web:
+    image: dari-test:1
+    command: {FOREVER}
+    develop:
+      watch:
+        - {{path: ./src, action: sync, target: /app, ignore: [skipped], initial_sync: true}}
+        - {{path: ./conf, action: sync+restart, target: /etc/conf}}
+"""
+    )
+    assert stage.compose("up", "-d") == 0
+    session = sessions.Session(sessions.Globals())
+    watch = Watch(session, session.project(), [], lambda names: 1, lambda text: None)
+
+    def has(path: str, text: str) -> bool:
+        return stage.compose("exec", "-T", "web", "sh", "-c", f'test "$(cat {path})" = {text}') == 0
+
+    thread = threading.Thread(target=watch.run)
+    thread.start()
+    try:
+        until(lambda: has("/app/a", "one"))
+        (source / "deep").mkdir()
+        (source / "deep" / "b").write_text("two")
+        (source / "skipped").write_text("no")
+        until(lambda: has("/app/deep/b", "two"))
+        assert stage.compose("exec", "-T", "web", "test", "-e", "/app/skipped") == 1
+        shutil.rmtree(source / "deep")
+        until(lambda: stage.compose("exec", "-T", "web", "test", "-e", "/app/deep") == 1)
+        before = stage.inspect("web-1")["State"]["StartedAt"]
+        (stage.folder / "conf").mkdir()
+        (stage.folder / "conf" / "c").write_text("three")
+        until(lambda: stage.inspect("web-1")["State"]["StartedAt"] != before)
+        until(lambda: has("/etc/conf/c", "three"))
+    finally:
+        watch.stop()
+        thread.join()
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.2)

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dari.client.errors import ApiError, ClientError
 from dari.compose import labels
@@ -20,6 +20,9 @@ from dari.compose.plan import Plan, plan_lifecycle
 from dari.compose.progress import Progress
 from dari.compose.project import Project
 from dari.compose.session import Session
+
+if TYPE_CHECKING:
+    from dari.compose.watching.loop import Watch
 
 _INTERRUPTED = 130
 
@@ -46,6 +49,7 @@ class Attached:
     def run(self, plan: Plan, progress: Progress) -> int:
         """Carries the plan out, then shows logs. The exit code."""
         session = self.session
+        watch = self._watch()
         previous = signal.signal(signal.SIGTERM, _interrupt)
         try:
             self._watch_events()
@@ -53,11 +57,26 @@ class Attached:
             if not outcome.is_success:
                 return session.finish(outcome)
             self._follow_all()
+            if watch is not None:
+                threading.Thread(target=watch.run, name="watch", daemon=True).start()
             return self._until_the_end()
         except KeyboardInterrupt:
             return self._stop_gracefully()
         finally:
+            if watch is not None:
+                watch.stop()
             signal.signal(signal.SIGTERM, previous)
+
+    def _watch(self) -> Watch | None:
+        """With `--watch`: what watches the files."""
+        if not self.options.watch:
+            return None
+        from dari.compose.verbs.watch import rebuilder
+        from dari.compose.watching.loop import Watch
+
+        names = list(self.options.services)
+        rebuild = rebuilder(self.session, self.project, self.options)
+        return Watch(self.session, self.project, names, rebuild, self.session.say)
 
     def _services(self) -> set[str]:
         options, services = self.options, self.project.services

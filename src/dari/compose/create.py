@@ -26,6 +26,7 @@ class Wish:
         is_build_forced: bool = False,
         is_build_forbidden: bool = False,
         is_plan_only: bool = False,
+        is_build_quiet: bool = False,
     ) -> None:
         self.options = options
         self.pull = pull
@@ -33,6 +34,7 @@ class Wish:
         self.is_build_forced = is_build_forced
         self.is_build_forbidden = is_build_forbidden
         self.is_plan_only = is_plan_only
+        self.is_build_quiet = is_build_quiet
 
 
 def prepare(session: Session, project: Project, wish: Wish) -> tuple[Plan, Observed]:
@@ -64,14 +66,14 @@ def ensure_images(session: Session, project: Project, names: Iterable[str], wish
             progress.close()
     builds = [] if wish.is_build_forbidden else images.to_build(services, ids, wish.is_build_forced)
     for service in builds:
-        progress = session.progress()
+        progress = session.progress(is_quiet=wish.is_build_quiet)
         try:
             images.build_one(
                 docker,
                 project,
                 service,
                 progress,
-                session.write,
+                (lambda text: None) if wish.is_build_quiet else session.write,
                 session.build_auth(),
                 {"pull": wish.pull == "always"},
             )

@@ -164,7 +164,7 @@ _SERVICE: dict[str, Key] = {
             (".order", _key("str", choices="start-first stop-first")),
         )
     },
-    "develop": _key("map", c.watch, is_inert=True),
+    "develop": _key("map", c.watch),
     "develop.watch": LIST,
     "develop.watch[]": _key("map", needs="path action"),
     "develop.watch[].path": _key("str", path="always"),

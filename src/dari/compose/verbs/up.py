@@ -69,17 +69,33 @@ def show_plan(session: Session, plan: Plan) -> int:
 
 
 def _exclude(options: Any) -> None:
+    if options.pull not in (None, "", "policy", "always", "missing", "never", "build", "if_not_present"):
+        raise UserError(f'invalid --pull option "{options.pull}"')
+    attaching = ("abort_on_container_exit", "abort_on_container_failure", "attach", "attach_dependencies")
+    is_attached = any(getattr(options, name, False) for name in (*attaching, "watch", "exit_code_from"))
+    for name in ("wait", "detach"):
+        if getattr(options, name, False) and is_attached:
+            raise UserError(
+                f"--{name} cannot be combined with --abort-on-container-exit, --abort-on-container-failure, "
+                "--attach, --attach-dependencies or --watch"
+            )
+    if (getattr(options, "wait_timeout", None) or 0) < 0:
+        raise UserError("--wait-timeout must be a non-negative integer")
     pairs = (
-        ("force_recreate", "no_recreate", "--force-recreate and --no-recreate are incompatible"),
         ("build", "no_build", "--build and --no-build are incompatible"),
+        ("renew_anon_volumes", "no_recreate", "--no-recreate and --renew-anon-volumes are incompatible"),
+        ("force_recreate", "no_recreate", "--force-recreate and --no-recreate are incompatible"),
+        ("always_recreate_deps", "no_recreate", "--always-recreate-deps and --no-recreate are incompatible"),
+        ("no_build", "watch", "--no-build and --watch are incompatible"),
+        (
+            "abort_on_container_exit",
+            "abort_on_container_failure",
+            "--abort-on-container-failure cannot be combined with --abort-on-container-exit",
+        ),
     )
     for one, other, text in pairs:
         if getattr(options, one, False) and getattr(options, other, False):
             raise UserError(text)
-    if getattr(options, "detach", False) and (
-        getattr(options, "abort_on_container_exit", False) or getattr(options, "exit_code_from", None)
-    ):
-        raise UserError("--detach and --abort-on-container-exit are incompatible")
 
 
 def _wish(session: Session, options: Any, *, no_start: bool) -> Wish:
@@ -102,4 +118,5 @@ def _wish(session: Session, options: Any, *, no_start: bool) -> Wish:
         is_build_forced=options.build,
         is_build_forbidden=options.no_build,
         is_plan_only=getattr(options, "plan", False),
+        is_build_quiet=getattr(options, "quiet_build", False),
     )
