@@ -122,9 +122,11 @@ async def http_sd(request: web.Request, eng: Engine) -> web.StreamResponse:
     """Target groups. `service=` and `tag=` narrow them down; a container is a target at each port it exposes."""
     service, tag = request.query.get("service", ""), request.query.get("tag", "")
     groups: list[dict[str, Any]] = []
-    for name, instances in registrations.services(eng).items():
+    # By any name `lookup` knows, a project's too; else everybody by his first one.
+    found = {service: registrations.lookup(eng, service)} if service else registrations.services(eng)
+    for instances in found.values():
         for each in instances:
-            if (service and name != service) or (tag and tag not in each.tags):
+            if tag and tag not in each.tags:
                 continue
             address = f"[{each.address}]" if ":" in each.address else each.address
             targets = [f"{address}:{port}" for port, protocol in each.ports if protocol == "tcp"]

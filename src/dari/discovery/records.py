@@ -141,11 +141,15 @@ def piece(endpoint: NamedEndpoint, network: NamedNetwork) -> Piece:
         "",
         tuple((address, endpoint.weight) for address in found) if weighted else (),
     )
-    projects: list[str] = []
-    if endpoint.project:
-        plain = dict.fromkeys((*endpoint.aliases, endpoint.container_name))
-        projects = [f"{name.rstrip('.')}.{endpoint.project}" for name in plain if name != endpoint.short_id]
-    return zone_piece(names(endpoint, network.name), addresses, target, projects, endpoint.own)
+    return zone_piece(names(endpoint, network.name), addresses, target, project_names(endpoint), endpoint.own)
+
+
+def project_names(endpoint: NamedEndpoint) -> list[str]:
+    """What an endpoint is called with its Compose project behind it: `db.shop`. In the case they were given."""
+    if not endpoint.project:
+        return []
+    plain = dict.fromkeys((*endpoint.aliases, endpoint.container_name))
+    return [f"{name.rstrip('.')}.{endpoint.project}" for name in plain if name != endpoint.short_id]
 
 
 def texts(tags: Iterable[str], meta: Mapping[str, str]) -> tuple[str, ...]:

@@ -6,21 +6,21 @@ Containers are members by themselves. Must not know: JSON, DNS, the store's kind
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import msgspec
 
-from dari.discovery import registry
+from dari.discovery import records, registry
 from dari.discovery.registry import Instance as Instance
 from dari.engine.base import Engine
 from dari.model.container import Container
 from dari.model.errors import Conflict
 from dari.model.network import Endpoint, Network
 from dari.model.registration import Registration
-from dari.net import names_options
 from dari.reconcile import members, shared_networks
 from dari.reconcile.member_checks import Checker
 from dari.reconcile.settle import settle
+from dari.reconcile.zones import named_endpoint
 from dari.store.base import Txn, TxnConflict
 from dari.units import new_id
 
@@ -81,10 +81,11 @@ def registrations(eng: Engine) -> list[Registration]:
 
 
 def lookup(eng: Engine, name: str, *, is_healthy_only: bool = False, tag: str = "") -> list[Instance]:
-    """The members of a service: passing ones first. A container is found by every name it has on a network, and where
-    it publishes ports at its node's address too, from every node."""
+    """The members of a service: passing ones first. A container is found by every name it has on a network, those with
+    the network or its Compose project behind them included, and where it publishes ports at its node's address too,
+    from every node."""
     asked = name.lower().rstrip(".")
-    found = [each for each in _everything(eng) if each.service == asked]
+    found = list(_known_as(eng, asked))
     if tag:
         found = [each for each in found if tag in each.tags]
     return registry.in_order(found, is_healthy_only=is_healthy_only)
@@ -98,8 +99,9 @@ def services(eng: Engine) -> dict[str, list[Instance]]:
     for network, endpoint, container in _placed(eng):
         label = container.config.labels.get("com.docker.compose.service", "") if container else ""
         aliases = endpoint.spec.aliases
-        service = (label or next(iter(aliases), "") or _name(endpoint, container)).lower()
-        found.setdefault(service, []).append(_instance(service, network, endpoint, container))
+        named = named_endpoint(endpoint, container)
+        service = (label or next(iter(aliases), "") or named.container_name).lower()
+        found.setdefault(service, []).append(_instance(service, network, endpoint, named, container))
     for row in eng.ctx.tables.published.all(eng.ctx.shared):
         found.setdefault(row.names[0], []).extend(registry.of_published(row, row.names[0]))
     return {name: registry.in_order(found[name]) for name in sorted(found)}
@@ -134,15 +136,16 @@ async def watch(eng: Engine, name: str, *, is_healthy_only: bool = False) -> Asy
             task.cancel()
 
 
-def _everything(eng: Engine) -> Iterator[Instance]:
-    yield from _registered(eng)
+def _known_as(eng: Engine, asked: str) -> Iterator[Instance]:
+    yield from (each for each in _registered(eng) if each.service == asked)
     for network, endpoint, container in _placed(eng):
-        for name in dict.fromkeys(_names(endpoint, container)):
-            yield _instance(name, network, endpoint, container)
-            yield _instance(f"{name}.{network.name.lower()}", network, endpoint, container)
+        named = named_endpoint(endpoint, container)
+        projects = (each.lower() for each in records.project_names(named))
+        if asked in records.names(named, network.name) or asked in projects:
+            yield _instance(asked, network, endpoint, named, container)
     for row in eng.ctx.tables.published.all(eng.ctx.shared):
-        for name in row.names:
-            yield from registry.of_published(row, name)
+        if asked in row.names:
+            yield from registry.of_published(row, asked)
 
 
 def _registered(eng: Engine) -> Iterator[Instance]:
@@ -160,32 +163,25 @@ def _placed(eng: Engine) -> Iterator[tuple[Network, Endpoint, Container | None]]
                 yield network, endpoint, container
 
 
-def _name(endpoint: Endpoint, container: Container | None) -> str:
-    return container.name if container else next(iter(endpoint.dns_names), endpoint.container_id[:12])
-
-
-def _names(endpoint: Endpoint, container: Container | None) -> Iterable[str]:
-    plain = endpoint.dns_names or [_name(endpoint, container), *endpoint.spec.aliases]
-    return (each.lower() for each in plain)
-
-
-def _instance(service: str, network: Network, endpoint: Endpoint, container: Container | None) -> Instance:
-    config = container.config if container is not None else None
-    exposed = sorted(config.exposed_ports) if config is not None else []
-    ports = [
-        (int(port), protocol or "tcp") for port, _, protocol in (each.partition("/") for each in exposed)
-    ]
-    labels = config.labels if config is not None else {}
+def _instance(
+    service: str,
+    network: Network,
+    endpoint: Endpoint,
+    named: records.NamedEndpoint,
+    container: Container | None,
+) -> Instance:
+    """Of another node's container is known what its endpoint tells."""
+    labels = container.config.labels if container is not None else {}
     return Instance(
         service=service,
         id=endpoint.container_id,
         address=endpoint.ipv4 or endpoint.ipv6,
-        ports=tuple(ports),
+        ports=tuple((each.number, each.protocol) for each in named.ports),
         verdict=registry.of_health(endpoint.health),
-        weight=names_options.weight(labels.get(names_options.WEIGHT, "")),
+        weight=named.weight,
         source="container",
         network=network.name,
         node=endpoint.node,
-        tags=registry.tags_of(labels),
-        meta={"container": _name(endpoint, container), **labels},
+        tags=named.tags,
+        meta={"container": named.container_name, **labels},
     )

@@ -46,9 +46,34 @@ def test_containers_are_members_from_start_to_stop(node: Node, members: Discover
     assert found["Network"] == "net"
     assert found["Tags"] == ["a", "b"]
     assert members.lookup("web1.net") != []
+    assert members.lookup(found["ID"][:12]) == [{**found, "Service": found["ID"][:12]}]
     assert [each["Meta"]["container"] for each in members.services()["web"]] == ["web1"]
     node.client.containers.get("web1").stop(timeout=0)
     assert members.lookup("web1") == []
+
+
+def test_a_project_is_part_of_the_name_as_in_dns(node: Node, members: Discovery) -> None:
+    node.client.networks.create("net")
+    asker = node.sleeper("asker", network="net")
+    for project in ("shop", "Blog"):
+        labels = {"com.docker.compose.project": project, "com.docker.compose.service": "web"}
+        alias = node.client.api.create_endpoint_config(aliases=["web"])
+        options = {"labels": labels, "ports": {"80/tcp": None}, "networking_config": {"net": alias}}
+        node.serve(f"{project}-web-1", project, network="net", **options)
+    assert len(members.lookup("web")) == 2
+    for name in ("web.shop", "shop-web-1.shop", "WEB.SHOP."):
+        (found,) = members.lookup(name)
+        assert found["Meta"]["container"] == "shop-web-1"
+        assert [found["Address"]] == node.resolve(asker, name.rstrip("."))
+        assert found["Ports"] == [{"Port": 80, "Protocol": "tcp"}]
+    (found,) = next(iter(members.watch("web.blog")))
+    assert found["Meta"]["container"] == "Blog-web-1"
+    shown = dari(node, "lookup", "web.shop")
+    assert (shown.returncode, shown.stdout.splitlines()[1].split()[:3]) == (
+        0,
+        ["web.shop", node.resolve(asker, "web.shop")[0], "80/tcp"],
+    )
+    assert dari(node, "lookup", "web.nobody").returncode == 1
 
 
 def test_what_is_no_container_has_a_name_everywhere(node: Node, members: Discovery) -> None:
