@@ -62,13 +62,17 @@ class Forward(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What to answer: `head` stays first, the order of `records` may change, by `order` and their `weights`."""
+    """What to answer: `head` stays first, the order of `records` may change, by `order` and their `weights`.
+
+    `extra`: the additional section, what an asker would ask for next.
+    """
 
     rcode: int
     records: list[bytes]
     head: tuple[bytes, ...] = ()
     order: str = "random"
     weights: tuple[int, ...] = ()
+    extra: tuple[bytes, ...] = ()
 
 
 class ViewTable:
@@ -148,7 +152,7 @@ def answer(table: ViewTable, query: bytes, *, over_tcp: bool = False) -> bytes |
         return found
     if over_tcp:
         records = [*found.head, *orders(found.records, found.order, found.weights)[0]]
-        return wire.reply(query, question.end, found.rcode, opt, records, limit)
+        return wire.reply(query, question.end, found.rcode, opt, records, limit, found.extra)
     return _keep(table, query, question.end, found, opt, limit)
 
 
@@ -199,7 +203,10 @@ def _look_up(table: ViewTable, question: wire.Question) -> Found | Forward:
             is_known = True
             found = _records(packed, zone, question.qtype, owner)
             if found is not None:
-                return found._replace(head=tuple(head))
+                extra: tuple[bytes, ...] = ()
+                if packed.srv and question.qtype in (wire.TYPE_SRV, wire.TYPE_ANY):
+                    extra = _targets(table, [each for each in packed.srv if not each.protocol])
+                return found._replace(head=tuple(head), extra=extra)
             if packed.cname and not following and not packed.ipv4 and not packed.ipv6:
                 following, ttl = packed.cname, zone.ttl if zone else 0
         if following:
@@ -278,10 +285,25 @@ def _look_up_service(table: ViewTable, name: bytes, qtype: int, owner: bytes) ->
             made = [(_srv_record(each, ttl, owner), each.weight) for each in found]
             records = [(record, weight) for record, weight in made if record is not None]
             weights = tuple(weight for _, weight in records)
-            return Found(wire.NOERROR, [record for record, _ in records], (), order, weights)
+            extra = _targets(table, found)
+            return Found(wire.NOERROR, [record for record, _ in records], (), order, weights, extra)
     if not is_known:
         return None
     return Found(wire.NOERROR if is_there else wire.NXDOMAIN, [])
+
+
+def _targets(table: ViewTable, found: Sequence[Srv]) -> tuple[bytes, ...]:
+    """The addresses of SRV records' targets, as far as they are known here (RFC 2782)."""
+    records: list[bytes] = []
+    for text in dict.fromkeys(each.target for each in found):
+        target = _wire_name(text)
+        for packed, zone in _named(table, target) if target is not None else ():
+            ttl = zone.ttl if zone is not None else 0
+            for rtype, addresses in ((wire.TYPE_A, packed.ipv4), (wire.TYPE_AAAA, packed.ipv6)):
+                records += [wire.record(rtype, ttl, data, target or b"") for data in addresses]
+            if packed.ipv4 or packed.ipv6:
+                break
+    return tuple(records)
 
 
 def _labels(name: bytes, count: int) -> list[bytes]:
@@ -383,7 +405,7 @@ def _is_under(name: bytes, suffix: bytes | None) -> bool:
 
 def _keep(table: ViewTable, query: bytes, end: int, found: Found, opt: wire.Opt | None, limit: int) -> bytes:
     answers = [
-        wire.reply(query, end, found.rcode, opt, [*found.head, *records], limit)[2:]
+        wire.reply(query, end, found.rcode, opt, [*found.head, *records], limit, found.extra)[2:]
         for records in orders(found.records, found.order, found.weights)
     ]
     # Options (cookies) differ in every query, so such answers would only fill the table.

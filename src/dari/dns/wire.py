@@ -6,6 +6,7 @@ views or sockets.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 TYPE_A, TYPE_NS, TYPE_CNAME, TYPE_PTR, TYPE_MX, TYPE_TXT, TYPE_AAAA = 1, 2, 5, 12, 15, 16, 28
@@ -178,10 +179,12 @@ def reply(
     opt: Opt | None,
     records: list[bytes],
     limit: int,
+    extra: Sequence[bytes] = (),
 ) -> bytes:
     """A whole answer of at most `limit` bytes; records that do not fit are left out and TC is set.
 
-    `question_end` 0 leaves the question out (it could not be read).
+    `extra`: records of the additional section; without them an answer is whole all the same (RFC 2181, 9), so those
+    that do not fit are left out and nothing is said. `question_end` 0 leaves the question out (it could not be read).
     """
     question = query[HEADER_SIZE:question_end] if question_end else b""
     tail = b""
@@ -198,10 +201,17 @@ def reply(
             break
         body.append(item)
         count += 1
+    more = 0
+    for item in extra if not cut else ():
+        room -= len(item)
+        if room < 0:
+            break
+        body.append(item)
+        more += 1
     opcode_and_rd = query[2] & 0x79
     header = bytes((query[0], query[1], _QR | opcode_and_rd | _AA | cut, _RA | rcode & 15))
     counts = b"\0\1" if question_end else b"\0\0"
-    counts += count.to_bytes(2, "big") + b"\0\0" + (b"\0\1" if tail else b"\0\0")
+    counts += count.to_bytes(2, "big") + b"\0\0" + (more + bool(tail)).to_bytes(2, "big")
     return header + counts + question + b"".join(body) + tail
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dns.flags
 import dns.message
 import dns.rcode
 import dns.rdatatype
@@ -25,7 +26,8 @@ SHOP = Zone(
             ),
             txt=("tag=blue", "x" * 300),
         ),
-        "shop-web-1.shared": Addresses(("172.18.0.2",)),
+        "shop-web-1.shared": Addresses(("172.18.0.2",), ("fd00::2",)),
+        "_own._tcp": Addresses(srv=(Srv("", 80, "shop-web-1.shared", 1, "", 0),)),
         "*.web": Addresses(("172.18.0.9",)),
         "exact.web": Addresses(("172.18.0.10",)),
         "*.deep.web": Addresses(("172.18.0.11",)),
@@ -75,6 +77,46 @@ def test_a_port_is_found_by_number_and_by_name() -> None:
     assert isinstance(
         answer(table(), dns.message.make_query("_80._tcp.nobody.example", "SRV").to_wire()), Forward
     )
+
+
+def additional(
+    name: str, rtype: str = "SRV", size: int = 1232, over_tcp: bool = False
+) -> tuple[list[str], bool]:
+    """The additional section as text, and whether the answer is truncated."""
+    query = dns.message.make_query(name, rtype, use_edns=0, payload=size)
+    result = answer(table(), query.to_wire(), over_tcp=over_tcp)
+    assert isinstance(result, bytes) and len(result) <= size
+    message = dns.message.from_wire(result)
+    found = sorted(line for rrset in message.additional for line in rrset.to_text().splitlines())
+    return found, bool(message.flags & dns.flags.TC)
+
+
+def test_the_targets_addresses_come_along() -> None:
+    known = ["shop-web-1.shared. 0 IN A 172.18.0.2", "shop-web-1.shared. 0 IN AAAA fd00::2"]
+    for is_tcp in (False, True):
+        # Twice: the second answer is one that was kept.
+        for _ in range(2):
+            assert additional("_80._tcp.web", over_tcp=is_tcp) == (known, False)
+    assert additional("_80._tcp.web", "ANY") == (known, False)
+    # A target that is not ours has none, and neither has what is no SRV record.
+    assert additional("_ldap._tcp") == ([], False)
+    assert additional("_own._tcp") == (known, False)
+    assert additional("web", "A") == ([], False)
+    assert additional("_81._tcp.web") == ([], False)
+
+
+def test_addresses_that_do_not_fit_are_left_out_in_silence() -> None:
+    many = {f"t{number}.net": Addresses((f"10.0.0.{number}",)) for number in range(1, 13)}
+    targets = tuple(Srv("tcp", 80, name, 1, "http") for name in many)
+    zone = compile_zone(Zone("n", "net", names={"web": Addresses(("10.0.0.1",), srv=targets), **many}))
+    view = compile_view(View("s", "/netns", 53, ("n",)), {"n": zone})
+    query = dns.message.make_query("_80._tcp.web", "SRV", use_edns=False)
+    result = answer(view, query.to_wire())
+    assert isinstance(result, bytes) and len(result) <= 512
+    message = dns.message.from_wire(result)
+    assert sum(map(len, message.answer)) == 12
+    assert 0 < len(message.additional) < 12
+    assert not message.flags & dns.flags.TC
 
 
 def test_other_types_of_a_known_name() -> None:
