@@ -75,6 +75,12 @@ def node_json(view: NodeView) -> dict[str, Any]:
         "Address": node.address if node is not None else view.member.address,
         "MTU": node.mtu if node is not None else 0,
         "EngineVersion": node.version if node is not None else "",
+        "WireGuard": {
+            "PublicKey": node.wireguard_key if node is not None else "",
+            "Port": node.wireguard_port if node is not None else 0,
+            "TunnelAddress": node.tunnel_address if node is not None else "",
+            "Problem": node.encryption_problem if node is not None else "",
+        },
         "Labels": dict(each.partition("=")[::2] for each in node.labels) if node is not None else {},
         "JoinedAt": format_time(node.joined if node is not None else view.member.seen),
         "Containers": len({each.container_id for each in view.endpoints}),

@@ -16,8 +16,9 @@ import msgspec
 from dari.cluster.announce import announce
 from dari.cluster.answering import answer
 from dari.model.cluster import Member, Node
+from dari.net import tunnel
 from dari.reconcile.context import Context
-from dari.reconcile.node_claims import quarrel
+from dari.reconcile.node_claims import quarrel, tunnel_address_of
 from dari.store.base import ABSENT, Session, StoreUnavailable, Txn, TxnConflict
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,10 @@ def _log_failure(work: asyncio.Future[None]) -> None:
 
 async def _join(ctx: Context, membership: Membership, session: Session) -> None:
     tables = ctx.tables
-    node = msgspec.structs.replace(membership.node, joined=ctx.now())
+    node = membership.node
+    if node.wireguard_key:
+        node = msgspec.structs.replace(node, tunnel_address=await _claim_tunnel_address(ctx, node.id))
+    node = msgspec.structs.replace(node, joined=ctx.now())
     claims = Txn(session_id=session.id)
     tables.nodes.put(claims, node, node.id)
     for table, name in ((tables.node_names, node.name), (tables.node_addresses, node.address)):
@@ -114,10 +118,28 @@ async def _join(ctx: Context, membership: Membership, session: Session) -> None:
         member, Member(id=node.id, name=node.name, address=node.address, seen=node.joined), node.id
     )
     await ctx.shared.commit(member)
+    # The address in the tunnel may be new.
+    ctx.node = node
     membership.node, membership.is_joined, membership.problem = node, True, ""
     ctx.session_id = session.id
     membership.joined.set()
     log.info("node %s (%s) has joined at %s", node.name, node.id, node.address)
+
+
+async def _claim_tunnel_address(ctx: Context, node_id: str) -> str:
+    """The node's address in the encrypted tunnel, which it keeps until it leaves the cluster: not under its session.
+
+    Raises StoreUnavailable, TxnConflict (another node was faster), Forbidden (there is none left).
+    """
+    tables = ctx.tables
+    address = tunnel_address_of(ctx, node_id)
+    if not address:
+        taken = {parts[0] for parts in tables.tunnel_addresses.keys(ctx.shared)}
+        address = tunnel.pick_address(node_id, taken)
+        txn = Txn()
+        tables.tunnel_addresses.insert(txn, node_id, address)
+        await ctx.shared.commit(txn)
+    return address
 
 
 def _has_endpoints(ctx: Context) -> bool:

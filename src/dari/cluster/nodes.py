@@ -14,6 +14,7 @@ from dari.model.cluster import Member, Node
 from dari.model.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from dari.model.network import Endpoint, Network
 from dari.reconcile import endpoints
+from dari.reconcile.node_claims import free_tunnel_address
 from dari.store.base import Status, Txn
 from dari.store.federation import Federation
 from dari.units import is_global_id
@@ -136,6 +137,7 @@ async def _forget(eng: Engine, node_id: str) -> None:
         await eng.ctx.shared.commit(txn)
     txn = Txn()
     tables.members.delete(txn, node_id)
+    free_tunnel_address(eng.ctx, txn, node_id)
     await eng.ctx.shared.commit(txn)
 
 

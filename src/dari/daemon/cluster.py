@@ -9,8 +9,10 @@ import platform
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
+import msgspec
+
 from dari import __version__
-from dari.cluster import membership
+from dari.cluster import keys, membership
 from dari.cluster.membership import Membership
 from dari.cluster.nodes import ROOM
 from dari.engine.base import Engine
@@ -19,6 +21,7 @@ from dari.model.config import Config
 from dari.model.errors import InvalidArgument
 from dari.reconcile import follow, tunnels
 from dari.reconcile.kernel import in_kernel
+from dari.reconcile.node_claims import tunnel_address_of
 from dari.store import address
 from dari.store.base import Store
 from dari.store.door import open_store
@@ -49,7 +52,10 @@ def open_shared(config: Config, local: Store) -> Federation:
 
 
 async def begin(eng: Engine, store: Federation) -> None:
-    """Say who this node is, and give the store a moment to tell what there is. Raises InvalidArgument."""
+    """Say who this node is, and give the store a moment to tell what there is.
+
+    Raises InvalidArgument (no such address), Internal (the node's key cannot be kept).
+    """
     config = eng.ctx.config
     own = await in_kernel(eng.ctx, lambda: eng.ctx.kernel.own_address(config.advertise))
     if own is None:
@@ -64,7 +70,7 @@ async def begin(eng: Engine, store: Federation) -> None:
         started=eng.started,
         labels=config.labels,
     )
-    eng.ctx.node = node
+    node = await _with_key(eng, node)
     eng.rooms[ROOM] = Membership(node, float(config.store_ttl))
     try:
         async with asyncio.timeout(_FIRST_SECONDS):
@@ -75,6 +81,22 @@ async def begin(eng: Engine, store: Federation) -> None:
         log.warning(
             "%s: %s; starting with what is local, the cluster is %s", status.url, status.reason, known
         )
+    # The address it had; a new node gets one when it joins.
+    claimed = tunnel_address_of(eng.ctx, node.id) if node.wireguard_key else ""
+    eng.ctx.node = msgspec.structs.replace(node, tunnel_address=claimed)
+
+
+async def _with_key(eng: Engine, node: Node) -> Node:
+    """The node with its public key, where its kernel can encrypt; the kernel room gets the private one."""
+    kernel = eng.ctx.kernel
+    if not await in_kernel(eng.ctx, kernel.has_wireguard):
+        problem = "its kernel has no WireGuard (module wireguard, CONFIG_WIREGUARD)"
+        return msgspec.structs.replace(node, encryption_problem=problem)
+    pair = keys.load(eng.ctx.config.wireguard_key_file)
+    kernel.hold_key(pair.public, pair.private)
+    return msgspec.structs.replace(
+        node, wireguard_key=pair.public, wireguard_port=eng.ctx.config.wireguard_port
+    )
 
 
 def works(eng: Engine, store: Federation) -> Iterable[Coroutine[Any, Any, None]]:

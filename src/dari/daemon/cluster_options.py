@@ -20,6 +20,7 @@ KEYS = {
     "node-name": "node_name",
     "advertise": "advertise",
     "data-path-port": "data_path_port",
+    "wireguard-port": "wireguard_port",
     "overlay-address-pools": "overlay_pools",
 }
 _NAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?\Z")
@@ -51,6 +52,12 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
     )
     add("--data-path-port", type=int, metavar="PORT", help="UDP port of the overlay's packets (default 4789)")
     add(
+        "--wireguard-port",
+        type=int,
+        metavar="PORT",
+        help="UDP port of encrypted overlays' packets (default 51829)",
+    )
+    add(
         "--overlay-address-pool",
         dest="overlay_pools",
         action="append",
@@ -74,7 +81,11 @@ def fields(values: dict[str, Any]) -> dict[str, Any]:
         raise InvalidArgument(
             f"invalid node name {found['node_name']!r}: letters, digits, dots, dashes, 63 at most"
         )
-    for name, least, most in (("store_ttl", 2, 3600), ("data_path_port", 1024, 49151)):
+    for name, least, most in (
+        ("store_ttl", 2, 3600),
+        ("data_path_port", 1024, 49151),
+        ("wireguard_port", 1024, 65535),
+    ):
         if name in values:
             value = values[name]
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:

@@ -14,6 +14,7 @@ from dari.engine.base import Engine
 from dari.model.errors import Forbidden, Unsupported
 from dari.model.network import Network, NetworkSpec
 from dari.net import overlay
+from dari.reconcile import shared_networks
 from dari.store.base import ABSENT, Txn
 from dari.store.federation import Federation
 from dari.units import new_global_id, new_id
@@ -31,7 +32,7 @@ def network_id(spec: NetworkSpec) -> str:
 
 
 def check_spec(eng: Engine, spec: NetworkSpec) -> None:
-    """Raises Unsupported (no shared store; encryption), InvalidArgument (the VXLAN id)."""
+    """Raises Unsupported (no shared store), InvalidArgument (the VXLAN id), DriverRefused (encryption), Unavailable."""
     if not is_overlay(spec):
         return
     if not isinstance(eng.ctx.shared, Federation):
@@ -40,6 +41,8 @@ def check_spec(eng: Engine, spec: NetworkSpec) -> None:
             "or zk://…"
         )
     overlay.asked_vni(spec.options)
+    if overlay.is_encrypted(spec.options):
+        shared_networks.check_encryption(eng.ctx, spec.name, what="cannot create secure network")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import errno
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from dari.kernel import moved, nfnetlink, overlay, rtnetlink, sublinks, sysctl
+from dari.kernel import moved, nfnetlink, overlay, rtnetlink, sublinks, sysctl, wireguard
 from dari.kernel.batch import Batch, taken_names
 from dari.kernel.burial import addresses_of, bury_links, bury_sandbox, bury_veth
 from dari.kernel.conntrack import Connections, Publish, publish_of
@@ -48,6 +48,8 @@ from dari.net.state import (
     Veth,
     Vlan,
     Vxlan,
+    WireGuard,
+    WireGuardPeer,
 )
 
 
@@ -63,6 +65,7 @@ class Applier:
         nft: Nft,
         mould: Mould,
         connections: Connections,
+        private_keys: Mapping[str, bytes],
     ) -> None:
         self._namespaces = namespaces
         self._visits = visits
@@ -70,6 +73,7 @@ class Applier:
         self._nft = nft
         self._mould = mould
         self._connections = connections
+        self._private_keys = private_keys
         # By address that goes: the namespace that had it.
         self._gone: dict[Address, str] = {}
         self._indexes: dict[str, dict[str, int]] = defaultdict(dict)
@@ -94,13 +98,20 @@ class Applier:
                 if visit is not None:
                     self._gone |= dict.fromkeys(addresses_of(visit, op.object.name), visit.name)
                     self.failed += moved.move_back(op, op.object, visit, self._namespaces.own)
-        ops = [op for op in ops if not isinstance(op.object, MovedLink)]
+        # Its UDP port is to be free at once.
+        self.failed += wireguard.delete_links(
+            [op for op in ops if isinstance(op.object, WireGuard)], self._visits
+        )
+        ops = [op for op in ops if not isinstance(op.object, MovedLink | WireGuard)]
         dying = {op.object.name for op in ops if isinstance(op.object, Netns)}
         ops = [op for op in ops if _namespace(op.object) not in dying or isinstance(op.object, Netns)]
         self._elements([op for op in ops if isinstance(op.object, NftElement)])
         self._tables([op for op in ops if isinstance(op.object, NftRule | NftTable)])
         self.failed += overlay.apply_entries(
             [op for op in ops if isinstance(op.object, Fdb | Neighbour)], self._host
+        )
+        self.failed += wireguard.apply_peers(
+            [op for op in ops if isinstance(op.object, WireGuardPeer)], self._visits
         )
         self._unaddress([op for op in ops if isinstance(op.object, Addr | Route | Loopback)])
         for op in ops:
@@ -179,7 +190,8 @@ class Applier:
         self._bridges(by_kind[Bridge])
         self.failed += sublinks.apply_parents([*by_kind[Dummy], *by_kind[Vlan]], self._host)
         self._veths(by_kind[Veth])
-        self.failed += overlay.apply_vxlans(by_kind[Vxlan], self._host)
+        self.failed += wireguard.apply_links(by_kind[WireGuard], self._host, self._visits, self._private_keys)
+        self.failed += overlay.apply_vxlans(by_kind[Vxlan], self._host, self._visits, self._namespaces.own)
         children = [*by_kind[Macvlan], *by_kind[Ipvlan]]
         self.failed += sublinks.apply_children(children, self._host, self._visits)
         self._inside_links([*by_kind[Loopback], *by_kind[Veth]])
@@ -188,6 +200,7 @@ class Applier:
         finish_way()
         self._address([*by_kind[Addr], *by_kind[Route]])
         self.failed += overlay.apply_entries([*by_kind[Fdb], *by_kind[Neighbour]], self._host)
+        self.failed += wireguard.apply_peers(by_kind[WireGuardPeer], self._visits)
         self._elements(by_kind[NftElement])
         published = _publishes(by_kind[NftElement])
         if published:

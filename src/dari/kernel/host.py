@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from dari.kernel import arp, asking, nfnetlink, rtnetlink, sublinks
+from dari.kernel import arp, asking, nfnetlink, rtnetlink, sublinks, wireguard
 from dari.kernel.alarm import Alarm
 from dari.kernel.apply import Applier
 from dari.kernel.burial import Gravedigger
@@ -57,6 +57,8 @@ class Kernel:
         self._host = Visit(self._namespaces, HOST, None)
         self._host.open(has_netfilter=True)
         self._connections = Connections()
+        self._private_keys: dict[str, bytes] = {}
+        self._has_wireguard: bool | None = None
         self.alarm = Alarm()
         self.tunnel_alarm = TunnelAlarm()
         self._gravedigger = Gravedigger(self._connections)
@@ -106,6 +108,20 @@ class Kernel:
             _, errors = self._host.route.request([sublinks.probe_kind(kind)])
             return not any(error.errno == errno.EOPNOTSUPP for error in errors)
 
+    def has_wireguard(self) -> bool:
+        """Whether the kernel can encrypt; asked once, which loads the module. Raises KernelError."""
+        with self._lock:
+            if self._has_wireguard is None:
+                try:
+                    self._has_wireguard = wireguard.is_there(self._host.generic)
+                except NetlinkError as error:
+                    raise KernelError(None, error.errno or 0, error.strerror or "") from error
+            return self._has_wireguard
+
+    def hold_key(self, public: str, private: bytes) -> None:
+        """What WireGuard interfaces with that public key (base64) are to be given. States and plans never have it."""
+        self._private_keys[public] = private
+
     def own_address(self, asked: str) -> OwnAddress | None:
         """The host's address that `asked` means (see underlay.own_address). Raises KernelError."""
         with self._lock:
@@ -122,7 +138,15 @@ class Kernel:
         if plan.is_empty:
             return
         with self._lock, Visits(self._namespaces, self._host) as visits:
-            applier = Applier(self._namespaces, visits, self._host, self._nft, self._mould, self._connections)
+            applier = Applier(
+                self._namespaces,
+                visits,
+                self._host,
+                self._nft,
+                self._mould,
+                self._connections,
+                self._private_keys,
+            )
             try:
                 applier.run(plan)
             except OSError as error:

@@ -17,6 +17,7 @@ from dari.kernel.errors import NetlinkError
 
 NETLINK_ROUTE = 0
 NETLINK_NETFILTER = 12
+NETLINK_GENERIC = 16
 
 NLM_F_REQUEST = 0x01
 NLM_F_MULTI = 0x02

@@ -29,10 +29,10 @@ from dari.kernel.netlink import (
     u32_of,
 )
 from dari.kernel.rtnetlink import RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH, Link
-from dari.kernel.visit import Visit
+from dari.kernel.visit import Visit, Visits
 from dari.net.plan import Op
 from dari.net.scope import Key
-from dari.net.state import Address, Fdb, Neighbour, Vxlan
+from dari.net.state import HOST, Address, Fdb, Neighbour, Vxlan
 
 KIND = "vxlan"
 
@@ -46,7 +46,7 @@ _NDMSG = struct.Struct("=BBHiHBB")
 # Reading
 
 
-def read_vxlan(link: Link, mark: str, master: str) -> Vxlan:
+def read_vxlan(link: Link, mark: str, master: str, underlay: str) -> Vxlan:
     data = attributes(link.data)
     local = data.get(_LOCAL) or data.get(_LOCAL6) or bytes(4)
     return Vxlan(
@@ -58,6 +58,7 @@ def read_vxlan(link: Link, mark: str, master: str) -> Vxlan:
         master=master,
         mtu=link.mtu,
         is_up=link.is_up,
+        underlay=underlay,
     )
 
 
@@ -160,14 +161,15 @@ def _read_entry(answer: Message, links: dict[int, str]) -> Fdb | Neighbour | Non
 # Making
 
 
-def apply_vxlans(ops: Sequence[Op], host: Visit) -> list[KernelError]:
-    """What failed."""
+def apply_vxlans(ops: Sequence[Op], host: Visit, visits: Visits, own: int) -> list[KernelError]:
+    """What failed. `own`: a descriptor of the host's namespace."""
     if not ops:
         return []
     failed = taken_names([(op, _vxlan(op).name) for op in ops if op.action == "add"], host.route)
     refused = {id(error.op) for error in failed}
     masters = _indexes(host.route, (_vxlan(op).master for op in ops))
     batch = Batch()
+    made_there: set[int] = set()
     for op in ops:
         each = _vxlan(op)
         if id(op) in refused:
@@ -177,13 +179,19 @@ def apply_vxlans(ops: Sequence[Op], host: Visit) -> list[KernelError]:
             failed.append(KernelError(op, errno.ENODEV, f"bridge {each.master} does not exist"))
             continue
         if op.action == "add":
-            made = rtnetlink.add_link(
-                each.name, KIND, _data(each), mac=bridge_mac(each.altname), mtu=each.mtu
-            )
-            batch.add(op, made, rtnetlink.add_altname(each.altname, each.name))
+            if each.underlay == HOST:
+                batch.add(op, _making(each))
+            elif (error := _make_there(op, each, visits, own)) is not None:
+                failed.append(error)
+                continue
+            else:
+                made_there.add(id(op))
+            batch.add(op, rtnetlink.add_altname(each.altname, each.name))
         batch.add(op, rtnetlink.set_link(each.name, is_up=each.is_up, mtu=each.mtu, master=master))
     errors = batch.send(host.route)
-    made_in_vain = [error for error in errors if id(error.op) not in batch.unmade]
+    made_in_vain = [
+        error for error in errors if id(error.op) not in batch.unmade or id(error.op) in made_there
+    ]
     if made_in_vain:
         host.route.request(
             [
@@ -193,6 +201,20 @@ def apply_vxlans(ops: Sequence[Op], host: Visit) -> list[KernelError]:
             ]
         )
     return [*failed, *map(_worded, errors)]
+
+
+def _making(each: Vxlan, netns: int = -1) -> Message:
+    mac = bridge_mac(each.altname)
+    return rtnetlink.add_link(each.name, KIND, _data(each), mac=mac, mtu=each.mtu, netns=netns)
+
+
+def _make_there(op: Op, each: Vxlan, visits: Visits, own: int) -> KernelError | None:
+    """Asked for from within another namespace and born in the host's: its packets stay that namespace's."""
+    visit = visits.get(each.underlay)
+    if visit is None:
+        return KernelError(op, errno.ENOENT, f"netns {each.underlay} does not exist")
+    _, errors = visit.route.request([_making(each, own)])
+    return _worded(KernelError(op, errors[0].errno or 0, errors[0].strerror or "")) if errors else None
 
 
 def apply_entries(ops: Sequence[Op], host: Visit) -> list[KernelError]:

@@ -12,7 +12,7 @@ import socket
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from dari.kernel import elements, nfnetlink, overlay, rtnetlink, sublinks, sysctl
+from dari.kernel import elements, nfnetlink, overlay, rtnetlink, sublinks, sysctl, wireguard
 from dari.kernel.errors import NftError
 from dari.kernel.marks import mark_of
 from dari.kernel.mould import Mould
@@ -43,6 +43,7 @@ TABLE = "dari"
 RULE_MARK = ' comment "dari"'
 # The chain other programs leave for rules like ours.
 FOREIGN_CHAINS = (("ip", "filter", "DOCKER-USER"), ("ip6", "filter", "DOCKER-USER"))
+_OF_LINKS = ("link", "addr", "route", "wireguard-peer")
 _FAMILY_NAMES = {number: name for name, number in nfnetlink.FAMILIES.items()}
 
 
@@ -91,11 +92,12 @@ class _Reader:
         for key, value in values:
             if value is not None:
                 yield Sysctl(key[1], key[2], value)
-        if has_host_links or any(kind in kinds for kind in ("link", "addr", "route")):
+        if has_host_links or any(kind in kinds for kind in _OF_LINKS):
             links = self._dump_links(visit)
             found: list[KernelObject] = [*self._loopback(visit.name, links)]
             found += self._children(visit.name, links)
             found += _moved(visit.name, links)
+            found += wireguard.read(visit, links)
             if "addr" in kinds:
                 found += self._addresses(visit, links, is_marked=False)
             if "route" in kinds:
@@ -209,6 +211,7 @@ class _Reader:
             yield from self._loopback(visit.name, links)
             yield from self._children(visit.name, links)
             yield from _moved(visit.name, links)
+            yield from wireguard.read(visit, links)
             yield from self._addresses(visit, links, is_marked=True)
             yield from self._routes(visit, links)
             yield from self._all_nft(visit)
@@ -309,7 +312,8 @@ class _Reader:
         elif link.kind == "veth":
             yield self._veth(link, mark)
         elif link.kind == overlay.KIND:
-            yield overlay.read_vxlan(link, mark, self._host_name(link.master))
+            underlay = HOST if link.peer_nsid is None else self._name_of(link.peer_nsid) or "?"
+            yield overlay.read_vxlan(link, mark, self._host_name(link.master), underlay)
         elif link.kind in sublinks.PARENT_KINDS:
             yield sublinks.read_parent(link, mark, self._host_name(link.peer_index))
         elif link.kind in sublinks.CHILD_KINDS:

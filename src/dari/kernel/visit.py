@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from dari.kernel.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
+from dari.kernel.netlink import NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
 from dari.kernel.netns import Namespaces
 from dari.net.state import HOST
 
@@ -24,6 +24,7 @@ class Visit:
         self._descriptor = descriptor
         self._route: Netlink | None = None
         self._netfilter: Netlink | None = None
+        self._generic: Netlink | None = None
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -61,8 +62,15 @@ class Visit:
                 self._netfilter = Netlink(NETLINK_NETFILTER)
         return self._netfilter
 
+    @property
+    def generic(self) -> Netlink:
+        if self._generic is None:
+            with self.entered():
+                self._generic = Netlink(NETLINK_GENERIC)
+        return self._generic
+
     def close(self) -> None:
-        for each in (self._route, self._netfilter):
+        for each in (self._route, self._netfilter, self._generic):
             if each is not None:
                 each.close()
         if self._descriptor is not None:

@@ -12,7 +12,9 @@ from dari.model.wire import Noun
 class Node(Noun, frozen=True, kw_only=True):
     """A living node. `address` is where the others' overlay packets reach it, `mtu` that of its interface there.
 
-    `started` and `joined` in ns since the epoch, by its own clock.
+    `started` and `joined` in ns since the epoch, by its own clock. `wireguard_key` is the public key of the node's
+    encrypted tunnel (base64), `wireguard_port` where its packets come to, at `address`; `tunnel_address` is the node's
+    in the tunnel. Without a key the node cannot encrypt, and `encryption_problem` says why.
     """
 
     id: str
@@ -23,6 +25,15 @@ class Node(Noun, frozen=True, kw_only=True):
     started: int = 0
     joined: int = 0
     labels: list[str] = []
+    wireguard_key: str = ""
+    wireguard_port: int = 0
+    tunnel_address: str = ""
+    encryption_problem: str = ""
+
+    @property
+    def is_encrypting(self) -> bool:
+        """Whether encrypted networks may be on it."""
+        return bool(self.wireguard_key and self.tunnel_address)
 
 
 class Member(Noun, frozen=True, kw_only=True):

@@ -86,6 +86,7 @@ class Config(Noun, frozen=True, kw_only=True):
     node_name: str = ""
     advertise: str = ""
     data_path_port: int = 4789
+    wireguard_port: int = 51829
     overlay_pools: list[Pool] = msgspec.field(default_factory=lambda: list(DEFAULT_OVERLAY_POOLS))
     # The resolv.conf whose servers are asked for what dari does not know; a test may name its own.
     resolv_conf: str = "/etc/resolv.conf"
@@ -99,6 +100,11 @@ class Config(Noun, frozen=True, kw_only=True):
         """In the order they are searched."""
         docker = ["/run/docker/plugins", "/etc/docker/plugins", "/usr/lib/docker/plugins"]
         return self.plugin_dirs or [f"{self.exec_root}/plugins", *docker, "/etc/dari/plugins"]
+
+    @property
+    def wireguard_key_file(self) -> str:
+        """This node's private key, which never leaves it."""
+        return f"{self.data_root}/wireguard.key"
 
     @property
     def netns_dir(self) -> str:

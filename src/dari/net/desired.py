@@ -37,13 +37,41 @@ class PeerWant:
 
 
 @dataclass(frozen=True, slots=True)
+class TunnelPeerWant:
+    """Another node: its public key (base64), where its WireGuard packets come to, its address in the tunnel."""
+
+    public_key: str
+    endpoint: Address
+    port: int
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelWant:
+    """The encrypted way to the nodes of a network. `address`: this node's in the tunnel; `port`, `mtu`: of the
+    WireGuard interface; the same on all encrypted networks, their peers are not."""
+
+    public_key: str
+    address: Address
+    port: int
+    mtu: int
+    peers: tuple[TunnelPeerWant, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class OverlayWant:
-    """What makes a network of several hosts one. `local`: this host's address in the underlay."""
+    """What makes a network of several hosts one. `local`: this host's address in the underlay.
+
+    Where `is_encrypted` the underlay is the tunnel: `local` and the peers' `via` are addresses in it. `tunnel` None
+    then: this node has none, and nothing of the network leaves it.
+    """
 
     vni: int
     local: Address
     port: int
     peers: tuple[PeerWant, ...] = ()
+    is_encrypted: bool = False
+    tunnel: TunnelWant | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,11 @@ from dari.net.state import (
     NftTable,
     Route,
     Sysctl,
+    WireGuardPeer,
     needs,
     provides,
 )
-from dari.net.text import describe
+from dari.net.text import describe, endpoint_text
 
 # What an id begins with, by the first part of a key. Kinds that are not here have their own name.
 AREAS = {
@@ -36,6 +37,7 @@ AREAS = {
     "nft-element": "rules.element",
     "nft-rule": "rules.docker-user",
     "neigh": "neighbour",
+    "wireguard-peer": "encryption.peer",
 }
 # The attribute that names the trouble best comes first.
 _ATTRIBUTES = {
@@ -194,6 +196,8 @@ def _thing(each: KernelObject) -> str:
             return f"{each.path} = {each.value}"
         case Route():
             return describe(each).partition(" in ")[0]
+        case WireGuardPeer():
+            return f"peer {each.public_key} of the encrypted tunnel ({endpoint_text(each)})"
     kind = {"netns": "network namespace", "link": "interface"}.get(each.key[0], each.key[0])
     return f"{kind} {each.key[-1]}"
 

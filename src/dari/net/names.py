@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
+from dari.net import tunnel
 from dari.net.state import (
     HOST,
     Addr,
@@ -22,6 +23,7 @@ from dari.net.state import (
     Prefix,
     Route,
     Sysctl,
+    WireGuardPeer,
 )
 
 _WORD = re.compile(r'[^\s",{}]+')
@@ -30,16 +32,20 @@ _WORD = re.compile(r'[^\s",{}]+')
 @dataclass(frozen=True, slots=True)
 class Names:
     """`sandboxes`: container by namespace name. `links`: (container or "", network) by (namespace, interface).
-    `altnames`: the same by dari's mark. `addresses`: container by address. `subnets`: network by prefix."""
+    `altnames`: the same by dari's mark. `addresses`: container by address. `subnets`: network by prefix.
+    `peers`: other nodes by their public key."""
 
     sandboxes: Mapping[str, str] = field(default_factory=dict)
     links: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     altnames: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     addresses: Mapping[Address, str] = field(default_factory=dict)
     subnets: Mapping[Prefix, str] = field(default_factory=dict)
+    peers: Mapping[str, str] = field(default_factory=dict)
 
     def container(self, netns: str) -> str:
         """`container web`; a sandbox of nobody by its own name."""
+        if netns == tunnel.NETNS:
+            return "encrypted tunnel"
         name = self.sandboxes.get(netns)
         return f"container {name}" if name else f"sandbox {netns[:12]}"
 
@@ -51,13 +57,15 @@ class Names:
         return self.links.get((netns, link), ("", ""))[1]
 
     def owner(self, each: KernelObject) -> str:
-        """`network web`, `container db` or `host`."""
+        """`network web`, `container db`, `node two` or `host`."""
         altname = getattr(each, "altname", "")
         if altname in self.altnames:
             return _shown(self.altnames[altname])
         peer_netns = getattr(each, "peer_netns", None)
         if peer_netns:
             return self.container(peer_netns)
+        if isinstance(each, WireGuardPeer) and each.public_key in self.peers:
+            return f"node {self.peers[each.public_key]}"
         netns = each.name if isinstance(each, Netns) else str(getattr(each, "netns", HOST))
         if netns != HOST:
             return self.container(netns)

@@ -12,7 +12,9 @@ ENCRYPTED = "encrypted"
 FIRST_VNI, LAST_VNI = 4096, (1 << 24) - 1
 """Docker's range, and VXLAN's end."""
 
-_OVERHEAD = {4: 50, 6: 70}
+OVERHEAD = {4: 50, 6: 70}
+"""Of a packet on the underlay, by its IP version: IP, UDP, VXLAN and the frame's own header."""
+
 _SMALLEST_MTU = 1280
 
 
@@ -28,7 +30,7 @@ def is_encrypted(options: dict[str, str]) -> bool:
 
 def mtu(underlays: Iterable[int], address: Address, asked: int = 0) -> int:
     """What fits into the smallest underlay's packets, or the smaller MTU that was asked for."""
-    smallest = min(underlays, default=1500) - _OVERHEAD[address.version]
+    smallest = min(underlays, default=1500) - OVERHEAD[address.version]
     return min(asked, smallest) if asked else max(smallest, 68)
 
 

@@ -19,7 +19,7 @@ OUTSIDE = "outside"
 ProbeProtocol: TypeAlias = Literal["tcp", "udp", "icmp"]
 
 Stage: TypeAlias = Literal[
-    "name", "address", "route", "neighbour", "policy", "nat", "forward", "deliver", "listen"
+    "name", "address", "route", "neighbour", "policy", "nat", "forward", "encrypt", "deliver", "listen"
 ]
 
 Verdict: TypeAlias = Literal["delivered", "dropped", "unreachable", "refused", "unknown"]

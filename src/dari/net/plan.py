@@ -35,6 +35,8 @@ from dari.net.state import (
     Veth,
     Vlan,
     Vxlan,
+    WireGuard,
+    WireGuardPeer,
     holders,
     provides,
 )
@@ -58,11 +60,13 @@ _RANKS: dict[type, int] = {
     Veth: 5,
     Macvlan: 5,
     Ipvlan: 5,
+    WireGuard: 4,
     Vxlan: 5,
     Loopback: 5,
     MovedLink: 5,
     Sysctl: 6,
     Fdb: 7,
+    WireGuardPeer: 7,
     Neighbour: 7,
     Addr: 7,
     Route: 8,
@@ -81,7 +85,8 @@ _FIXED: dict[type, tuple[str, ...]] = {
     Ipvlan: ("altname", "parent", "mode", "flag"),
     MovedLink: ("altname", "source"),
     PluginFact: ("plugin", "netns", "is_held"),
-    Vxlan: ("altname", "vni", "local", "port"),
+    Vxlan: ("altname", "vni", "local", "port", "underlay"),
+    WireGuard: ("altname",),
 }
 
 

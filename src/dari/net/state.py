@@ -151,7 +151,8 @@ class Vxlan:
     """A VXLAN interface in the host's namespace, a port of bridge `master`.
 
     It learns nothing and floods nothing: it answers for the neighbours it has entries of (`Neighbour`) and sends to
-    where `Fdb` entries say. `local` is this host's address in the underlay, `port` the UDP port of all.
+    where `Fdb` entries say. `local` is this host's address in the underlay, `port` the UDP port of all; `underlay` the
+    namespace its packets leave from and come to, the host's or the encrypted tunnel's.
     """
 
     name: str
@@ -162,10 +163,53 @@ class Vxlan:
     master: str
     mtu: int = 1450
     is_up: bool = True
+    underlay: str = HOST
 
     @property
     def key(self) -> Key:
         return ("link", HOST, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class WireGuard:
+    """A WireGuard interface in `netns` whose own UDP packets leave from the host's namespace.
+
+    `public_key` as base64; the private one that belongs to it is in no state (kernel/wireguard.py has it). `fwmark` is
+    that of its own packets, 0: none.
+    """
+
+    netns: str
+    name: str
+    altname: str
+    public_key: str
+    port: int
+    mtu: int = 1440
+    is_up: bool = True
+    fwmark: int = 0
+
+    @property
+    def key(self) -> Key:
+        return ("link", self.netns, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class WireGuardPeer:
+    """Who has `public_key` is reached at `endpoint`, `port`, and may send from `allowed`, and be sent to there, alone.
+
+    `endpoint` None: the interface does not know where. `is_preshared`: the two are to have a further secret in common.
+    """
+
+    netns: str
+    link: str
+    public_key: str
+    endpoint: Address | None
+    port: int
+    allowed: tuple[Prefix, ...]
+    is_preshared: bool = False
+
+    @property
+    def key(self) -> Key:
+        return ("wireguard-peer", self.netns, self.link, self.public_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +399,8 @@ KernelObject: TypeAlias = (
     | Macvlan
     | Ipvlan
     | Vxlan
+    | WireGuard
+    | WireGuardPeer
     | Fdb
     | Neighbour
     | Loopback
@@ -422,8 +468,9 @@ def holders(each: KernelObject) -> tuple[Key, ...]:
     """The keys of the objects `each` lives in: when one of them goes, the kernel removes `each` by itself."""
     if isinstance(each, Veth):
         return (("netns", each.peer_netns),)
-    if isinstance(each, Vxlan | PluginFact):
-        # A bridge that goes lets its ports go; a plugin forgets nothing by itself.
+    if isinstance(each, Vxlan | PluginFact | WireGuard):
+        # A bridge that goes lets its ports go; a plugin forgets nothing by itself. What a namespace takes with it goes
+        # behind our back, and until then its UDP port is in use.
         return ()
     return needs(each)
 
@@ -434,7 +481,11 @@ def needs(each: KernelObject) -> tuple[Key, ...]:
         case Veth():
             return (("netns", each.peer_netns), ("link", HOST, each.master))
         case Vxlan():
-            return (("link", HOST, each.master),)
+            return (("link", HOST, each.master), *_netns(each.underlay))
+        case WireGuard():
+            return _netns(each.netns)
+        case WireGuardPeer():
+            return (("link", each.netns, each.link), *_netns(each.netns))
         case Fdb() | Neighbour():
             return (("link", HOST, each.link),)
         case Vlan():

@@ -28,6 +28,8 @@ from dari.net.state import (
     Veth,
     Vlan,
     Vxlan,
+    WireGuard,
+    WireGuardPeer,
 )
 
 
@@ -76,9 +78,23 @@ def describe(each: KernelObject) -> str:
             return _fact(each)
         case Vxlan():
             down = "" if each.is_up else " down"
+            underlay = f" underlay {each.underlay}" if each.underlay != HOST else ""
             return (
                 f"vxlan {each.name} id {each.vni} local {each.local} port {each.port} master {each.master or '-'}"
-                f" mtu {each.mtu}{down} altname {each.altname}"
+                f" mtu {each.mtu}{down} altname {each.altname}{underlay}"
+            )
+        case WireGuard():
+            mark = f" fwmark {each.fwmark:#x}" if each.fwmark else ""
+            return (
+                f"wireguard {each.name} key {each.public_key or '-'} port {each.port}{mark} mtu {each.mtu}"
+                f"{_down(each.is_up)} altname {each.altname}{_in(each.netns)}"
+            )
+        case WireGuardPeer():
+            allowed = ",".join(map(str, each.allowed)) or "-"
+            secret = " preshared" if each.is_preshared else ""
+            return (
+                f"wireguard-peer {each.public_key} endpoint {endpoint_text(each)} allowed {allowed}{secret}"
+                f" dev {each.link}{_in(each.netns)}"
             )
         case Fdb():
             return f"fdb {each.mac} dev {each.link} dst {each.via}"
@@ -102,6 +118,13 @@ def describe(each: KernelObject) -> str:
         case NftElement():
             value = f" : {each.value}" if each.value else ""
             return f"nft-element {each.family} {each.table} {each.set} {{ {each.element}{value} }}{_in(each.netns)}"
+
+
+def endpoint_text(each: WireGuardPeer) -> str:
+    """`192.0.2.2:51829`, `[2001:db8::2]:51829`, `-` where it is not known."""
+    if each.endpoint is None:
+        return "-"
+    return f"{each.endpoint}:{each.port}" if each.endpoint.version == 4 else f"[{each.endpoint}]:{each.port}"
 
 
 def _fact(each: PluginFact) -> str:

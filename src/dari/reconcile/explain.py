@@ -162,6 +162,9 @@ def _find_far(ctx: Context, inquiry: Inquiry) -> None:
             inquiry.hops.append(Hop("name", where, text, is_ok=False))
     if inquiry.far is not None and inquiry.far.node is None:
         inquiry.trouble, inquiry.reason = "away", far.dead(inquiry.far)
+    elif inquiry.far is not None and (reason := far.unencrypted(ctx, inquiry.far)) is not None:
+        inquiry.trouble, inquiry.reason = "away", reason
+        inquiry.hops.append(Hop("encrypt", where, reason.text, is_ok=False))
 
 
 async def _ask_far(ctx: Context, inquiry: Inquiry, stack: AsyncExitStack) -> across.Other | None:

@@ -83,10 +83,27 @@ def dead(far: Far) -> Why:
     return Why(text, "look after that host and its darid; if it is gone for good: dari node rm")
 
 
+def unencrypted(ctx: Context, far: Far) -> Why | None:
+    """Of an end on an encrypted network: why nothing can be encrypted for it; None where it can."""
+    if not shared_networks.is_encrypted(far.network):
+        return None
+    for node in (ctx.node, far.node):
+        if node is not None and not node.is_encrypting:
+            reason = node.encryption_problem or "it has told no WireGuard key yet"
+            text = f"network {far.network.name} is encrypted, and node {node.name} cannot encrypt: {reason}"
+            return Why(
+                text,
+                f"run what is to be on {far.network.name} on nodes that can; nothing is sent in the clear",
+            )
+    return None
+
+
 def lost(ctx: Context, far: Far, underlay: ProbeResult | None, seen: Sighting | None = None) -> Why:
     """Of a packet that left for a living node and was not answered. `seen`: what that node saw of it, None where it
     could not be asked."""
-    port = ctx.config.data_path_port
+    is_encrypted = shared_networks.is_encrypted(far.network)
+    # Its packets come to where it says, not to where this node's do.
+    port = far.node.wireguard_port if is_encrypted and far.node is not None else ctx.config.data_path_port
     if seen is not None and was_seen(seen):
         if has_answered(seen):
             text = f"the packet arrives on node {far.host} and is answered there, but no answer comes back"

@@ -149,7 +149,7 @@ def network_want(ctx: Context, network: Network) -> NetworkWant:
 
 def _mtu(ctx: Context, network: Network, asked: int) -> int:
     if network.spec.driver == "overlay":
-        return shared_networks.overlay_mtu(ctx, asked)
+        return shared_networks.overlay_mtu(ctx, asked, is_encrypted=shared_networks.is_encrypted(network))
     return asked or ctx.config.mtu
 
 

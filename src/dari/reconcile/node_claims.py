@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dari.model.cluster import Node
 from dari.reconcile.context import Context
+from dari.store.base import Txn
 
 
 def quarrel(ctx: Context, node: Node) -> str:
@@ -15,3 +16,16 @@ def quarrel(ctx: Context, node: Node) -> str:
     if holder_id is not None and holder_id != node.id:
         return f"another node ({holder_id}) has address {node.address}: start one of them with --advertise"
     return ""
+
+
+def tunnel_address_of(ctx: Context, node_id: str) -> str:
+    """The address in the encrypted tunnel a node has claimed; empty where it has none."""
+    table = ctx.tables.tunnel_addresses
+    return next(
+        (address for (address,) in table.keys(ctx.shared) if table.get(ctx.shared, address) == node_id), ""
+    )
+
+
+def free_tunnel_address(ctx: Context, txn: Txn, node_id: str) -> None:
+    if address := tunnel_address_of(ctx, node_id):
+        ctx.tables.tunnel_addresses.delete(txn, address)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from dari.kernel.errors import KernelError
 from dari.kernel.host import Kernel
 from dari.model.errors import DariError, Internal
-from dari.net import firewall
+from dari.net import firewall, tunnel
 from dari.net.facts import HostFacts
 from dari.net.plan import Plan, plan
 from dari.net.render import render
@@ -294,7 +294,8 @@ async def mend_shared(ctx: Context) -> bool:
     facts = await look_at_host(ctx)
     known, ctx.settling.parents = ctx.settling.parents, frozenset(facts.links)
     _, wanted = render_everything(ctx, facts)
-    scope = Scope(frozenset(key for key in wanted.objects if is_host_wide(key)))
+    # The tunnel too: what is lost there lets nothing of the encrypted networks pass.
+    scope = Scope(frozenset(key for key in wanted.objects if is_host_wide(key) or tunnel.is_tunnel(key)))
     shared = wanted.within(scope)
     todo = await in_kernel(ctx, lambda: plan(shared, ctx.kernel.read(scope)))
     came = frozenset(facts.links) - known
@@ -310,8 +311,12 @@ async def mend_shared(ctx: Context) -> bool:
 
 def _kept_by_others(rendered: Mapping[str, frozenset[Key]], lost: set[Key], ids: Container[str]) -> set[Key]:
     """Of the keys nobody of `ids` wants any more, those that others still do: several networks share a sub-interface
-    (`eth0.10`)."""
-    shared = {key for key in lost if key[0] == "link" and key[1] == HOST and "." in key[2]}
+    (`eth0.10`), all encrypted ones the tunnel."""
+    shared = {
+        key
+        for key in lost
+        if tunnel.is_tunnel(key) or (key[0] == "link" and key[1] == HOST and "." in key[2])
+    }
     if not shared:
         return shared
     return {key for each, keys in rendered.items() if each not in ids for key in shared & keys}

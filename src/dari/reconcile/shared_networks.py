@@ -9,10 +9,11 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import AsyncIterator, Iterable, Iterator
 
-from dari.model.errors import Forbidden
+from dari.model.cluster import Node
+from dari.model.errors import DriverRefused, Forbidden, Unavailable
 from dari.model.network import Endpoint, Network
-from dari.net import overlay
-from dari.net.desired import OverlayWant, PeerWant
+from dari.net import overlay, tunnel
+from dari.net.desired import OverlayWant, PeerWant, TunnelPeerWant, TunnelWant
 from dari.net.facts import HostFacts
 from dari.net.state import Address
 from dari.reconcile.context import Context
@@ -59,37 +60,109 @@ def overlay_want(ctx: Context, network: Network) -> OverlayWant | None:
     vni = overlay.asked_vni(network.spec.options)
     if own is None or vni is None:
         return None
+    if not is_encrypted(network):
+        return OverlayWant(
+            vni=vni,
+            local=ipaddress.ip_address(own.address),
+            port=ctx.config.data_path_port,
+            peers=tuple(_peers(ctx, network)),
+        )
+    way = _tunnel(ctx, own, network)
     return OverlayWant(
         vni=vni,
-        local=ipaddress.ip_address(own.address),
+        # Without a tunnel nothing is sent anywhere.
+        local=way.address if way is not None else ipaddress.IPv4Address(0),
         port=ctx.config.data_path_port,
-        peers=tuple(_peers(ctx, network)),
+        peers=tuple(_peers(ctx, network)) if way is not None else (),
+        is_encrypted=True,
+        tunnel=way,
     )
 
 
-def overlay_mtu(ctx: Context, asked: int) -> int:
+def is_encrypted(network: Network) -> bool:
+    """Whether its packets leave a host encrypted or not at all."""
+    return network.spec.driver == "overlay" and overlay.is_encrypted(network.spec.options)
+
+
+def _tunnel(ctx: Context, own: Node, network: Network) -> TunnelWant | None:
+    """The encrypted way to the living nodes with endpoints on a network, as far as they can encrypt; None where this
+    one cannot."""
+    if not own.is_encrypting:
+        return None
+    others = {each.node for each in ctx.tables.endpoints.all(ctx.shared, network.id) if each.is_active}
+    return TunnelWant(
+        public_key=own.wireguard_key,
+        address=ipaddress.ip_address(own.tunnel_address),
+        port=own.wireguard_port,
+        mtu=tunnel.link_mtu(_underlays(ctx), ipaddress.ip_address(own.address)),
+        peers=tuple(
+            TunnelPeerWant(
+                public_key=each.wireguard_key,
+                endpoint=ipaddress.ip_address(each.address),
+                port=each.wireguard_port,
+                address=ipaddress.ip_address(each.tunnel_address),
+            )
+            for each in ctx.tables.nodes.all(ctx.shared)
+            if each.id in others and each.id != own.id and each.is_encrypting
+        ),
+    )
+
+
+def _underlays(ctx: Context) -> set[int]:
+    """The MTUs of all living nodes' underlays, this one's included."""
+    found = {each.mtu for each in ctx.tables.nodes.all(ctx.shared)}
+    if ctx.node is not None:
+        found.add(ctx.node.mtu)
+    return found
+
+
+def overlay_mtu(ctx: Context, asked: int, *, is_encrypted: bool = False) -> int:
     """The smallest of all living nodes' underlays decides, so that every node has the same."""
     own = ctx.node
     address: Address = ipaddress.ip_address(own.address) if own is not None else ipaddress.IPv4Address(0)
-    underlays = {each.mtu for each in ctx.tables.nodes.all(ctx.shared)}
-    if own is not None:
-        underlays.add(own.mtu)
-    return overlay.mtu(underlays, address, asked)
+    if is_encrypted:
+        # Addresses in the tunnel are of IPv4, whatever the underlay is.
+        inside = tunnel.link_mtu(_underlays(ctx), address)
+        return overlay.mtu((inside,), ipaddress.IPv4Address(0), asked)
+    return overlay.mtu(_underlays(ctx), address, asked)
 
 
 def _peers(ctx: Context, network: Network) -> Iterator[PeerWant]:
+    is_hidden = is_encrypted(network)
     nodes = {each.id: each for each in ctx.tables.nodes.all(ctx.shared)}
     for endpoint in ctx.tables.endpoints.all(ctx.shared, network.id):
         node = nodes.get(endpoint.node)
         if node is None or not endpoint.is_active or endpoint.node == ctx.node_id or not endpoint.mac:
             continue
+        if is_hidden and not node.is_encrypting:
+            # Nothing is sent to a node whose key is not known.
+            continue
         addresses = tuple(ipaddress.ip_address(each) for each in (endpoint.ipv4, endpoint.ipv6) if each)
-        yield PeerWant(endpoint.mac, addresses, ipaddress.ip_address(node.address))
+        via = node.tunnel_address if is_hidden else node.address
+        yield PeerWant(endpoint.mac, addresses, ipaddress.ip_address(via))
+
+
+def check_encryption(ctx: Context, name: str, *, what: str) -> None:
+    """May an encrypted network be on this node? `what`: what is being tried, for the message. Raises DriverRefused (as
+    in Docker where the kernel lacks IPsec), Unavailable (the node has not joined yet)."""
+    own = ctx.node
+    if own is None or own.is_encrypting:
+        return
+    if own.encryption_problem:
+        raise DriverRefused(
+            f"{what} {name}: node {own.name} cannot encrypt: {own.encryption_problem}; use a node whose kernel has "
+            "it, or start darid there again once it has"
+        )
+    raise Unavailable(
+        f"{what} {name}: node {own.name} has no address in the encrypted tunnel yet: it has not joined the others"
+    )
 
 
 def check_host(ctx: Context, network: Network, facts: HostFacts) -> None:
     """May a container of this host be on that shared network? Raises Forbidden where a subnet overlaps a route of the
-    host."""
+    host, DriverRefused where the network is encrypted and this node cannot, Unavailable."""
+    if is_encrypted(network):
+        check_encryption(ctx, network.name, what="cannot join secure network")
     if network.spec.driver != "overlay" or ctx.settling.rendered.get(network.id):
         return
     for subnet in (ipaddress.ip_network(each.subnet) for each in network.subnets):

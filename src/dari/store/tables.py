@@ -164,6 +164,7 @@ class Tables:
         self.nodes = Table("nodes", Node)  # <node id>, while it is alive
         self.node_names = Table("node-names", str)  # <node name> → node id, while it is alive
         self.node_addresses = Table("node-addresses", str)  # <data-path address> → node id, while it is alive
+        self.tunnel_addresses = Table("tunnel-addresses", str)  # <address> → node id, until it leaves
         self.members = Table("members", Member)  # <node id>, until it leaves
         self.published = Table("published", Published)  # <node id>/<container id>, while the node is alive
         self.asks = Table("asks", Ask)  # <node asked>/<talk id>, while the one that asks is alive and listens
@@ -183,7 +184,8 @@ class Tables:
 
 _SHARED = frozenset(
     (
-        *("nodes", "node-names", "node-addresses", "members", "published", "asks", "answers"),
+        *("nodes", "node-names", "node-addresses", "tunnel-addresses", "members"),
+        *("published", "asks", "answers"),
         *("vnis", "allocations", "registrations"),
     )
 )

@@ -2,20 +2,33 @@
 
 Entries come from the store: the interface answers who asks for a remote neighbour, sends to that neighbour's host
 alone, learns nothing and floods nothing. Everything else is a bridge's, the gateway's address on each host included:
-what leaves the network leaves from the host the container is on.
+what leaves the network leaves from the host the container is on. An encrypted network's VXLAN packets leave from a
+namespace in which there is nothing but a WireGuard interface (net/tunnel.py).
 Must not know: other drivers (what a bridge is, it is given). Source: RFC 7348; Linux vxlan.rst.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_network
 
-from dari.model.errors import Unsupported
-from dari.net.desired import EndpointWant, NetworkWant
+from dari.net import tunnel
+from dari.net.desired import EndpointWant, NetworkWant, TunnelWant
 from dari.net.drivers.base import Driver
 from dari.net.facts import HostFacts
-from dari.net.overlay import is_encrypted, vxlan_name
-from dari.net.state import HOST, Fdb, KernelObject, Neighbour, Sysctl, Vxlan
+from dari.net.overlay import vxlan_name
+from dari.net.state import (
+    HOST,
+    Addr,
+    Fdb,
+    KernelObject,
+    Neighbour,
+    Netns,
+    Sysctl,
+    Vxlan,
+    WireGuard,
+    WireGuardPeer,
+)
 
 
 class OverlayDriver:
@@ -25,12 +38,7 @@ class OverlayDriver:
         self._bridge = bridge
 
     def check(self, network: NetworkWant, facts: HostFacts) -> None:
-        """Raises InvalidArgument, Unsupported."""
-        if is_encrypted(dict(network.options)):
-            raise Unsupported(
-                f"network {network.name}: option encrypted is not supported by this version; put the hosts' traffic "
-                "into a tunnel of your own (WireGuard) and give its address with --advertise"
-            )
+        """Raises InvalidArgument. Whether a node can encrypt is the caller's to know."""
         self._bridge.check(network, facts)
 
     def render_network(self, network: NetworkWant, facts: HostFacts) -> Iterator[KernelObject]:
@@ -39,6 +47,11 @@ class OverlayDriver:
         if overlay is None:
             return
         yield from self._bridge.render_network(network, facts)
+        if overlay.tunnel is not None:
+            yield from _tunnel(overlay.tunnel)
+        elif overlay.is_encrypted:
+            # No way out at all rather than one in the clear.
+            return
         link = vxlan_name(network.id)
         yield Vxlan(
             name=link,
@@ -48,6 +61,7 @@ class OverlayDriver:
             port=overlay.port,
             master=network.bridge_name,
             mtu=network.mtu,
+            underlay=tunnel.NETNS if overlay.is_encrypted else HOST,
         )
         if facts.has_ipv6:
             yield Sysctl(HOST, f"net/ipv6/conf/{link}/disable_ipv6", "1")
@@ -63,3 +77,17 @@ class OverlayDriver:
         """As on a bridge."""
         if network.overlay is not None:
             yield from self._bridge.render_endpoint(network, endpoint, netns, facts)
+
+
+def _tunnel(want: TunnelWant) -> Iterator[KernelObject]:
+    """What all encrypted networks of this node share, and the peers this one needs."""
+    yield Netns(tunnel.NETNS)
+    yield WireGuard(
+        tunnel.NETNS, tunnel.LINK, tunnel.MARK, public_key=want.public_key, port=want.port, mtu=want.mtu
+    )
+    yield Addr(tunnel.NETNS, tunnel.LINK, tunnel.interface(want.address))
+    for peer in want.peers:
+        alone = ip_network(peer.address)
+        yield WireGuardPeer(
+            tunnel.NETNS, tunnel.LINK, peer.public_key, peer.endpoint, peer.port, allowed=(alone,)
+        )

@@ -10,6 +10,8 @@ from typing import NoReturn
 from dari.net.packet import Stage
 from dari.net.scope import Key
 from dari.net.state import HOST, Address, Bridge, Fdb, Neighbour, Veth, Vxlan
+from dari.net.text import endpoint_text
+from dari.net.tunnel import interface
 from dari.net.walk.space import Space, called
 from dari.net.walk.trail import Trail
 from dari.net.walk.world import World
@@ -97,8 +99,36 @@ class Segment:
                 self._stop("neighbour", text, key, uses)
             text = f"{towards} is on host {entry.via}: it leaves through the tunnel {tunnel.name} (VNI {tunnel.vni})"
             self._trail.add("neighbour", space.name, text, entry.key, uses)
+            if tunnel.underlay != HOST:
+                self._encrypt(tunnel, entry)
             return tunnel
         return None
+
+    def _encrypt(self, tunnel: Vxlan, entry: Fdb) -> None:
+        """The WireGuard interface that encrypts what the tunnel sends, and its peer at the other end."""
+        netns, uses = tunnel.underlay, (tunnel.key, entry.key)
+        cipher = self._world.ciphers.get(netns)
+        if cipher is None or not cipher.is_up:
+            state = "there is no WireGuard interface" if cipher is None else f"{cipher.name} is down"
+            key = cipher.key if cipher is not None else ("netns", netns)
+            text = f"packets of {tunnel.name} are to be encrypted and {state} in namespace {netns}: they are dropped"
+            self._stop("neighbour", text, key, uses)
+        own = str(interface(tunnel.local))
+        space = self._world.space(netns)
+        if space is None or space.owner(tunnel.local) is None:
+            text = f"{cipher.name} has lost its address {tunnel.local} in the encrypted tunnel: packets are dropped"
+            self._stop("neighbour", text, ("addr", netns, cipher.name, own), (*uses, cipher.key))
+        for peer in self._world.cipher_peers[netns]:
+            if not any(entry.via in each for each in peer.allowed):
+                continue
+            if peer.endpoint is None:
+                text = f"{cipher.name} does not know where its peer for {entry.via} is: packets are dropped"
+                self._stop("neighbour", text, peer.key, (*uses, cipher.key))
+            text = f"{cipher.name} encrypts it (WireGuard) for {endpoint_text(peer)}, whose key is {peer.public_key}"
+            self._trail.add("encrypt", HOST, text, peer.key, (*uses, cipher.key))
+            return
+        text = f"{cipher.name} has no peer for {entry.via}: without its key nothing is sent there, encrypted or not"
+        self._stop("neighbour", text, ("wireguard-peer", netns, cipher.name, str(entry.via)), uses)
 
     def check_turn(self, port: Veth, to: Veth) -> None:
         """A frame turned round inside the bridge obeys the ports' flags."""

@@ -36,6 +36,8 @@ from dari.net.state import (
     Veth,
     Vlan,
     Vxlan,
+    WireGuard,
+    WireGuardPeer,
     provides,
 )
 from dari.net.verdict import Ruleset
@@ -45,7 +47,8 @@ from dari.net.walk.space import DEFAULTS, UPLINK, Nic, Space
 class World:
     """`spaces` by namespace name; `ports`: the veths on each bridge; `subs`: the macvlans and ipvlans on each
     of the host's interfaces; `tunnels`: the VXLAN interfaces on each bridge, `entries` what they know; `unseen`: what
-    cannot be looked into, by namespace and interface."""
+    cannot be looked into, by namespace and interface; `ciphers`: the WireGuard interface of a namespace, `cipher_peers`
+    to whom it leads."""
 
     def __init__(self, state: KernelState, facts: HostFacts, foreign: Foreign | None = None) -> None:
         self.state = state
@@ -56,6 +59,8 @@ class World:
         self.tunnels: dict[str, list[Vxlan]] = defaultdict(list)
         self.entries: dict[Key, Fdb | Neighbour] = {}
         self.unseen: dict[tuple[str, str], list[Unseen]] = defaultdict(list)
+        self.ciphers: dict[str, WireGuard] = {}
+        self.cipher_peers: dict[str, list[WireGuardPeer]] = defaultdict(list)
         self._nics: dict[str, dict[str, Nic]] = defaultdict(dict)
         self._addresses: dict[str, list[Addr]] = defaultdict(list)
         self._routes: dict[str, list[Route]] = defaultdict(list)
@@ -131,6 +136,11 @@ class World:
                 self.tunnels[each.master].append(each)
             case Fdb() | Neighbour():
                 self.entries[each.key] = each
+            case WireGuard():
+                self._nics[each.netns][each.name] = Nic(each.name, "opaque", each.key, each.is_up, each.mtu)
+                self.ciphers[each.netns] = each
+            case WireGuardPeer():
+                self.cipher_peers[each.netns].append(each)
             case Vlan():
                 self._nics[HOST][each.name] = Nic(each.name, "foreign", each.key, each.is_up, each.mtu)
             case Dummy():

@@ -6,12 +6,16 @@ sessions, the store's kind.
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
 
+from dari.model.cluster import Node
 from dari.model.finding import Finding
 from dari.reconcile.checks.found import Found
 from dari.reconcile.context import Context
 from dari.reconcile.node_claims import quarrel
+from dari.reconcile.shared_networks import is_encrypted
 
 # Less than that is the time a message takes on a busy machine.
 _CLOCK_NS = 5_000_000_000
@@ -43,6 +47,7 @@ def _findings(ctx: Context) -> Iterator[Finding]:
             quarrel(ctx, own),
             "darid's log tells why; it tries again every second",
         )
+    yield from _encryption(ctx, own, nodes)
     placed: dict[str, set[str]] = {}
     for endpoint in ctx.tables.endpoints.all(ctx.shared):
         if endpoint.is_active and endpoint.node:
@@ -74,3 +79,59 @@ def _findings(ctx: Context) -> Iterator[Finding]:
                 "nothing of dari's depends on it; times in logs and events of the two do not compare",
                 "run chrony or systemd-timesyncd on both",
             )
+
+
+def _encryption(ctx: Context, own: Node, nodes: dict[str, Node]) -> Iterator[Finding]:
+    """Keys as the store tells them. Who is a peer in this kernel is compared in kernel.py."""
+    for network in ctx.tables.networks.all(ctx.shared):
+        if not is_encrypted(network):
+            continue
+        placed = {each.node for each in ctx.tables.endpoints.all(ctx.shared, network.id) if each.is_active}
+        for node in (each for each in nodes.values() if each.id in placed and not each.is_encrypting):
+            yield Finding(
+                "encryption.impossible",
+                "error",
+                f"node {node.name}",
+                f"it has containers on encrypted network {network.name} and cannot encrypt: they reach nobody on other "
+                "nodes, and nobody there reaches them",
+                node.encryption_problem or "it has told no WireGuard key",
+                "give it a kernel with WireGuard and start its darid again, or run them on another node",
+            )
+    told = nodes.get(own.id)
+    if told is not None and told.wireguard_key != own.wireguard_key:
+        yield Finding(
+            "encryption.key",
+            "error",
+            f"node {own.name}",
+            f"the others are told {told.wireguard_key or 'no key'} as its WireGuard key, and it has "
+            f"{own.wireguard_key or 'none'}: nothing they encrypt for it can be read",
+            "somebody else wrote its row in the store",
+            "find out who may write the store; then start this node's darid again, which tells its own key",
+        )
+    if own.wireguard_key:
+        yield from _key_file(ctx, own)
+
+
+def _key_file(ctx: Context, own: Node) -> Iterator[Finding]:
+    path = ctx.config.wireguard_key_file
+    try:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+    except OSError as error:
+        yield Finding(
+            "encryption.key",
+            "warning",
+            f"node {own.name}",
+            f"the file of its WireGuard key, {path}: {error.strerror}",
+            "it works with the key it has read, and has a new one after its next start",
+            "nothing, the others follow; or put the file back",
+        )
+        return
+    if mode & 0o077:
+        yield Finding(
+            "encryption.key",
+            "error",
+            f"node {own.name}",
+            f"the file of its WireGuard key, {path}, can be read by others (mode {mode:04o})",
+            "somebody other than dari changed it",
+            f"chmod 600 {path}; a key that was read: remove the file and start darid again",
+        )

@@ -91,7 +91,8 @@ def names_of(ctx: Context) -> Names:
         if (netns := by_sandbox.get(endpoint.sandbox_id)) is not None:
             links[netns, endpoint.interface] = owner
         addresses |= dict.fromkeys(_addresses(endpoint), owner[0])
-    return Names(sandboxes, links, altnames, addresses, subnets)
+    peers = {each.wireguard_key: each.name for each in ctx.tables.nodes.all(ctx.shared) if each.wireguard_key}
+    return Names(sandboxes, links, altnames, addresses, subnets, peers)
 
 
 def _addresses(endpoint: Endpoint) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
