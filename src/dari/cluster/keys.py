@@ -34,7 +34,7 @@ def load(path: str) -> KeyPair:
     try:
         private = _read(path)
         if private is None:
-            private = secrets.token_bytes(x25519.SIZE)
+            private = x25519.clamped(secrets.token_bytes(x25519.SIZE))
             _write(path, private)
     except OSError as error:
         raise Internal(f"the key of this node, {path}: {error.strerror}") from error

@@ -28,7 +28,16 @@ from dari.net.drivers import driver
 from dari.net.facts import HostFacts
 from dari.net.ipam import Allocation, check_subnet
 from dari.net.sublinks import is_sublink, parent_names
-from dari.reconcile import endpoints, ipam, ipam_plugin, pending, plugin_claims, plugins, ports
+from dari.reconcile import (
+    endpoints,
+    ipam,
+    ipam_plugin,
+    pending,
+    plugin_claims,
+    plugins,
+    ports,
+    shared_networks,
+)
 from dari.reconcile.journal import emit
 from dari.reconcile.networks import bridge_name, gateway_endpoint, network_want, of_sandbox
 from dari.reconcile.plugin_options import NULL_POOLS
@@ -306,6 +315,11 @@ async def _activate_more(
 ) -> Endpoint:
     """Add to `txn` what makes one more endpoint of a running sandbox active."""
     facts = await host_facts(eng.ctx)
+    network = eng.ctx.tables.networks.get(eng.ctx.shared, endpoint.network_id)
+    if network is not None and shared_networks.is_shared(network):
+        # Routes appear and go without us.
+        facts = await look_at_host(eng.ctx)
+        shared_networks.check_host(eng.ctx, network, facts)
     everything = [*of_sandbox(eng.ctx, sandbox.id), endpoint]
     _, active = endpoints.add_activation(eng.ctx, txn, container, sandbox, everything, facts.ephemeral_ports)
     return next(each for each in active if each.id == endpoint.id)

@@ -42,7 +42,7 @@ def check_spec(eng: Engine, spec: NetworkSpec) -> None:
         )
     overlay.asked_vni(spec.options)
     if overlay.is_encrypted(spec.options):
-        shared_networks.check_encryption(eng.ctx, spec.name, what="cannot create secure network")
+        shared_networks.check_own_encryption(eng.ctx, f"cannot create secure network {spec.name}")
 
 
 @dataclass(frozen=True, slots=True)

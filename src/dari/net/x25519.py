@@ -18,12 +18,13 @@ def public_key(private: bytes) -> bytes:
     """Raises ValueError where `private` is not 32 bytes long."""
     if len(private) != SIZE:
         raise ValueError(f"a private key has {SIZE} bytes, not {len(private)}")
-    return _multiplied(_clamped(private), _BASE).to_bytes(SIZE, "little")
+    return _multiplied(int.from_bytes(clamped(private), "little"), _BASE).to_bytes(SIZE, "little")
 
 
-def _clamped(private: bytes) -> int:
+def clamped(private: bytes) -> bytes:
+    """The key that any 32 bytes stand for: the kernel and `wg genkey` keep it in this form."""
     number = int.from_bytes(private, "little")
-    return (number & ~7 & ((1 << 255) - 1)) | (1 << 254)
+    return ((number & ~7 & ((1 << 255) - 1)) | (1 << 254)).to_bytes(SIZE, "little")
 
 
 def _multiplied(scalar: int, point: int) -> int:

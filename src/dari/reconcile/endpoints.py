@@ -107,7 +107,10 @@ def add_activation(
     endpoints: Sequence[Endpoint],
     ephemeral: tuple[int, int],
 ) -> tuple[Sandbox, list[Endpoint]]:
-    """Add to `txn` what makes `endpoints` of `sandbox` active; those that are already stay as they are."""
+    """Add to `txn` what makes `endpoints` of `sandbox` active; those that are already stay as they are.
+
+    Raises what `activate` does, DriverRefused and Unavailable (shared_networks.check_encryption).
+    """
     if sandbox.mode == "container":
         return sandbox, []
     active: list[Endpoint] = []
@@ -118,6 +121,8 @@ def add_activation(
             raise NotFound(f"network {endpoint.network_id} not found")
         if not endpoint.is_active:
             if shared_networks.is_shared(network):
+                # Whoever becomes active comes by here.
+                shared_networks.check_encryption(ctx, network)
                 _stand_on(ctx, txn, network)
             endpoint = _decide(ctx, txn, container, network, endpoint, reserved)
             reserved.add(endpoint.interface)

@@ -142,27 +142,32 @@ def _peers(ctx: Context, network: Network) -> Iterator[PeerWant]:
         yield PeerWant(endpoint.mac, addresses, ipaddress.ip_address(via))
 
 
-def check_encryption(ctx: Context, name: str, *, what: str) -> None:
-    """May an encrypted network be on this node? `what`: what is being tried, for the message. Raises DriverRefused (as
-    in Docker where the kernel lacks IPsec), Unavailable (the node has not joined yet)."""
+def check_encryption(ctx: Context, network: Network) -> None:
+    """May a container of this node be on that network? Raises as `check_own_encryption` where it is encrypted."""
+    if is_encrypted(network):
+        check_own_encryption(ctx, f"cannot join secure network {network.name}")
+
+
+def check_own_encryption(ctx: Context, what: str) -> None:
+    """Can this node encrypt? `what` begins the message. Raises DriverRefused (Docker answers 500 where the kernel lacks
+    IPsec), Unavailable (the node has not joined yet)."""
     own = ctx.node
     if own is None or own.is_encrypting:
         return
     if own.encryption_problem:
         raise DriverRefused(
-            f"{what} {name}: node {own.name} cannot encrypt: {own.encryption_problem}; use a node whose kernel has "
-            "it, or start darid there again once it has"
+            f"{what}: node {own.name} cannot encrypt: {own.encryption_problem}; use a node whose kernel has it, or "
+            "start darid there again once it has"
         )
     raise Unavailable(
-        f"{what} {name}: node {own.name} has no address in the encrypted tunnel yet: it has not joined the others"
+        f"{what}: node {own.name} has no address in the encrypted tunnel yet: it has not joined the others"
     )
 
 
 def check_host(ctx: Context, network: Network, facts: HostFacts) -> None:
     """May a container of this host be on that shared network? Raises Forbidden where a subnet overlaps a route of the
     host, DriverRefused where the network is encrypted and this node cannot, Unavailable."""
-    if is_encrypted(network):
-        check_encryption(ctx, network.name, what="cannot join secure network")
+    check_encryption(ctx, network)
     if network.spec.driver != "overlay" or ctx.settling.rendered.get(network.id):
         return
     for subnet in (ipaddress.ip_network(each.subnet) for each in network.subnets):
