@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from dari.model.cluster import Node
+from dari.model.network import Network
 from dari.net.packet import Trace
 from dari.reconcile import far_words
 from dari.reconcile.context import Context
 from dari.reconcile.far_words import Pair
 from dari.reconcile.picture import Walker
+from dari.reconcile.shared_networks import data_port
 from dari.reconcile.splice import Across, joined, misled
 from dari.reconcile.talk import NoAnswerError, Talk
 
@@ -92,26 +94,27 @@ class Between:
     def __init__(self, ctx: Context, walker: Walker) -> None:
         self._ctx = ctx
         self._walker = walker
-        self._known: dict[str, tuple[Trace | None, Trace | None]] = {}
+        self._known: dict[tuple[str, int, int], tuple[Trace | None, Trace | None]] = {}
 
     def whole(
-        self, wanted: Trace, found: Trace, node: Node | None, across: Across | None
+        self, wanted: Trace, found: Trace, network: Network, node: Node | None, across: Across | None
     ) -> tuple[Trace, Trace]:
-        """Both walks over both hosts, as far as the other one told its half."""
+        """Both walks over both hosts, as far as the other one told its half; the tunnel is `network`'s."""
         found = misled(wanted, found)
         if node is None or self._ctx.node is None:
             return wanted, found
         far_wanted = across.wanted if across is not None else Trace((), "delivered")
         far_found = across.found if across is not None else Trace((), "delivered")
-        return joined(wanted, far_wanted), joined(found, far_found, *self._stops(node.address))
+        return joined(wanted, far_wanted), joined(found, far_found, *self._stops(network, node))
 
-    def _stops(self, address: str) -> tuple[Trace | None, Trace | None]:
+    def _stops(self, network: Network, node: Node) -> tuple[Trace | None, Trace | None]:
         """Leaving, and coming."""
-        if address not in self._known:
-            assert self._ctx.node is not None
-            own, other = ipaddress.ip_address(self._ctx.node.address), ipaddress.ip_address(address)
-            port = self._ctx.config.data_path_port
-            leaving = self._walker.between_hosts(own, other, port, is_leaving=True)
-            coming = self._walker.between_hosts(own, other, port, is_leaving=False)
-            self._known[address] = leaving, coming
-        return self._known[address]
+        assert self._ctx.node is not None
+        there, here = (data_port(self._ctx, network, each) for each in (node, self._ctx.node))
+        key = (node.address, there, here)
+        if key not in self._known:
+            own, other = ipaddress.ip_address(self._ctx.node.address), ipaddress.ip_address(node.address)
+            leaving = self._walker.between_hosts(own, other, there, is_leaving=True)
+            coming = self._walker.between_hosts(own, other, here, is_leaving=False)
+            self._known[key] = leaving, coming
+        return self._known[key]

@@ -420,7 +420,7 @@ def _with_walks(ctx: Context, inquiry: Inquiry, picture: Picture) -> nouns.Expla
     wanted, found = walker.walk(probe_of(inquiry, aim))
     if inquiry.far is not None:
         between = across.Between(ctx, walker)
-        wanted, found = between.whole(wanted, found, inquiry.far.node, inquiry.across)
+        wanted, found = between.whole(wanted, found, inquiry.far.network, inquiry.far.node, inquiry.across)
     judged = conclude.conclude(wanted, found, inquiry.result)
     text, advice, listed = _words(ctx, inquiry, aim, judged)
     if inquiry.across is not None and _is_told(inquiry.across, judged.hop) and "node " not in text:

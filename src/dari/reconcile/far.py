@@ -101,9 +101,7 @@ def unencrypted(ctx: Context, far: Far) -> Why | None:
 def lost(ctx: Context, far: Far, underlay: ProbeResult | None, seen: Sighting | None = None) -> Why:
     """Of a packet that left for a living node and was not answered. `seen`: what that node saw of it, None where it
     could not be asked."""
-    is_encrypted = shared_networks.is_encrypted(far.network)
-    # Its packets come to where it says, not to where this node's do.
-    port = far.node.wireguard_port if is_encrypted and far.node is not None else ctx.config.data_path_port
+    port = shared_networks.data_port(ctx, far.network, far.node)
     if seen is not None and was_seen(seen):
         if has_answered(seen):
             text = f"the packet arrives on node {far.host} and is answered there, but no answer comes back"

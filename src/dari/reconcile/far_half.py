@@ -17,10 +17,11 @@ from dari.kernel.probe import Probing
 from dari.kernel.probed import ProbeResult, Shot, Step
 from dari.model.errors import Conflict, InvalidArgument
 from dari.model.explain import Walk
+from dari.model.network import Network
 from dari.net.overlay import vxlan_name
 from dari.net.packet import OUTSIDE, Hop, Listeners, Probe, Trace
 from dari.net.state import HOST, Address
-from dari.reconcile import causes, conclude, ends, far_words
+from dari.reconcile import causes, conclude, ends, far_words, shared_networks
 from dari.reconcile.context import Context
 from dari.reconcile.ends import Aim, End
 from dari.reconcile.explain import differences, listeners, listening
@@ -148,17 +149,29 @@ class FarHalf:
 
     def _halves(self, asked: far_words.Ready, picture: Picture, heard: Listeners) -> list[far_words.Half]:
         walker = Walker(picture, heard, None)
-        between = self._between_hosts(walker, ipaddress.ip_address(asked.underlay))
-        return [self._half(each, picture, walker, heard, between) for each in self._pairs]
+        known: dict[bool, tuple[Trace | None, Trace | None]] = {}
+        halves = []
+        for each in self._pairs:
+            network = each.aim.network if each.aim is not None else None
+            is_encrypted = network is not None and shared_networks.is_encrypted(network)
+            if is_encrypted not in known:
+                known[is_encrypted] = self._between_hosts(walker, asked.underlay, network)
+            halves.append(self._half(each, picture, walker, heard, known[is_encrypted]))
+        return halves
 
-    def _between_hosts(self, walker: Walker, other: Address) -> tuple[Trace | None, Trace | None]:
-        """What stops the tunnel's own packets, coming in and going out."""
-        node, port = self._ctx.node, self._ctx.config.data_path_port
+    def _between_hosts(
+        self, walker: Walker, asking: str, network: Network | None
+    ) -> tuple[Trace | None, Trace | None]:
+        """What stops the tunnel's own packets, coming in and going out. `asking`: the other node's address."""
+        node = self._ctx.node
         if node is None:
             return None, None
-        own = ipaddress.ip_address(node.address)
-        coming = walker.between_hosts(own, other, port, is_leaving=False)
-        return coming, walker.between_hosts(own, other, port, is_leaving=True)
+        nodes = self._ctx.tables.nodes.all(self._ctx.shared)
+        there = next((each for each in nodes if each.address == asking), None)
+        own, other = ipaddress.ip_address(node.address), ipaddress.ip_address(asking)
+        here, far = (shared_networks.data_port(self._ctx, network, each) for each in (node, there))
+        coming = walker.between_hosts(own, other, here, is_leaving=False)
+        return coming, walker.between_hosts(own, other, far, is_leaving=True)
 
     def _half(
         self,

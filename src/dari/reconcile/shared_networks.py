@@ -84,6 +84,13 @@ def is_encrypted(network: Network) -> bool:
     return network.spec.driver == "overlay" and overlay.is_encrypted(network.spec.options)
 
 
+def data_port(ctx: Context, network: Network | None, receiver: Node | None) -> int:
+    """The UDP port a network's packets between hosts come to: of an encrypted one the receiver's own."""
+    if network is not None and is_encrypted(network) and receiver is not None:
+        return receiver.wireguard_port
+    return ctx.config.data_path_port
+
+
 def _tunnel(ctx: Context, own: Node, network: Network) -> TunnelWant | None:
     """The encrypted way to the living nodes with endpoints on a network, as far as they can encrypt; None where this
     one cannot."""

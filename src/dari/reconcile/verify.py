@@ -465,8 +465,10 @@ def _walk(ctx: Context, picture: Picture, round_: _Round, heard: Listeners, outs
         each.wanted, each.found = walker.walk(probe_of(each.inquiry, each.aim))
         place = each.inquiry.target.far
         others = round_.others.get(place[1].node) if place is not None else None
-        if others is not None:
-            each.wanted, each.found = between.whole(each.wanted, each.found, others.other.node, each.across)
+        if place is not None and others is not None:
+            each.wanted, each.found = between.whole(
+                each.wanted, each.found, place[0], others.other.node, each.across
+            )
 
 
 # What it comes to

@@ -205,8 +205,10 @@ def test_a_dead_nodes_peer_goes_with_its_session(town: tuple[Hosts, Any, Any]) -
     eventually("one reaches two", lambda: fetch(hosts[0], one, "two"))
 
 
-def test_a_firewall_that_takes_its_port_is_told_of(town: tuple[Hosts, Any, Any]) -> None:
+def test_what_stops_it_on_the_other_host_is_named(town: tuple[Hosts, Any, Any]) -> None:
     hosts, _, _ = town
+    verified = json.loads(dari(hosts[0], "verify", "--json").stdout)
+    assert verified["IsAsAsked"], verified["Findings"]
     for words in (
         ("add", "table", "inet", "fw"),
         ("add", "chain", "inet", "fw", "in", "{ type filter hook input priority 0; }"),
@@ -215,7 +217,23 @@ def test_a_firewall_that_takes_its_port_is_told_of(town: tuple[Hosts, Any, Any])
         hosts[1].run("nft", *words)
     try:
         told = explain(hosts[0], "one", "two:80")
-        assert (told["IsReachable"], told["Conclusion"]) == (False, "unexplained")
-        assert f"UDP port {PORT}" in told["Advice"]
+        assert (told["IsReachable"], told["Conclusion"]) == (False, "foreign")
+        assert f"node host1, input: `udp dport {PORT} drop`" in told["Text"]
     finally:
         hosts[1].run("nft", "delete", "table", "inet", "fw")
+    # That of overlays in the clear is not asked for.
+    for words in (
+        ("add", "table", "inet", "fw"),
+        ("add", "chain", "inet", "fw", "in", "{ type filter hook input priority 0; }"),
+        ("add", "rule", "inet", "fw", "in", "udp", "dport", "4789", "drop"),
+    ):
+        hosts[1].run("nft", *words)
+    try:
+        assert explain(hosts[0], "one", "two:80")["IsReachable"]
+    finally:
+        hosts[1].run("nft", "delete", "table", "inet", "fw")
+    wg(hosts[1], "ip", "link", "set", "wg0", "down")
+    told = explain(hosts[0], "one", "two:80")
+    if told["Conclusion"] != "reachable":
+        assert told["Conclusion"] == "drift" and "wg0 is down" in told["Text"]
+    eventually("one reaches two", lambda: explain(hosts[0], "one", "two:80")["IsReachable"])

@@ -9,9 +9,9 @@ from typing import NoReturn
 
 from dari.net.packet import Stage
 from dari.net.scope import Key
-from dari.net.state import HOST, Address, Bridge, Fdb, Neighbour, Veth, Vxlan
+from dari.net.state import HOST, Address, Bridge, Fdb, Neighbour, Veth, Vxlan, WireGuard
 from dari.net.text import endpoint_text
-from dari.net.tunnel import interface
+from dari.net.tunnel import LINK, interface
 from dari.net.walk.space import Space, called
 from dari.net.walk.trail import Trail
 from dari.net.walk.world import World
@@ -104,20 +104,27 @@ class Segment:
             return tunnel
         return None
 
-    def _encrypt(self, tunnel: Vxlan, entry: Fdb) -> None:
-        """The WireGuard interface that encrypts what the tunnel sends, and its peer at the other end."""
-        netns, uses = tunnel.underlay, (tunnel.key, entry.key)
+    def find_cipher(self, tunnel: Vxlan, *uses: Key) -> WireGuard:
+        """The WireGuard interface a tunnel's packets pass, both ways. Stops where it is not fit to."""
+        netns = tunnel.underlay
+        uses = (tunnel.key, *uses)
         cipher = self._world.ciphers.get(netns)
         if cipher is None or not cipher.is_up:
             state = "there is no WireGuard interface" if cipher is None else f"{cipher.name} is down"
-            key = cipher.key if cipher is not None else ("netns", netns)
+            key = cipher.key if cipher is not None else ("link", netns, LINK)
             text = f"packets of {tunnel.name} are to be encrypted and {state} in namespace {netns}: they are dropped"
             self._stop("neighbour", text, key, uses)
-        own = str(interface(tunnel.local))
         space = self._world.space(netns)
         if space is None or space.owner(tunnel.local) is None:
+            key = ("addr", netns, cipher.name, str(interface(tunnel.local)))
             text = f"{cipher.name} has lost its address {tunnel.local} in the encrypted tunnel: packets are dropped"
-            self._stop("neighbour", text, ("addr", netns, cipher.name, own), (*uses, cipher.key))
+            self._stop("neighbour", text, key, (*uses, cipher.key))
+        return cipher
+
+    def _encrypt(self, tunnel: Vxlan, entry: Fdb) -> None:
+        """The peer at the other end of what the tunnel sends."""
+        netns, uses = tunnel.underlay, (tunnel.key, entry.key)
+        cipher = self.find_cipher(tunnel, entry.key)
         for peer in self._world.cipher_peers[netns]:
             if not any(entry.via in each for each in peer.allowed):
                 continue

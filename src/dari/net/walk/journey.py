@@ -111,6 +111,8 @@ class Journey:
             if tunnel.master:
                 text = f"bridge {tunnel.master} of the tunnel {link} does not exist"
             self._trail.stop("unreachable", "neighbour", HOST, text, tunnel.key)
+        if tunnel.underlay != HOST:
+            self._segment.find_cipher(tunnel)
         text = f"it comes through the tunnel {link} (VNI {tunnel.vni}) to bridge {bridge.name}"
         self._trail.add("neighbour", HOST, text, tunnel.key, (bridge.key,))
         towards, asker = flight.destination, flight.source
