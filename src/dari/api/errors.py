@@ -51,5 +51,8 @@ def error_response(error: Exception) -> web.Response:
         if isinstance(error, errors.Internal):
             log.error("%s", error.message)
         return message_response(status_of(error), error.message)
+    if isinstance(error, OSError) and errors.is_of_machine(error):
+        log.error("a request failed: %s", error)
+        return message_response(500, errors.told(error))
     log.error("a request failed unexpectedly", exc_info=error)
     return message_response(500, f"internal error: {type(error).__name__}: {error}")

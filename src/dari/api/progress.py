@@ -20,7 +20,7 @@ from aiohttp import web
 from dari.api import stream
 from dari.engine.base import Engine
 from dari.engine.images import Progress
-from dari.model.errors import DariError
+from dari.model.errors import DariError, is_of_machine, told
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,12 @@ async def lines(
     except Exception as error:
         if not isinstance(error, DariError):
             log.error("a request failed unexpectedly", exc_info=error)
-        message = error.message if isinstance(error, DariError) else f"internal error: {error}"
+        if isinstance(error, DariError):
+            message = error.message
+        elif isinstance(error, OSError) and is_of_machine(error):
+            message = told(error)
+        else:
+            message = f"internal error: {error}"
         detail: Json = {"message": message}
         code = getattr(error, "code", 0)
         if code:

@@ -33,7 +33,7 @@ from dari.engine.base import Engine
 from dari.kernel.host import Kernel
 from dari.kernel.plugin import Plugins
 from dari.model.config import Config
-from dari.model.errors import DariError
+from dari.model.errors import DariError, is_of_machine, told
 from dari.model.event import Event
 from dari.reconcile import boot, plugin_boot, watch
 from dari.reconcile.context import Context
@@ -74,6 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             runner.run(run(config, given))
     except (DariError, StoreUnavailable) as error:
         print(f"darid: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if not is_of_machine(error) and error.filename is None:
+            raise
+        print(f"darid: {told(error)}", file=sys.stderr)
         return 1
     return 0
 

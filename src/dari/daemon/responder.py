@@ -24,6 +24,8 @@ _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0
 _START_SECONDS = 10.0
 _END_SECONDS = 2.0
+_LOOK_SECONDS = 5.0
+_QUESTIONS, _ANSWER_SECONDS = 3, 2.0
 
 
 class Responder:
@@ -48,6 +50,8 @@ class Responder:
                 os.kill(status.pid, signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(wait_end(status.pid), _END_SECONDS)
+        else:
+            await self._end_mute()
         self._start()
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
@@ -56,6 +60,32 @@ class Responder:
                 return status.pid
             await asyncio.sleep(0.01)
         raise Unavailable(f"dari-dns does not answer in {self._directory}, see {self._log_file}")
+
+    async def _end_mute(self) -> None:
+        """One that hangs has the sandboxes' sockets; no other can have them meanwhile."""
+        pid = spawn.running(self._directory, self._pidfile)
+        if pid and await self._is_mute():
+            log.warning("dari-dns (pid %d) does not answer, ending it", pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(wait_end(pid), _END_SECONDS)
+
+    async def _is_mute(self) -> bool:
+        """Asked more than once: a machine may be busy for a while."""
+        for _ in range(_QUESTIONS):
+            if await asyncio.to_thread(nudge.ping, self._directory, _ANSWER_SECONDS) is not None:
+                return False
+        return True
+
+    async def _wait_end(self, pid: int) -> None:
+        """Until it ends, of itself or because it hangs."""
+        while True:
+            try:
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    return await wait_end(pid)
+            except TimeoutError:
+                await self._end_mute()
 
     async def _fault(self, pid: int) -> str:
         """Why the running one will not do; empty where it does."""
@@ -102,7 +132,7 @@ class Responder:
             begin = time.monotonic()
             try:
                 pid = await self.ensure()
-                await wait_end(pid)
+                await self._wait_end(pid)
                 log.warning("dari-dns (pid %d) ended, starting it again", pid)
             except (Unavailable, OSError) as error:
                 log.error("%s", error)

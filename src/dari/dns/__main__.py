@@ -23,6 +23,7 @@ from dari.dns.server import Log, Server
 
 _LEVELS = {"debug": 0, "info": 1, "error": 2}
 _USAGE = "usage: dari-dns --dir DIR [--pidfile FILE] [--log-level debug|info|error]"
+_HOME_SECONDS = 5.0
 _LOCK_SECONDS = 3.0  # a predecessor that was just told to go needs a moment
 
 
@@ -67,6 +68,19 @@ def _serve(directory: str, pidfile: str | None, log: Log) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     loop.add(wakeup_read, on_signal)
+    next_look = 0.0
+
+    def look_for_home(now: float) -> bool:
+        """Without its folder nobody can speak with it, and the next one needs its sockets."""
+        nonlocal next_look
+        if now >= next_look:
+            next_look = now + _HOME_SECONDS
+            if not os.path.isdir(directory):
+                log("error", f"{directory} is gone, ending")
+                loop.stop()
+        return False
+
+    loop.every_tick(look_for_home)
     try:
         server.open_doors()
         server.read_all()

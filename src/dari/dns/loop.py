@@ -12,7 +12,7 @@ from collections.abc import Callable
 Callback = Callable[[int], None]
 EPOLLIN, EPOLLOUT = select.EPOLLIN, select.EPOLLOUT
 EPOLLERR, EPOLLHUP = select.EPOLLERR, select.EPOLLHUP
-_IDLE = 30.0
+_IDLE = 5.0
 _TICK = 0.1  # seconds between looks at deadlines while any exist
 
 

@@ -15,3 +15,15 @@ def command(directory: str, *, pidfile: str | None = None, log_level: str = "inf
     script = str(Path(__file__).with_name("__main__.py"))
     options = ["--pidfile", pidfile] if pidfile else []
     return [sys.executable, "-I", "-S", script, "--dir", directory, "--log-level", log_level, *options]
+
+
+def running(directory: str, pidfile: str) -> int:
+    """The pid of the responder over `directory` that wrote the file, even if it hangs; 0 where none lives."""
+    try:
+        with open(pidfile, encoding="ascii") as file:
+            pid = int(file.read())
+        with open(f"/proc/{pid}/cmdline", "rb") as file_:
+            words = file_.read().split(b"\0")
+    except (OSError, ValueError):
+        return 0
+    return pid if directory.encode() in words else 0

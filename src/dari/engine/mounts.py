@@ -17,7 +17,7 @@ from dari.engine.lookup import find_container
 from dari.engine.mount_plan import Planned, plan_mounts
 from dari.engine.volumes import ANONYMOUS_LABEL, ensure, users
 from dari.model.container import Container, ContainerConfig, HostConfig, Mount
-from dari.model.errors import Internal, InvalidArgument
+from dari.model.errors import Internal, InvalidArgument, told
 from dari.model.image import Image
 from dari.model.volume import Volume
 from dari.reconcile.context import Context
@@ -72,7 +72,7 @@ async def prepare_mounts(
             await drop_volumes(ctx, made)
             await asyncio.to_thread(ctx.images.rootfs.remove, container_id)
         if isinstance(error, OSError):
-            raise Internal(f"preparing the volumes of the container: {error}") from error
+            raise Internal(f"preparing the volumes of the container: {told(error)}") from error
         raise
     return mounts
 

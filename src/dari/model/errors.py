@@ -6,6 +6,19 @@ the user: what failed, on which object by the name he used, why, what to do.
 
 from __future__ import annotations
 
+import errno
+import os
+
+_ADVICE = {
+    errno.ENOSPC: "free some of that disk (dari system df shows what dari has, dari system prune frees it)",
+    errno.EDQUOT: "raise the quota, or free something (dari system prune)",
+    errno.EROFS: "mount it writable, or give darid another --data-root",
+    errno.EMFILE: "raise darid's limit of open files (LimitNOFILE= of its unit, ulimit -n)",
+    errno.ENFILE: "raise the host's limit of open files (sysctl fs.file-max)",
+    errno.ENOMEM: "the host, or darid's cgroup, has no memory left",
+}
+"""What to do about errors of the machine, not of the request."""
+
 
 class DariError(Exception):
     """The root of all errors the engine raises on purpose; `message` is the line for the user."""
@@ -57,3 +70,22 @@ class Unavailable(DariError):
 
 class Internal(DariError):
     """Something failed that the user did not cause."""
+
+
+def is_of_machine(error: OSError) -> bool:
+    """Whether the machine lacks something (disk, files, memory), whatever was asked for."""
+    return error.errno in _ADVICE
+
+
+def advice_for(number: int) -> str:
+    """What to do where the machine lacks something; empty for other errors."""
+    return _ADVICE.get(number, "")
+
+
+def told(error: OSError) -> str:
+    """An operating system's error for people: what it says, about which file, and what to do."""
+    text = os.strerror(error.errno).lower() if error.errno is not None else str(error)
+    if error.filename is not None:
+        text = f"{os.fsdecode(error.filename)}: {text}"
+    advice = advice_for(error.errno or 0)
+    return f"{text}: {advice}" if advice else text

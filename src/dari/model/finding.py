@@ -133,6 +133,8 @@ CATALOGUE: dict[str, str] = {
     "host.neighbours-full": "The table of neighbours is nearly full.",
     "host.pools-covered": "Routes of the host cover all address pools.",
     "host.no-uplink": "The host has no default route.",
+    "host.exec-root": "The exec root was removed while darid ran.",
+    "host.no-resolver": "The host's resolv.conf names no server.",
     "host.cgroup-controllers": "Cgroup controllers are missing.",
     "host.cgroup-v1": "The host uses cgroups of version 1.",
     "host.kernel-feature": "The kernel lacks something; an error where every network needs it.",

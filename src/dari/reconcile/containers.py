@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from dari.model.container import Container, Health
-from dari.model.errors import Conflict, DariError, NotFound
+from dari.model.errors import Conflict, DariError, Internal, NotFound
 from dari.model.network import Sandbox
 from dari.reconcile import endpoints, inheritance, links, names, pending, rootfs
 from dari.reconcile.context import Context
 from dari.reconcile.journal import emit
 from dari.reconcile.rows import change, event, find, with_status
 from dari.reconcile.settle import settle, settle_quietly
+from dari.runtime.hostfacts import check_descriptors
 from dari.runtime.launch import Exit, Launch
 from dari.store.base import Txn
 
@@ -43,6 +45,12 @@ async def bring_up(ctx: Context, container_id: str, *, restart_count: int = 0) -
     """
     container = find(ctx, container_id)
     _check_joined(ctx, container)
+    check_descriptors()
+    if not os.path.isdir(ctx.config.netns_dir):
+        root = ctx.config.exec_root
+        raise Internal(
+            f"{root}, darid's exec root, was removed under it: restart darid, which makes it again"
+        )
     was = container
     try:
         await pending.resolve(ctx, container_id)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dari.dns import nudge
+from dari.dns import nudge, spawn
 from dari.model.errors import DariError
 from dari.model.finding import Finding
 from dari.reconcile import boot, names, plugin_boot, relays
@@ -180,7 +180,7 @@ async def _remove(ctx: Context, found: Found) -> None:
 async def _revive(ctx: Context) -> None:
     """End a dari-dns that hangs; the daemon starts another one (daemon/responder.py). Waits for it."""
     if await asyncio.to_thread(nudge.ping, ctx.config.dns_dir, 1.0) is None:
-        pid = _responder_pid(ctx)
+        pid = spawn.running(ctx.config.dns_dir, f"{ctx.config.exec_root}/dari-dns.pid")
         if pid:
             log.warning("dari-dns (pid %d) does not answer, ending it", pid)
             os.kill(pid, signal.SIGKILL)
@@ -189,18 +189,6 @@ async def _revive(ctx: Context) -> None:
         if await asyncio.to_thread(nudge.ping, ctx.config.dns_dir, 0.5) is not None:
             return
         await asyncio.sleep(_PAUSE)
-
-
-def _responder_pid(ctx: Context) -> int:
-    """0 where the pid file names no living dari-dns over our folder."""
-    try:
-        with open(f"{ctx.config.exec_root}/dari-dns.pid", encoding="ascii") as file:
-            pid = int(file.read())
-        with open(f"/proc/{pid}/cmdline", "rb") as file_:
-            words = file_.read().split(b"\0")
-    except (OSError, ValueError):
-        return 0
-    return pid if ctx.config.dns_dir.encode() in words else 0
 
 
 async def _renew_names(ctx: Context) -> None:

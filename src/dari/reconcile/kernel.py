@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from dari.kernel.errors import KernelError
-from dari.model.errors import Internal
+from dari.model.errors import Internal, advice_for
 from dari.reconcile.context import Context
 
 T = TypeVar("T")
@@ -19,4 +19,5 @@ async def in_kernel(ctx: Context, work: Callable[[], T]) -> T:
     try:
         return await asyncio.get_running_loop().run_in_executor(ctx.settling.thread, work)
     except KernelError as error:
-        raise Internal(f"the kernel refused: {error}") from error
+        advice = advice_for(error.errno)
+        raise Internal(f"the kernel refused: {error}{f' ({advice})' if advice else ''}") from error

@@ -33,7 +33,7 @@ DNS_PORT = 61053
 """The port on 127.0.0.11 in each sandbox: above the kernel's ephemeral ports, so that no client takes it."""
 
 DNS_ADDRESS = "127.0.0.11"
-_FALLBACK_SERVERS = ("8.8.8.8", "8.8.4.4")
+FALLBACK_SERVERS = ("8.8.8.8", "8.8.4.4")
 _NUDGE_SECONDS = 2.0
 # A responder that died is started again within moments, and reads all files at its start.
 _COMEBACK_SECONDS = 5.0
@@ -299,7 +299,7 @@ def resolv_text(found: Resolver, is_answered: bool) -> str:
         if not any(each.startswith("ndots:") for each in options):
             options.append("ndots:0")
     else:
-        servers = tuple(each for each in found.servers if not _is_loopback(each)) or _FALLBACK_SERVERS
+        servers = tuple(each for each in found.servers if not _is_loopback(each)) or FALLBACK_SERVERS
     lines = [f"nameserver {each}" for each in servers]
     if found.search:
         lines.append(f"search {' '.join(found.search)}")
@@ -309,10 +309,11 @@ def resolv_text(found: Resolver, is_answered: bool) -> str:
 
 
 def _text(path: str) -> str:
+    """Empty where there is no such file; a folder in its place says nothing either (the doctor tells of it)."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return ""
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from dari.model.container import Container
-from dari.model.errors import DariError, NotFound
+from dari.model.errors import DariError, NotFound, Unavailable
 from dari.reconcile import endpoints, health
 from dari.reconcile.containers import bring_up, is_alive, record_exit, remove, take_down
 from dari.reconcile.context import Context
@@ -25,6 +26,8 @@ from dari.runtime.launch import Exit
 from dari.units import SECOND
 
 log = logging.getLogger(__name__)
+
+_SHORTEST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.5, 10.0
 
 LOST = 255
 """The exit code of a container that ended while nobody could see it (a reboot, a killed conmon)."""
@@ -63,7 +66,19 @@ def stop_health(ctx: Context, container_id: str) -> None:
 
 async def _wait(ctx: Context, container_id: str) -> None:
     ended = await ctx.runtime.wait_exit(container_id)
-    await after_end(ctx, container_id, ended)
+    await _after_end_at_last(ctx, container_id, ended)
+
+
+async def _after_end_at_last(ctx: Context, container_id: str, ended: Exit) -> None:
+    """`after_end`, again and again while the store takes nothing (its disk is full, say): an end must not be lost."""
+    delay = _SHORTEST_RETRY_SECONDS
+    while True:
+        try:
+            return await after_end(ctx, container_id, ended)
+        except Unavailable as error:
+            log.error("the end of container %s is not written down yet: %s", container_id[:12], error.message)
+        await asyncio.sleep(delay)
+        delay = min(2 * delay, _LONGEST_RETRY_SECONDS)
 
 
 async def after_end(ctx: Context, container_id: str, ended: Exit) -> None:
@@ -122,6 +137,11 @@ async def _restart(ctx: Context, container_id: str, verdict: Verdict) -> None:
             await start(ctx, container_id, restart_count=verdict.count)
         except (DariError, OSError) as error:
             log.error("restarting container %s: %s", container.name, error)
+            left = ctx.tables.containers.get(ctx.local, container_id)
+            if left is not None and left.status.state == "restarting":
+                # Not even its failure could be written down: it is still waiting for its restart.
+                delay = min(max(2 * verdict.delay, SECOND), int(_LONGEST_RETRY_SECONDS * SECOND))
+                restart_later(ctx, container, replace(verdict, delay=delay))
 
 
 async def cancel_restart(ctx: Context, container_id: str) -> None:
@@ -207,7 +227,12 @@ async def _adopt(ctx: Context, container: Container) -> None:
             if found is not None and found.exit is not None
             else Exit(code=LOST, finished=ctx.now())
         )
-        await after_end(ctx, container.id, ended)
+        try:
+            await after_end(ctx, container.id, ended)
+        except Unavailable:
+            life = ctx.life(container.id)
+            work = _after_end_at_last(ctx, container.id, ended)
+            life.watcher = _spawn(ctx, work, f"end of {container.short_id}")
         return
     if found is not None:
         # A start that was under way when the daemon died; nobody was told that it succeeded.

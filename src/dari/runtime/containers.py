@@ -28,6 +28,7 @@ from dari.runtime import (
     exec,
     hostfacts,
     prepare,
+    processes,
     record,
     resources,
     rotation,
@@ -74,7 +75,8 @@ class Runtime:
         self._crun = _program(config.runtime)
         self._facts = hostfacts.host_facts()
         self._cgroups = detect()
-        self._conmon_cgroup = f"/{config.cgroup_parent.strip('/')}/conmon"
+        self._parent = f"/{config.cgroup_parent.strip('/')}"
+        self._conmon_cgroup = f"{self._parent}/conmon"
         self._spawner = conmon.Spawner(lambda: self._cgroups.join(self._conmon_cgroup))
         self._rotator = rotation.Rotator()
         os.makedirs(config.run_dir, mode=0o711, exist_ok=True)
@@ -101,6 +103,8 @@ class Runtime:
         prepared = await asyncio.to_thread(
             prepare.prepare, launch, self._config, self._facts, layout, self._cgroups.version
         )
+        # Of a run whose record somebody took away (with the exec root, say): two of one container must not be.
+        await remove_all(self._cgroups, prepared.record.cgroup)
         try:
             # A thread cannot be called back: what it lays out after a cancellation nobody would clear away.
             await _to_the_end(asyncio.to_thread(self._lay_out, layout, launch, prepared))
@@ -150,6 +154,8 @@ class Runtime:
     async def signal(self, id: str, signum: int) -> None:
         """Send to the container's init. Conflict ("is not running") if it has ended."""
         known = self._known(id)
+        # A monitor that somebody has stopped would never tell of the end this may lead to.
+        processes.wake(known.conmon_pid, known.conmon_started)
         fd = open_pidfd(known.pid, known.pid_started)
         if fd < 0:
             raise _not_running(id)
@@ -186,6 +192,8 @@ class Runtime:
         layout = self._layout(id)
         known = self._find(layout)
         if known is None:
+            # It may run all the same: its record went with the exec root.
+            await remove_all(self._cgroups, f"{self._parent}/{id}")
             await asyncio.to_thread(shutil.rmtree, layout.bundle, ignore_errors=True)
             return
         if is_alive(known.pid, known.pid_started):
@@ -241,8 +249,7 @@ class Runtime:
 
     def groups(self) -> list[str]:
         """The cgroups right below dari's own, conmon's left out."""
-        parent = f"/{self._config.cgroup_parent.strip('/')}"
-        found = (f"{parent}/{each}" for each in self._cgroups.children(parent))
+        found = (f"{self._parent}/{each}" for each in self._cgroups.children(self._parent))
         return [each for each in found if each != self._conmon_cgroup]
 
     def group_pids(self, path: str) -> list[int]:

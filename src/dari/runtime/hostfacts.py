@@ -5,17 +5,19 @@ Must not know: containers. Sources: proc(5), setrlimit(2), capabilities(7).
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import resource
 import shutil
 import stat
 
-from dari.model.errors import InvalidArgument
+from dari.model.errors import Internal, InvalidArgument, advice_for, told
 from dari.model.wire import Noun
 from dari.runtime import capabilities
 from dari.runtime.resources import Device
 
+_KEPT_DESCRIPTORS = 64
 _INITS = ("docker-init", "tini-static", "catatonit", "tini")
 _PRIVATE_DEVICES = {"pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev", "console", "ptmx"}
 _LIMITS = "core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack as"
@@ -33,6 +35,23 @@ class HostFacts(Noun, frozen=True, kw_only=True):
     @property
     def may_raise_limits(self) -> bool:
         return "CAP_SYS_RESOURCE" in self.capabilities
+
+
+def check_descriptors() -> None:
+    """Raises Internal where so many files are open that a container more would leave none for stopping, removing and
+    asking: some of the last are kept for those."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return
+    try:
+        # The lowest free number: that many are open, or nearly.
+        used = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        os.close(used)
+    except OSError as error:
+        raise Internal(told(error)) from error
+    if used > limit - min(_KEPT_DESCRIPTORS, limit // 2):
+        advice = advice_for(errno.EMFILE)
+        raise Internal(f"{used} of {limit} files are open, the others are kept for what ends: {advice}")
 
 
 def host_facts() -> HostFacts:

@@ -9,6 +9,7 @@ import asyncio
 import errno
 import os
 import select
+import signal
 
 
 def start_time(pid: int) -> int:
@@ -27,6 +28,22 @@ def start_time(pid: int) -> int:
 def is_alive(pid: int, started: int) -> bool:
     """Whether `pid` is still the process that started at `started` and has not ended."""
     return started != 0 and start_time(pid) == started
+
+
+def wake(pid: int, started: int) -> None:
+    """Let exactly that process go on where a signal has stopped it (SIGSTOP); nothing happens to any other."""
+    fd = open_pidfd(pid, started)
+    if fd < 0:
+        return
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            is_stopped = file.read().rpartition(b")")[2].split()[0] == b"T"
+        if is_stopped:
+            signal.pidfd_send_signal(fd, signal.SIGCONT)
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(fd)
 
 
 def open_pidfd(pid: int, started: int) -> int:

@@ -3,28 +3,42 @@
 `synchronous=NORMAL` loses no committed transaction when a process dies (only a power cut may cost the last ones,
 never consistency): 0.06 ms a row against 0.43 with FULL (docs/dependencies.md). Sessions end with the process:
 on one host, who restarts must register again, so session rows are removed at open.
+
+A full disk must not keep anybody from stopping and removing what fills it: the write-ahead log is made as large as it
+gets between two checkpoints, and the database has free pages, before the disk is full.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
+import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
 
+from dari.model.errors import told
 from dari.store.base import ABSENT, Row, Session, Status, StoreUnavailable, Txn, TxnConflict
 from dari.store.mirror import Mirror
 from dari.store.session import LocalSession
 
+log = logging.getLogger(__name__)
+
 _SCHEMA = """
 PRAGMA journal_mode=WAL;
 PRAGMA synchronous=NORMAL;
+PRAGMA wal_autocheckpoint=256;
 CREATE TABLE IF NOT EXISTS rows(key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL,
     session TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 INSERT OR IGNORE INTO meta VALUES ('revision', 0), ('format', 1);
+CREATE TABLE IF NOT EXISTS reserve(filler BLOB);
 """
+_PAGES = 256
+"""So far the log grows before it begins anew, and so many free pages the database has: 1 MiB each."""
+
+_COMMITS_BETWEEN_LOOKS = 512
 
 
 class SqliteStore:
@@ -38,9 +52,14 @@ class SqliteStore:
         except OSError:
             os.close(self._lock)
             raise StoreUnavailable(f"{path} is in use by another darid") from None
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._db.executescript(_SCHEMA)
-        self._db.execute("DELETE FROM rows WHERE session != ''")
+        self._path = path
+        try:
+            self._db = _open(path)
+        except sqlite3.Error as error:
+            os.close(self._lock)
+            raise StoreUnavailable(f"{path}: {_why(error)}") from error
+        self._commits = 0
+        self._reserve()
         self._revision = int(self._db.execute("SELECT value FROM meta WHERE name='revision'").fetchone()[0])
         self._mirror = Mirror()
         found = self._db.execute("SELECT key, value, revision FROM rows")
@@ -74,10 +93,26 @@ class SqliteStore:
         except sqlite3.Error as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            raise StoreUnavailable(f"the state database refused a transaction: {error}") from error
+            raise StoreUnavailable(f"the state database {self._path}: {_why(error)}") from error
         self._revision = revision
+        self._commits += 1
+        if self._commits % _COMMITS_BETWEEN_LOOKS == 0:
+            self._reserve()
         self._mirror.change({k: Row(v, revision) for k, v in txn.puts.items()}, txn.deletes)
         return revision
+
+    def _reserve(self) -> None:
+        """Have free pages in the database and a log of its full length; less where the disk is full already."""
+        free, size = (
+            int(self._db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("freelist_count", "page_size")
+        )
+        if free >= _PAGES // 2 and os.path.getsize(f"{self._path}-wal") >= _PAGES * size:
+            return
+        try:
+            self._db.execute("INSERT INTO reserve VALUES (zeroblob(?))", (_PAGES * size,))
+            self._db.execute("DELETE FROM reserve")
+        except sqlite3.Error as error:
+            log.warning("the state database has no room kept for a full disk: %s", _why(error))
 
     def watch(self, prefix: str) -> AsyncIterator[frozenset[str]]:
         return self._mirror.watch(prefix)
@@ -97,3 +132,30 @@ class SqliteStore:
         await asyncio.sleep(0)
         self._db.close()
         os.close(self._lock)
+
+
+def _open(path: str) -> sqlite3.Connection:
+    """Raises sqlite3.Error."""
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        db.executescript(_SCHEMA)
+        db.execute("DELETE FROM rows WHERE session != ''")
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
+
+
+def _why(error: sqlite3.Error) -> str:
+    """In words a user can act on."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return (
+            f"{error}: put a copy of it back, or move it away (darid then knows no container and no network)"
+        )
+    found = {
+        sqlite3.SQLITE_FULL: errno.ENOSPC,
+        sqlite3.SQLITE_READONLY: errno.EROFS,
+        sqlite3.SQLITE_NOMEM: errno.ENOMEM,
+    }.get(code)
+    return told(OSError(found, os.strerror(found))) if found is not None else str(error)

@@ -80,6 +80,7 @@ class World:
         else:
             self._take_facts(facts)
         self._adopt_bridges()
+        self._plug_sub_interfaces()
         # Addresses behind interfaces that plugins made.
         plugged = {(each.netns, each.name) for each in state if isinstance(each, MovedLink)}
         self.plugged: dict[Address, Key] = {
@@ -197,6 +198,15 @@ class World:
             if name not in self.bridges and nic is not None and nic.kind == "foreign":
                 bridge = self.bridges[name] = Bridge(name, "", nic.mtu, nic.is_up)
                 self._nics[HOST][name] = replace(nic, kind="bridge", bridge=bridge)
+
+    def _plug_sub_interfaces(self) -> None:
+        """A VLAN has the carrier of what it is on."""
+        nics = self._nics[HOST]
+        for each in self.state:
+            parent = nics.get(each.parent) if isinstance(each, Vlan) else None
+            if parent is not None and not (parent.is_up and parent.has_carrier):
+                assert isinstance(each, Vlan)
+                nics[each.name] = replace(nics[each.name], has_carrier=False)
 
     def _add_addresses(self, addresses: Iterable[Addr]) -> None:
         for each in addresses:

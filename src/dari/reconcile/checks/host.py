@@ -20,6 +20,7 @@ from dari.model.finding import Finding
 from dari.net import hosthealth
 from dari.net.facts import HostFacts
 from dari.net.survey import Survey
+from dari.reconcile import names
 from dari.reconcile.checks.found import Found
 from dari.reconcile.context import Context
 from dari.reconcile.networks import network_want
@@ -67,6 +68,10 @@ def _machine(ctx: Context) -> Iterator[Finding]:
     yield from _disk(ctx.config.data_root)
     yield from _disk(ctx.config.exec_root)
     yield from _limits()
+    yield from _servers(ctx)
+    if not os.path.isdir(ctx.config.netns_dir):
+        text = f"{ctx.config.exec_root}, darid's exec root, was removed under it: no container can start"
+        yield _host("exec-root", "error", text, "restart darid, which makes it again")
     yield from _clock()
 
 
@@ -178,6 +183,17 @@ def _limits() -> Iterator[Finding]:
         yield _host(
             "open-files", "error", f"darid has {used} of {soft} files open", "LimitNOFILE=1048576 in its unit"
         )
+
+
+def _servers(ctx: Context) -> Iterator[Finding]:
+    if ctx.config.dns or names.resolver(ctx, None).servers:
+        return
+    path = ctx.config.resolv_conf
+    state = (
+        "is a folder" if os.path.isdir(path) else "names no server" if os.path.exists(path) else "is missing"
+    )
+    text = f"{path} {state}: names that are not containers' are asked of {', '.join(names.FALLBACK_SERVERS)}"
+    yield _host("no-resolver", "note", text, "mend that file, or give darid --dns")
 
 
 def _clock() -> Iterator[Finding]:
