@@ -7,7 +7,6 @@ the user: what failed, on which object by the name he used, why, what to do.
 from __future__ import annotations
 
 import errno
-import os
 
 _ADVICE = {
     errno.ENOSPC: "free some of that disk (dari system df shows what dari has, dari system prune frees it)",
@@ -84,8 +83,11 @@ def advice_for(number: int) -> str:
 
 def told(error: OSError) -> str:
     """An operating system's error for people: what it says, about which file, and what to do."""
-    text = os.strerror(error.errno).lower() if error.errno is not None else str(error)
+    text = (error.strerror or str(error)).lower()
     if error.filename is not None:
-        text = f"{os.fsdecode(error.filename)}: {text}"
+        name = (
+            error.filename.decode(errors="replace") if isinstance(error.filename, bytes) else error.filename
+        )
+        text = f"{name}: {text}"
     advice = advice_for(error.errno or 0)
     return f"{text}: {advice}" if advice else text
