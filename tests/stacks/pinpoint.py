@@ -35,6 +35,7 @@ SCRIPTS = {
     "pinot-init": (4064, "f51db7042515408f"),
     "telegraf": (239, "9c2e11fb98da468e"),
 }
+IMAGES = ("pinpoint", "zookeeper:3.4.13", "mysql:8.0", "redis:7.0.14")
 OVERRIDE = ("-f", "docker-compose.yml", "-f", "docker-compose-metric.yml")
 NETWORK = "pinpoint-docker_pinpoint"
 SOURCES = "raw.githubusercontent.com"
@@ -143,6 +144,16 @@ def has_ended_well(stack: Stack, service: str) -> bool:
     return bool(now["Status"] == "exited" and now["ExitCode"] == 0)
 
 
+def gone(stack: Stack) -> None:
+    """Nothing of it is left after `down -v`, and its ports can be bound again at once."""
+    client = stack.bed.node.client
+    assert stack.containers() == {}
+    assert client.volumes.list(filters={"label": f"com.docker.compose.project={stack.project}"}) == []
+    assert NETWORK not in {each.name for each in client.networks.list()}
+    for kind in ("-l", "-lu"):
+        assert stack.bed.node.run("timeout", "0.3", "nc", kind, "127.0.0.1", "9995", check=False) == ""
+
+
 def main_server(pid: int) -> int:
     """The first server a miniature started: what `java` is in the real one."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -155,17 +166,17 @@ def main_server(pid: int) -> int:
 def all_serve(stack: Stack, seconds: float = GREEN_SECONDS) -> None:
     """Until the web knows the time, HBase has its tables, Flink its job, and the application answers."""
     wait_for("the web", lambda: stack.bed.json(f"{WEB}/serverTime"), seconds)
-    wait_for("the collector", lambda: listens(stack), seconds)
+    wait_for("the collector", lambda: listens(stack, "pinpoint-collector", 9993), seconds)
     wait_for("the tables", lambda: "16 there" in logs(stack, "pinpoint-hbase"), seconds)
     wait_for("flink's job", lambda: jobs(stack) == ["RUNNING"], seconds)
     wait_for("the application", lambda: stack.bed.node.curl(None, f"{QUICKSTART}/"), seconds)
 
 
-def listens(stack: Stack) -> bool:
-    collector = stack.containers()["pinpoint-collector"]
-    if collector.status != "running":
+def listens(stack: Stack, service: str, port: int) -> bool:
+    container = stack.containers()[service]
+    if container.status != "running":
         return False
-    return bool(stack.bed.node.net(collector, "ss", "-Hltn", "sport", "=", ":9993", check=False))
+    return bool(stack.bed.node.net(container, "ss", "-Hltn", "sport", "=", f":{port}", check=False))
 
 
 def logs(stack: Stack, service: str) -> str:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
-from bench.engines import Engine
-from tests.stacks import miniature
 from tests.stacks.conftest import ROOT
 from tests.stacks.pinpoint import BASE, FOLDER, NETWORK, SOURCES, all_up
-from tests.stacks.world import INTERNET, Outside, World
+from tests.stacks.world import Outside, on_docker
 
 pytestmark = [
     pytest.mark.slow,
@@ -129,27 +124,6 @@ class Run:
         return told
 
 
-@contextlib.contextmanager
-def docker_engine() -> Iterator[str]:
-    if shutil.which("dockerd") is None:
-        pytest.skip("needs Debian's docker.io")
-    # containerd's sockets are far below it, and their paths may have 107 bytes.
-    folder = Path(tempfile.mkdtemp(prefix="dockerd-"))
-    socket = folder / "docker.sock"
-    argv = ["dockerd", "-H", f"unix://{socket}", "--data-root", str(folder / "data"), "--dns", INTERNET]
-    argv += ["--exec-root", str(folder / "run"), "--pidfile", str(folder / "pid")]
-    engine = Engine("docker.io", argv, folder, socket)
-    try:
-        world = World(engine.process.pid)
-        try:
-            miniature.load(docker.DockerClient(base_url=f"unix://{socket}", timeout=120), miniature.BASE)
-            yield str(socket)
-        finally:
-            world.close()
-    finally:
-        engine.stop()
-
-
 def test_the_same_on_both_engines(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root")
@@ -167,8 +141,8 @@ def test_the_same_on_both_engines(tmp_path: Path) -> None:
         run("down", "-v", "-t", "1")
     finally:
         bed.close()
-    with docker_engine() as socket:
-        run = Run(socket, files)
+    with on_docker() as other:
+        run = Run(other.node.socket, files)
         run.up()
         shapes.append(run.shape())
         names.append(run.answers())

@@ -17,6 +17,7 @@ from tests.stacks.conftest import Beds, Stack
 from tests.stacks.pinpoint import (
     BASE,
     COLLECTOR,
+    IMAGES,
     METRIC,
     NEEDS_FILES,
     NETWORK,
@@ -25,6 +26,7 @@ from tests.stacks.pinpoint import (
     all_serve,
     counted,
     files,
+    gone,
     has_ended_well,
     java,
     leader,
@@ -42,9 +44,13 @@ from tests.stacks.pinpoint import (
     zoo_port,
 )
 
-IMAGES = (
-    *("pinpoint", "zookeeper:3.4.13", "mysql:8.0", "redis:7.0.14"),
-    *("kafka", "pinot", "telegraf", "zookeeper-3.8", "pinpoint-web-metric", "pinpoint-collector-metric"),
+OVERRIDE_IMAGES = (
+    "kafka",
+    "pinot",
+    "telegraf",
+    "zookeeper-3.8",
+    "pinpoint-web-metric",
+    "pinpoint-collector-metric",
 )
 REQUESTS = 25
 
@@ -60,13 +66,14 @@ folder = files
 
 @pytest.fixture(scope="module")
 def stack(make_bed: Beds, folder: Path) -> Iterator[Stack]:
-    compose = Stack(make_bed(*IMAGES), "dari compose", folder)
+    compose = Stack(make_bed(*IMAGES, *OVERRIDE_IMAGES), "dari compose", folder)
     compose("pull", "-q")
     compose("up", "-d")
     try:
         yield compose
     finally:
         compose(*OVERRIDE, "down", "-v", "-t", "5")
+        gone(compose)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +152,7 @@ def test_a_killed_collector(green: float, stack: Stack) -> None:
     wait_for("a new life", lambda: state(stack, "pinpoint-collector")["Pid"] not in (0, before["Pid"]), 60)
     assert state(stack, "pinpoint-collector")["RestartCount"] == before["RestartCount"] + 1
     assert stack.bed.node.address(stack.containers()["pinpoint-collector"], NETWORK) == COLLECTOR
-    wait_for("the collector", lambda: listens(stack), 300)
+    wait_for("the collector", lambda: listens(stack, "pinpoint-collector", 9993), 300)
     reconnected(stack)
     begun = now_at(stack) - 3_000_000
     before = settled(stack, begun)

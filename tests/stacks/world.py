@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bench.engines import Engine
 from tests.scenarios.conftest import Node, wait_for
 from tests.stacks import miniature
 from tests.stacks.conftest import ROOT, Bed
@@ -85,3 +89,52 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
         yield made
     finally:
         made.close()
+
+
+class DockerNode(Node):
+    """Docker's own engine in the place of darid: the same questions."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.holder = engine.process
+        self.socket = str(engine.socket)
+
+
+class OnDocker(Outside):
+    """A machine like the other, with Debian's Docker."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.node = DockerNode(engine)
+        self.world = World(engine.process.pid)
+        miniature.load(self.node.client)
+
+    def close(self) -> None:
+        self.world.close()
+
+
+@contextlib.contextmanager
+def on_docker() -> Iterator[OnDocker]:
+    if shutil.which("dockerd") is None:
+        pytest.skip("needs Debian's docker.io")
+    # containerd's sockets are far below it, and their paths may have 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="dockerd-"))
+    socket = folder / "docker.sock"
+    argv = ["dockerd", "-H", f"unix://{socket}", "--data-root", str(folder / "data"), "--dns", INTERNET]
+    argv += ["--exec-root", str(folder / "run"), "--pidfile", str(folder / "pid")]
+    engine = Engine("docker.io", argv, folder, socket)
+    try:
+        made = OnDocker(engine)
+        try:
+            yield made
+        finally:
+            made.close()
+    finally:
+        engine.stop()
+
+
+@pytest.fixture(scope="module")
+def docker_bed() -> Iterator[OnDocker]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    with on_docker() as made:
+        yield made
