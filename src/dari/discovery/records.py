@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dari.dns.zone import Addresses, Piece, Srv, View, Zone, join
-from dari.dns.zone import piece as zone_piece
+from dari.dns.book import Piece, join
+from dari.dns.book import piece as zone_piece
+from dari.dns.zone import Addresses, Srv, View, Zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ def zone(network: NamedNetwork, endpoints: Sequence[NamedEndpoint], *, ttl: int 
 
 
 def piece(endpoint: NamedEndpoint, network: NamedNetwork) -> Piece:
-    """What one endpoint adds to the zone of its network; `zone` of all is `encode_pieces` of all pieces."""
+    """What one endpoint adds to the zone of its network; `zone` of all is a `Book` of all pieces."""
     target = f"{endpoint.container_name}.{network.name}"
     found = tuple(each for each in (endpoint.ipv4, endpoint.ipv6) if each)
     weighted = endpoint.weight != 1

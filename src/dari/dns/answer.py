@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from dari.dns import wire
 from dari.dns.order import orders
-from dari.dns.zone import Addresses, Srv, View, Zone
+from dari.dns.zone import Addresses, Change, Srv, View, Zone
 
 _CNAMES = 8  # followed for one question; more is a ring
 _READY_LIMITS = (
@@ -37,16 +37,18 @@ class Packed(NamedTuple):
 
 
 class ZoneTable(NamedTuple):
-    """A zone ready for lookups; keys are lower-case wire names. `wild` has what stands behind `*.`."""
+    """A zone ready for lookups; keys are lower-case wire names. `wild` and `project_wild` have what stands behind
+    `*.` in names and projects."""
 
     names: dict[bytes, Packed]
     ptr: dict[bytes, bytes]
     subnets: tuple[tuple[bytes, int], ...]
     suffix: bytes | None
     ttl: int
-    order: str = "random"
-    projects: Mapping[bytes, Packed] = {}
-    wild: Mapping[bytes, Packed] = {}
+    order: str
+    projects: dict[bytes, Packed]
+    wild: dict[bytes, Packed]
+    project_wild: dict[bytes, Packed]
 
 
 class Forward(NamedTuple):
@@ -86,35 +88,51 @@ class ViewTable:
         self.links = _compile_links(view)
         self.project = wire.wire_name(view.project) if view.project else None
         self.domain = wire.wire_name(view.domain) if view.domain else None
-        names = sum(len(zone.names) for zone in self.zones)
-        self.limit = max(_READY_LIMITS[0], min(2 * names, _READY_LIMITS[1]))
         self.is_forwarding = bool(view.upstreams) and not view.is_internal_only
         self.ready: dict[bytes, bytes | cycle[bytes]] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """A zone of it changed: what was answered so far says nothing any more."""
+        names = sum(len(zone.names) for zone in self.zones)
+        self.limit = max(_READY_LIMITS[0], min(2 * names, _READY_LIMITS[1]))
+        self.ready.clear()
 
 
 def compile_zone(zone: Zone) -> ZoneTable:
     """A zone's table. Names and addresses that DNS cannot carry are left out."""
-    names: dict[bytes, Packed] = {}
-    projects: dict[bytes, Packed] = {}
-    wild: dict[bytes, Packed] = {}
-    for into, field in ((names, zone.names), (projects, zone.projects)):
+    subnets = [subnet for subnet in map(_subnet, zone.subnets) if subnet is not None]
+    suffix = wire.wire_name(zone.network_name)
+    table = ZoneTable({}, {}, tuple(subnets), suffix, zone.ttl, zone.order, {}, {}, {})
+    change_zone(table, Change(zone.names, zone.projects, zone.ptr))
+    return table
+
+
+def change_zone(table: ZoneTable, change: Change) -> None:
+    """Make a change in a table that is in use; views that look into it are to be refreshed."""
+    for into, wild, field in (
+        (table.names, table.wild, change.names),
+        (table.projects, table.project_wild, change.projects),
+    ):
         for text, addresses in field.items():
             name = _wire_name(text)
             if name is None:
                 continue
-            packed = _pack(addresses)
-            if name.startswith(b"\1*") and len(name) > 3:
-                wild[name[2:]] = packed
+            is_wild = name.startswith(b"\1*") and len(name) > 3
+            place, key = (wild, name[2:]) if is_wild else (into, name)
+            if addresses is None:
+                place.pop(key, None)
             else:
-                into[name] = packed
-    ptr = {}
-    for address, text in zone.ptr.items():
-        question, target = _reverse(address), _wire_name(text)
-        if question is not None and target is not None:
-            ptr[question] = target
-    subnets = [subnet for subnet in map(_subnet, zone.subnets) if subnet is not None]
-    suffix = wire.wire_name(zone.network_name)
-    return ZoneTable(names, ptr, tuple(subnets), suffix, zone.ttl, zone.order, projects, wild)
+                place[key] = _pack(addresses)
+    for address, back in change.ptr.items():
+        question = _reverse(address)
+        if question is None:
+            continue
+        target = _wire_name(back) if back is not None else None
+        if target is None:
+            table.ptr.pop(question, None)
+        else:
+            table.ptr[question] = target
 
 
 def compile_view(view: View, zones: Mapping[str, ZoneTable]) -> ViewTable:
@@ -337,14 +355,15 @@ def _named(table: ViewTable, name: bytes) -> list[tuple[Packed, ZoneTable | None
 
 def _covered(table: ViewTable, name: bytes) -> list[tuple[Packed, ZoneTable | None]]:
     """What wildcards of the networks say of a name that is not there."""
-    return [(packed, zone) for zone in table.zones if zone.wild for packed in _covering(zone, name)]
+    zones = [zone for zone in table.zones if zone.wild or zone.project_wild]
+    return [(packed, zone) for zone in zones for packed in _covering(zone, name)]
 
 
 def _covering(zone: ZoneTable, name: bytes) -> list[Packed]:
     """What the longest wildcard over a name leads to (RFC 4592: a name that exists is no wildcard's)."""
     at = name[0] + 1 if name[0] else 0
     while at and name[at]:
-        packed = zone.wild.get(name[at:])
+        packed = zone.project_wild.get(name[at:]) or zone.wild.get(name[at:])
         if packed is not None:
             return [packed]
         at += name[at] + 1
@@ -429,8 +448,8 @@ def _compile_links(view: View) -> dict[bytes, Packed | bytes]:
     return links
 
 
-# A zone is compiled whole whenever one of its names changes; the others were compiled before. What is cached comes
-# from zone files, never from askers.
+# Most of what a zone file has is said in several places of it, or comes back after a moment. What is cached comes from
+# zone files, never from askers.
 _wire_name = lru_cache(maxsize=32768)(wire.wire_name)
 
 

@@ -1,10 +1,12 @@
 """Zone and view files on disk: written beside their place and renamed, so a reader sees a whole file or the old one.
+What changed in a zone is one line more at its file's end, written at once: a reader sees the whole line or ends before.
 
 Used by the daemon, which nudges afterwards (`nudge.py`). Must not know sockets or packets.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 
 from dari.dns.zone import VIEWS, ZONES, View, Zone, encode_view, encode_zone, view_path, zone_path
@@ -18,7 +20,25 @@ def prepare(directory: str) -> None:
 
 def write_zone(directory: str, zone: Zone) -> str:
     """Put a zone file into place; returns the name to nudge with. Raises OSError."""
-    return _write(directory, zone_path(zone.network_id), encode_zone(zone))
+    return _write(directory, zone_path(zone.network_id), encode_zone(zone) + "\n")
+
+
+def append(path: str, line: str, size: int) -> bool:
+    """Add a line to a zone file of `size` bytes; False where there is none of that size. Raises OSError, after which
+    the file is to be written anew: a part of the line may be there."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        if os.fstat(descriptor).st_size != size:
+            return False
+        data = line.encode()
+        if os.write(descriptor, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        return True
+    finally:
+        os.close(descriptor)
 
 
 def write_view(directory: str, view: View) -> str:

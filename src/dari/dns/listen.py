@@ -85,7 +85,7 @@ class Listener:
             raise
         self._udp, self._tcp = opened
         self.replace(table)
-        loop.add(self._udp.fileno(), self._datagrams_ready)
+        loop.add(self._udp.fileno(), self._datagrams_ready, is_urgent=True)
         loop.add(self._tcp.fileno(), self._connection_ready)
 
     def replace(self, table: ViewTable) -> None:

@@ -22,12 +22,17 @@ class Loop:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callback] = {}
+        self._urgent: set[int] = set()
         self._ticks: list[Callable[[float], bool]] = []
         self._is_running = False
 
-    def add(self, descriptor: int, callback: Callback, events: int = EPOLLIN) -> None:
-        """Watch a descriptor (level-triggered)."""
+    def add(
+        self, descriptor: int, callback: Callback, events: int = EPOLLIN, *, is_urgent: bool = False
+    ) -> None:
+        """Watch a descriptor (level-triggered). `is_urgent`: also in a `glance`."""
         self._callbacks[descriptor] = callback
+        if is_urgent:
+            self._urgent.add(descriptor)
         self._epoll.register(descriptor, events)
 
     def change(self, descriptor: int, events: int) -> None:
@@ -41,6 +46,7 @@ class Loop:
 
     def drop(self, descriptor: int) -> None:
         """Watch no more; to be called before the descriptor is closed."""
+        self._urgent.discard(descriptor)
         if self._callbacks.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
 
@@ -51,6 +57,12 @@ class Loop:
     def stop(self) -> None:
         """Return from `run` after the events at hand."""
         self._is_running = False
+
+    def glance(self) -> None:
+        """Within a callback that takes long: call those of urgent descriptors that are ready, and go on."""
+        for descriptor, events in self._epoll.poll(0, 256):
+            if descriptor in self._urgent:
+                self._callbacks[descriptor](events)
 
     def run(self) -> None:
         """Serve until stopped."""

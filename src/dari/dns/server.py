@@ -1,8 +1,9 @@
 """The responder: files in, listeners kept equal to them, nudges and pings answered.
 
-It reads all files at the start and on SIGHUP, and those a nudge names when nudged. A view whose namespace
-is missing is tried again; a file that cannot be read leaves the last good one in force. Must not know
-packets (`answer.py`, `wire.py`) or who writes the files.
+It reads all files at the start and on SIGHUP, and those a nudge names when nudged; of a zone's what was added since.
+While it reads a large one it answers from what it knew. A view whose namespace is missing is tried again; a file
+that cannot be read leaves the last good one in force. Must not know packets (`answer.py`, `wire.py`) or who writes the
+files.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_SEQPACKET
 from socket import socket as Socket
 from typing import TYPE_CHECKING
 
-from dari.dns.answer import ViewTable, ZoneTable, compile_view, compile_zone
+from dari.dns.answer import ViewTable, ZoneTable, change_zone, compile_view, compile_zone
 from dari.dns.files import stored_ids
 from dari.dns.forward import Forwarder
 from dari.dns.listen import Counter, Listener, Told
@@ -29,18 +30,20 @@ from dari.dns.zone import (
     VIEWS,
     ZONES,
     View,
-    Zone,
     ZoneError,
+    decode_change,
+    decode_first,
     decode_view,
-    decode_zone,
     view_path,
     zone_path,
 )
+from dari.dns.zonefile import Text, ZoneFile
 
 if TYPE_CHECKING:
     from dari.dns.log import Reader
 
 _RETRY_SECONDS = 1.0
+_GLANCE_VIEWS = 64  # looked after between two looks at questions
 _STATS_VIEWS = 1000  # the busiest: the answer is one message
 Log = Callable[[str, str], None]
 
@@ -53,7 +56,7 @@ class Server:
         self._namespaces = Namespaces()
         self._forwarder = Forwarder(loop)
         self._counter = Counter()
-        self._zones: dict[str, Zone] = {}
+        self._files: dict[str, ZoneFile] = {}
         self._tables: dict[str, ZoneTable] = {}
         self._views: dict[str, View] = {}
         self._listeners: dict[str, Listener] = {}
@@ -70,9 +73,9 @@ class Server:
 
     def read_all(self) -> None:
         """Bring everything to the state of the files."""
-        zones = set(stored_ids(self._directory, ZONES)) | self._zones.keys()
+        zones = set(stored_ids(self._directory, ZONES)) | self._tables.keys()
         views = set(stored_ids(self._directory, VIEWS)) | self._views.keys()
-        self.apply([*map(zone_path, zones), *map(view_path, views)])
+        self.apply([*map(zone_path, zones), *map(view_path, views)], is_whole=True)
 
     def close(self) -> None:
         """Close all sockets and remove those in the file system."""
@@ -80,12 +83,16 @@ class Server:
             door.close()
         for sandbox_id in list(self._listeners):
             self._listeners.pop(sandbox_id).close()
+        for file in self._files.values():
+            file.close()
 
-    def apply(self, names: Iterable[str]) -> list[str]:
-        """Put the named files in force; returns what could not be, one line each."""
+    def apply(self, names: Iterable[str], *, is_whole: bool = False) -> list[str]:
+        """Put the named files in force; returns what could not be, one line each. `is_whole`: zones are read from
+        their beginning, as if nothing of them were known."""
         troubles: list[str] = []
         named_views: set[str] = set()
         changed_zones: set[str] = set()
+        new_zones: set[str] = set()
         for name in names:
             folder, _, base = name.partition("/")
             key = base.removesuffix(".json")
@@ -94,8 +101,7 @@ class Server:
                 continue
             try:
                 if folder == ZONES:
-                    self._read_zone(key)
-                    changed_zones.add(key)
+                    (new_zones if self._read_zone(key, is_whole) else changed_zones).add(key)
                 else:
                     self._read_view(key)
                     named_views.add(key)
@@ -103,27 +109,49 @@ class Server:
                 troubles.append(f"{name}: {error}")
         for sandbox_id in named_views | self._failed.keys():
             self._settle(sandbox_id)
-        if changed_zones:
-            for sandbox_id, view in self._views.items():
-                if not changed_zones.isdisjoint(view.networks) and sandbox_id not in named_views:
-                    self._look_again(sandbox_id, view)
+        if changed_zones or new_zones:
+            self._look_again(changed_zones, new_zones, named_views)
         # Another sandbox that cannot be served is no reason to call the zone it looks into not in force.
         troubles += [f"{view_path(key)}: {self._failed[key]}" for key in named_views if key in self._failed]
         for line in troubles:
             self._log("error", line)
         return troubles
 
-    def _read_zone(self, network_id: str) -> None:
-        text = self._read(zone_path(network_id))
-        if text is None:
-            self._zones.pop(network_id, None)
+    def _read_zone(self, network_id: str, is_whole: bool) -> bool:
+        """Whether there is another table of it now, or none. Raises ZoneError, OSError."""
+        path = f"{self._directory}/{zone_path(network_id)}"
+        file = self._files.get(network_id)
+        if file is None:
+            file = self._files[network_id] = ZoneFile(path)
+        table = self._tables.get(network_id)
+        found = file.read(is_whole=is_whole or table is None)
+        if found is None:
             self._tables.pop(network_id, None)
-            return
-        zone = decode_zone(text)
+            del self._files[network_id]
+        elif isinstance(found, Text):
+            try:
+                self._tables[network_id] = self._compiled(network_id, found)
+            except ZoneError:
+                file.forget()
+                raise
+        elif table is not None:
+            for change in found:
+                change_zone(table, change)
+            return False
+        return True
+
+    def _compiled(self, network_id: str, text: Text) -> ZoneTable:
+        """A whole zone, line by line: between two of them questions are answered. Raises ZoneError."""
+        zone, lines = decode_first(text.first)
         if zone.network_id != network_id:
             raise ZoneError(f"is of network {zone.network_id}")
-        self._zones[network_id] = zone._replace(names={}, ptr={})
-        self._tables[network_id] = compile_zone(zone)
+        if len(text.rest) < lines:
+            raise ZoneError(f"expected {lines} more lines, got {len(text.rest)}")
+        table = compile_zone(zone)
+        for line in text.rest:
+            change_zone(table, decode_change(line))
+            self._loop.glance()
+        return table
 
     def _read_view(self, sandbox_id: str) -> None:
         text = self._read(view_path(sandbox_id))
@@ -164,11 +192,21 @@ class Server:
         except OSError as error:
             self._failed[sandbox_id] = f"cannot listen in {view.netns_path if view else sandbox_id}: {error}"
 
-    def _look_again(self, sandbox_id: str, view: View) -> None:
-        """A zone changed and the view did not: its sockets stay. One without sockets is among the failed ones."""
-        listener = self._listeners.get(sandbox_id)
-        if listener is not None:
-            listener.table = compile_view(view, self._tables)
+    def _look_again(self, changed: set[str], new: set[str], but: set[str]) -> None:
+        """Zones changed and these views did not: their sockets stay. One without sockets is among the failed ones."""
+        both = changed | new
+        for number, (sandbox_id, view) in enumerate(list(self._views.items())):
+            if sandbox_id in but or both.isdisjoint(view.networks):
+                continue
+            listener = self._listeners.get(sandbox_id)
+            if listener is None:
+                continue
+            if new.isdisjoint(view.networks):
+                listener.table.refresh()
+            else:
+                listener.table = compile_view(view, self._tables)
+                if number % _GLANCE_VIEWS == 0:
+                    self._loop.glance()
 
     def _listen(self, table: ViewTable) -> Listener:
         return Listener(table, self._loop, self._namespaces, self._forwarder, self._counter)
@@ -210,7 +248,7 @@ class Server:
         status = {
             "pid": os.getpid(),
             "views": len(self._listeners),
-            "zones": len(self._zones),
+            "zones": len(self._tables),
             "queries": self._counter.value,
             "failed": self._failed,
         }

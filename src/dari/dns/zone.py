@@ -1,20 +1,19 @@
 """Zone and view files: what the responder knows, as plain data.
 
-A zone file per network (`zones/<network_id>.json`) holds names and reverse records; a view file per
-sandbox (`views/<sandbox_id>.json`) says where that sandbox listens, which zones it sees and whom to ask
-for the rest. The daemon puts files into place (`files.py`), then nudges (`nudge.py`).
+A zone file per network (`zones/<network_id>.json`) holds names and reverse records, and in lines behind the first what
+changed since; a view file per sandbox (`views/<sandbox_id>.json`) says where that sandbox listens, which zones it sees
+and whom to ask for the rest. The daemon puts files into place or adds to them (`files.py`), then nudges (`nudge.py`).
 This module is pure: it knows no sockets, no folders, and not where the data comes from.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 VERSION = 1
-REVISION = 2
+REVISION = 3
 """What a responder makes of such files; a daemon that writes more than the running one reads starts a new one."""
 ZONES = "zones"
 VIEWS = "views"
@@ -76,6 +75,14 @@ class Zone(NamedTuple):
     ttl: int = 0
     order: str = "random"
     projects: Mapping[str, Addresses] = {}
+
+
+class Change(NamedTuple):
+    """What became of names of a zone, by the zone's fields: what each leads to now; None: it is no more."""
+
+    names: Mapping[str, Addresses | None] = {}
+    projects: Mapping[str, Addresses | None] = {}
+    ptr: Mapping[str, str | None] = {}
 
 
 class View(NamedTuple):
@@ -165,140 +172,8 @@ def encode_view(view: View) -> str:
     )
 
 
-class Piece(NamedTuple):
-    """What one endpoint adds to a zone file: `entry` is what its names lead to as it stands there, `ptr` the names
-    its addresses point back to, `projects` its names with its project behind, `own` records it brings."""
-
-    names: tuple[str, ...]
-    addresses: Addresses
-    entry: str
-    ptr: tuple[tuple[str, str], ...]
-    projects: tuple[str, ...] = ()
-    own: tuple[tuple[str, Addresses], ...] = ()
-
-
-def piece(
-    names: Iterable[str],
-    addresses: Addresses,
-    target: str,
-    projects: Iterable[str] = (),
-    own: Mapping[str, Addresses] | None = None,
-) -> Piece:
-    """The part of an endpoint that is known by `names` and whose addresses lead back to `target`."""
-    back = tuple((address, target) for address in (*addresses.ipv4, *addresses.ipv6))
-    return Piece(
-        tuple(name.lower() for name in names),
-        addresses,
-        _entry(addresses),
-        back,
-        tuple(name.lower() for name in projects),
-        tuple((own or {}).items()),
-    )
-
-
-def join(zone: Zone, pieces: Iterable[Piece]) -> Zone:
-    """The zone with the pieces' names behind its own, in their order."""
-    names, projects, ptr = dict(zone.names), dict(zone.projects), dict(zone.ptr)
-    for each in pieces:
-        for name in each.names:
-            names[name] = _together((names[name], each.addresses)) if name in names else each.addresses
-        for name in each.projects:
-            known = projects.get(name)
-            projects[name] = _together((known, each.addresses)) if known else each.addresses
-        for name, record in each.own:
-            names[name] = _together((names[name], record)) if name in names else record
-        for address, target in each.ptr:
-            ptr.setdefault(address, target)
-    return zone._replace(names=names, projects=projects, ptr=ptr)
-
-
-def encode_pieces(zone: Zone, pieces: Iterable[Piece]) -> str:
-    """The text of the file of a zone whose names are those of the pieces, in their order.
-
-    A file of hundreds of names is written anew whenever one of them changes, so that whoever reads it reads a
-    whole; joining texts that are ready keeps the price of that below a millisecond.
-    """
-    ready = list(pieces)
-    head = encode_zone(zone._replace(names={}, ptr={}, projects={})).removesuffix(_NO_NAMES)
-    if zone.names or zone.projects or zone.ptr or not _are_apart(ready):
-        texts, projects, back = _merged(zone, ready)
-    else:
-        texts = ",".join([_name_texts(each.names, each.entry) for each in ready if each.names])
-        projects = ",".join([_name_texts(each.projects, each.entry) for each in ready if each.projects])
-        back = ",".join([_ptr_texts(each.ptr) for each in ready if each.ptr])
-    if projects:
-        head += f'"projects":{{{projects}}},'
-    return f'{head}"names":{{{texts}}},"ptr":{{{back}}}}}'
-
-
-def _are_apart(pieces: Sequence[Piece]) -> bool:
-    """Whether no name and no address is in two pieces: then their texts only need joining."""
-    if any(each.own for each in pieces):
-        return False
-    names = [name for each in pieces for name in each.names]
-    projects = [name for each in pieces for name in each.projects]
-    addresses = [address for each in pieces for address, _ in each.ptr]
-    return all(len(set(found)) == len(found) for found in (names, projects, addresses))
-
-
-@lru_cache(maxsize=16384)
-def _name_texts(names: tuple[str, ...], entry: str) -> str:
-    return ",".join([f"{_quoted(name)}:{entry}" for name in names])
-
-
-@lru_cache(maxsize=16384)
-def _ptr_texts(ptr: tuple[tuple[str, str], ...]) -> str:
-    return ",".join([f'"{address}":{_quoted(target)}' for address, target in ptr])
-
-
-def _merged(zone: Zone, pieces: Sequence[Piece]) -> tuple[str, str, str]:
-    """A name that several answer to has what they all have; an address leads back to the first."""
-    names, projects, ptr = _Entries(zone.names), _Entries(zone.projects), dict(zone.ptr)
-    for each in pieces:
-        for name in each.names:
-            names.add(name, each.addresses, each.entry)
-        for name in each.projects:
-            projects.add(name, each.addresses, each.entry)
-        for name, record in each.own:
-            names.add(name, record, _entry(record))
-        for address, target in each.ptr:
-            ptr.setdefault(address, target)
-    back = ",".join([f'"{address}":{_quoted(target)}' for address, target in ptr.items()])
-    return names.text(), projects.text(), back
-
-
-class _Entries:
-    """Names with the texts they have in the file; one that several have is written when all are known."""
-
-    __slots__ = ("_owners", "texts")
-
-    def __init__(self, names: Mapping[str, Addresses]) -> None:
-        self.texts = {name.lower(): _entry(addresses) for name, addresses in names.items()}
-        self._owners = {name.lower(): [addresses] for name, addresses in names.items()}
-
-    def add(self, name: str, addresses: Addresses, entry: str) -> None:
-        known = self._owners.get(name)
-        if known is None:
-            self._owners[name] = [addresses]
-            self.texts[name] = entry
-        else:
-            known.append(addresses)
-
-    def text(self) -> str:
-        shared = {name: _entry(_together(all_of)) for name, all_of in self._owners.items() if len(all_of) > 1}
-        texts = self.texts | shared if shared else self.texts
-        return ",".join([f"{_quoted(name)}:{entry}" for name, entry in texts.items()])
-
-
-_NO_NAMES = '"names":{},"ptr":{}}'
-
-
-@lru_cache(maxsize=16384)
-def _quoted(text: str) -> str:
-    return json.dumps(text)
-
-
-def _entry(addresses: Addresses) -> str:
+def entry(addresses: Addresses) -> str:
+    """What stands behind a name in a file."""
     return json.dumps(_shape(addresses), separators=(",", ":"))
 
 
@@ -319,7 +194,8 @@ def _shape(addresses: Addresses) -> dict[str, Any]:
     return shape
 
 
-def _together(all_of: Iterable[Addresses]) -> Addresses:
+def together(all_of: Iterable[Addresses]) -> Addresses:
+    """What a name leads to that leads to all of these."""
     ipv4: dict[str, None] = {}
     ipv6: dict[str, None] = {}
     srv: dict[Srv, None] = {}
@@ -337,40 +213,80 @@ def _together(all_of: Iterable[Addresses]) -> Addresses:
 
 
 def decode_zone(text: str | bytes) -> Zone:
-    """A zone from the text of its file. Raises ZoneError."""
-    raw = _load(text)
+    """A zone from the text of its file, all changes in it made. Raises ZoneError."""
+    first, rest = lines_of(text if isinstance(text, bytes) else text.encode(errors="replace"))
+    zone, count = decode_first(first)
+    if len(rest) < count:
+        raise ZoneError(f"expected {count} more lines, got {len(rest)}")
+    found: tuple[dict[str, Any], ...] = (dict(zone.names), dict(zone.projects), dict(zone.ptr))
+    for line in rest:
+        for known, changed in zip(found, decode_change(line), strict=True):
+            known.update(changed)
+            for name, value in changed.items():
+                if value is None:
+                    del known[name]
+    return zone._replace(names=found[0], projects=found[1], ptr=found[2])
+
+
+def lines_of(text: bytes) -> tuple[bytes, list[bytes]]:
+    """The first line of a zone file, and those behind it that are whole: a writer may have been killed in the midst of
+    the last one, which then is no part of the file."""
+    first, *rest = text.split(b"\n")
+    if not first.rstrip().endswith(b"}"):
+        return text, []  # laid out by hand over several lines: one object all the same
+    return first, rest[:-1]
+
+
+def decode_first(line: bytes) -> tuple[Zone, int]:
+    """The zone as its first line has it, and how many of the lines behind belong to that. Raises ZoneError."""
+    raw = _load(line)
     order = _field(raw, "order", str, "random")
     if order not in ORDERS:
         raise ZoneError(f"field order: expected one of {', '.join(ORDERS)}, got {order!r}")
     ptr = _field(raw, "ptr", dict, {})
     if not all(isinstance(name, str) for name in ptr.values()):
         raise ZoneError("field ptr: expected names")
-    return Zone(
+    zone = Zone(
         network_id=_field(raw, "network_id", str),
         network_name=_field(raw, "network_name", str),
         is_internal=_field(raw, "is_internal", bool, False),
         subnets=_texts(raw, "subnets"),
-        names=_entries(raw, "names"),
+        names=_entries(_field(raw, "names", dict, {}), "names"),
         ptr=ptr,
         ttl=_number(raw, "ttl", 0, 0x7FFFFFFF, 0),
         order=order,
-        projects=_entries(raw, "projects"),
+        projects=_entries(_field(raw, "projects", dict, {}), "projects"),
     )
+    return zone, _number(raw, "lines", 0, 1 << 31, 0)
 
 
-def _entries(raw: dict[str, Any], field: str) -> dict[str, Addresses]:
+def decode_change(line: bytes) -> Change:
+    """One line behind the first. Raises ZoneError."""
+    raw = _object(line)
+    ptr = _field(raw, "ptr", dict, {})
+    if not all(isinstance(name, str) or name is None for name in ptr.values()):
+        raise ZoneError("field ptr: expected names or null")
+    found: list[dict[str, Addresses | None]] = []
+    for field in ("names", "projects"):
+        shapes = _field(raw, field, dict, {})
+        gone = dict.fromkeys((name.lower() for name, shape in shapes.items() if shape is None))
+        found.append({**gone, **_entries({k: v for k, v in shapes.items() if v is not None}, field)})
+    return Change(found[0], found[1], ptr)
+
+
+def _entries(shapes: dict[str, Any], field: str) -> dict[str, Addresses]:
     names = {}
-    for name, entry in _field(raw, field, dict, {}).items():
-        if not isinstance(entry, dict):
+    for name, shape in shapes.items():
+        if not isinstance(shape, dict):
             raise ZoneError(f"field {field}: {name}: expected an object")
         names[name.lower()] = Addresses(
-            _texts(entry, "a"),
-            _texts(entry, "aaaa"),
-            tuple(_srv(name, each) for each in _field(entry, "srv", list, [])) if "srv" in entry else (),
-            _texts(entry, "txt"),
-            _field(entry, "cname", str, ""),
+            _texts(shape, "a"),
+            _texts(shape, "aaaa"),
+            tuple(_srv(name, each) for each in _field(shape, "srv", list, [])) if "srv" in shape else (),
+            _texts(shape, "txt"),
+            _field(shape, "cname", str, ""),
             tuple(
-                (key, _number(entry["weights"], key, 0, 65535)) for key in _field(entry, "weights", dict, {})
+                (key, _number(shape["weights"], key, 0, 65535)) for key in _field(shape, "weights", dict, {})
             ),
         )
     return names
@@ -411,13 +327,18 @@ def decode_view(text: str | bytes) -> View:
     )
 
 
-def _load(text: str | bytes) -> dict[str, Any]:
+def _object(text: str | bytes) -> dict[str, Any]:
     try:
         raw = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ZoneError(f"not JSON: {error}") from error
     if not isinstance(raw, dict):
         raise ZoneError("expected an object")
+    return raw
+
+
+def _load(text: str | bytes) -> dict[str, Any]:
+    raw = _object(text)
     if raw.get("version") != VERSION:
         raise ZoneError(f"version {raw.get('version')!r} is not known, expected {VERSION}")
     return raw

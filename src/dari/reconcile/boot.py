@@ -88,9 +88,9 @@ async def settle_all_names(ctx: Context) -> None:
     networks = {each.id: None for each in ctx.tables.networks.all(ctx.shared)}
     networks[members.ZONE_ID] = None
     sandboxes = {each.id: None for each in ctx.tables.sandboxes.all(ctx.local)}
+    networks.update(dict.fromkeys(ctx.settling.zone_files))
     for path in ctx.settling.files:
-        folder, _, name = path.partition("/")
-        (networks if folder == zone.ZONES else sandboxes).setdefault(name.removesuffix(".json"))
+        sandboxes.setdefault(path.partition("/")[2].removesuffix(".json"))
     for each in ctx.tables.sandboxes.all(ctx.local):
         if each.is_active and each.mode in ("own", "none") and each.id not in ctx.settling.rendered:
             # A container that restarts by itself became active since the kernel was settled: it has no namespace

@@ -12,18 +12,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from dari.dns.zone import Piece
 from dari.kernel.host import Kernel
 from dari.kernel.plugin import Plugins
 from dari.model.cluster import Node
 from dari.model.config import Config
-from dari.model.container import Container
 from dari.model.event import Event
-from dari.model.network import Endpoint
 from dari.net.facts import HostFacts
 from dari.net.scope import Key
 from dari.net.state import Fdb, Neighbour
 from dari.reconcile.holds import Holds
+from dari.reconcile.ledger import Ledger, Written
 from dari.reconcile.life import Life
 from dari.runtime.containers import Runtime
 from dari.runtime.images import Images
@@ -43,8 +41,8 @@ class Settling:
     `rendered`, the keys it was last rendered to, `attached`, the networks it was last seen on, and `known_as`, the
     names it had on them. `standing` are keys of the host as a whole (the table of rules, forwarding) that are in force.
     `entries`, by network, are those of its tunnel as they should be (tunnels.py).
-    `files` are the texts of the zone and view files as last written; `pieces`, by network and endpoint, what the zone
-    texts were made of (zones.py).
+    `files` are the texts of the view files as last written. By network: `ledgers`, its names and what they were made of
+    (zones.py), and `zone_files`, how far the file of its zone is (zone_files.py).
     """
 
     pending: dict[str, None] = field(default_factory=dict)
@@ -56,7 +54,8 @@ class Settling:
     standing: frozenset[Key] = frozenset()
     entries: dict[str, dict[Key, Fdb | Neighbour]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
-    pieces: dict[str, dict[str, tuple[Endpoint, Container | None, Piece]]] = field(default_factory=dict)
+    ledgers: dict[str, Ledger] = field(default_factory=dict)
+    zone_files: dict[str, Written] = field(default_factory=dict)
     facts: HostFacts | None = None
     # The interfaces networks have for parents that were there when the host was last looked after.
     parents: frozenset[str] = frozenset()

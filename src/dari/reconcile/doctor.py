@@ -194,10 +194,8 @@ async def _revive(ctx: Context) -> None:
 async def _renew_names(ctx: Context) -> None:
     """All files as they should be, and read again even where they are."""
     async with ctx.lock("settle"):
-        names.forget_files(ctx)
+        names.forget_files(ctx, is_trusted=False)
         try:
             await boot.settle_all_names(ctx)
-            if ctx.settling.files:
-                await names.put_in_force(ctx, list(ctx.settling.files))
         except DariError as error:
             log.error("%s", error.message)

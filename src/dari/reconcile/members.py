@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from dari.discovery import registry
 from dari.discovery.records import texts
-from dari.dns.zone import Addresses, Piece, Srv, Zone, encode_pieces, piece
+from dari.dns.book import Book, Piece, piece
+from dari.dns.zone import Addresses, Srv, Zone
 from dari.reconcile.context import Context
 from dari.reconcile.service_names import service_name
 
@@ -18,8 +19,8 @@ ZONE_ID = "members"
 """Stands where a network's id does in zone and view files; no network has it."""
 
 
-def zone_text(ctx: Context) -> str | None:
-    """None where there are none."""
+def book(ctx: Context, kept: Book | None) -> Book | None:
+    """The names, `kept` brought up to date where it is given; None where there are none."""
     by_name: dict[str, list[registry.Instance]] = {}
     for each in ctx.tables.registrations.all(ctx.shared):
         by_name.setdefault(each.name, []).append(registry.of_registration(each))
@@ -29,7 +30,14 @@ def zone_text(ctx: Context) -> str | None:
     for name, instances in by_name.items():
         for instance in registry.in_order(instances, is_healthy_only=True):
             pieces += _pieces(name, instance)
-    return encode_pieces(Zone(network_id=ZONE_ID, network_name=ZONE_ID, order="weighted"), pieces)
+    found = kept or Book(Zone(network_id=ZONE_ID, network_name=ZONE_ID, order="weighted"))
+    numbered = {f"{number:08}": made for number, made in enumerate(pieces)}
+    for key in found.pieces:
+        if key not in numbered:
+            found.put(key, None)
+    for key, made in numbered.items():
+        found.put(key, made)
+    return found
 
 
 def _pieces(name: str, instance: registry.Instance) -> Iterator[Piece]:

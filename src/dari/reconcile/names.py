@@ -8,6 +8,7 @@ resolv.conf(5), hosts(5).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import os
@@ -17,11 +18,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dari.discovery import records
-from dari.dns import nudge, zone
+from dari.dns import files, nudge, zone
 from dari.model.container import Container
 from dari.model.errors import Unavailable
 from dari.model.network import Endpoint, Network, Sandbox
-from dari.reconcile import host_names, members
+from dari.reconcile import host_names, members, zone_files
 from dari.reconcile.attached import attachments, of_sandbox
 from dari.reconcile.context import Context
 from dari.reconcile.zones import PROJECT, has_names, named_network, zone_text
@@ -103,16 +104,24 @@ async def settle_names(ctx: Context, networks: Iterable[str], sandboxes: Iterabl
     Raises Unavailable where it does not answer.
     """
     sandboxes = list(sandboxes)
-    wanted = wanted_files(ctx, networks, sandboxes)
+    told = [each for each in dict.fromkeys(networks) if zone_files.settle(ctx, each)]
+    wanted = {zone.view_path(each): _view_text(ctx, each) for each in sandboxes}
     for sandbox_id in sandboxes:
         _write_container_files(ctx, sandbox_id)
     known = ctx.settling.files
     changed = {path: text for path, text in wanted.items() if known.get(path) != text}
-    if not changed:
+    if not changed and not told:
         return
     for path, text in changed.items():
         _put(f"{ctx.config.dns_dir}/{path}", text)
-    await _put_in_force(ctx, list(changed))
+    try:
+        await _put_in_force(ctx, [*map(zone.zone_path, told), *changed])
+    except Unavailable:
+        for network_id in told:
+            zone_files.doubt(ctx, network_id)
+        raise
+    for network_id in told:
+        zone_files.in_force(ctx, network_id)
     for path, text in changed.items():
         if text is None:
             known.pop(path, None)
@@ -130,11 +139,6 @@ def wanted_files(ctx: Context, networks: Iterable[str], sandboxes: Iterable[str]
     return wanted
 
 
-async def put_in_force(ctx: Context, paths: list[str]) -> None:
-    """Have the responder read these files again and wait until it has. Raises Unavailable."""
-    await _put_in_force(ctx, paths)
-
-
 async def _put_in_force(ctx: Context, paths: list[str]) -> None:
     deadline = time.monotonic() + _COMEBACK_SECONDS
     while not await asyncio.to_thread(nudge.nudge, ctx.config.dns_dir, paths, _NUDGE_SECONDS):
@@ -146,31 +150,25 @@ async def _put_in_force(ctx: Context, paths: list[str]) -> None:
         await asyncio.sleep(_COMEBACK_PAUSE)
 
 
-def forget_files(ctx: Context) -> None:
-    """Take what lies in the responder's folders as what it knows; files of nobody are removed by boot."""
+def forget_files(ctx: Context, *, is_trusted: bool = True) -> None:
+    """Take what lies in the responder's folders as what it knows, or nothing of it; files of nobody are removed by
+    boot."""
+    zone_files.look(ctx, is_trusted=is_trusted)
     known = ctx.settling.files
     known.clear()
-    for folder in (zone.ZONES, zone.VIEWS):
-        path = f"{ctx.config.dns_dir}/{folder}"
-        for name in os.listdir(path) if os.path.isdir(path) else ():
-            if name.endswith(".json"):
-                # A file somebody damaged may be anything; it only has to differ from what it should be.
-                with open(f"{path}/{name}", encoding="utf-8", errors="replace") as file:
-                    known[f"{folder}/{name}"] = file.read()
+    for sandbox_id in files.stored_ids(ctx.config.dns_dir, zone.VIEWS):
+        # A file somebody damaged may be anything; it only has to differ from what it should be.
+        path = zone.view_path(sandbox_id)
+        with open(f"{ctx.config.dns_dir}/{path}", encoding="utf-8", errors="replace") as file:
+            known[path] = file.read() if is_trusted else ""
 
 
 def _put(path: str, text: str | None) -> None:
-    if text is None:
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            return
+    if text is not None:
+        zone_files.put(path, text)
         return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = f"{path}.new"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.rename(temporary, path)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _view_text(ctx: Context, sandbox_id: str) -> str | None:

@@ -1,7 +1,8 @@
 """Zone files' texts, from the store's nouns: who is known by which name on a network.
 
-What an endpoint adds is made once and kept until its row or its container's changes, so that one container more on a
-network of hundreds costs little more than on an empty one. Must not know: views, files, the responder.
+What an endpoint adds is made once and kept until its row or its container's changes, and only what changed is looked
+at, so that one container more on a network of thousands costs no more than on an empty one. Must not know: views, files
+on disk, the responder. Next: zone_files.py.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from dari.discovery import own_records, records
-from dari.dns import zone
+from dari.dns.book import Book
 from dari.dns.zone import Addresses
 from dari.model.container import Container
 from dari.model.network import Endpoint, Network
 from dari.net import names_options
 from dari.reconcile import members, shared_networks
 from dari.reconcile.context import Context
+from dari.reconcile.ledger import Ledger
 from dari.reconcile.service_names import service_name
 
 _UNWELL = "unhealthy"
@@ -31,27 +33,79 @@ def has_names(network: Network) -> bool:
 
 
 def zone_text(ctx: Context, network_id: str) -> str | None:
-    """None where the network is gone, has no names, or is one that others share and nobody here is on: its names
-    would be made anew with every change and asked for by nobody."""
+    """The whole of a zone's file; None where there should be none."""
+    found = book(ctx, network_id)
+    return found.text() if found is not None else None
+
+
+def book(ctx: Context, network_id: str) -> Book | None:
+    """A zone's names as they should be now. None where the network is gone, has no names, or is one that others share
+    and nobody here is on: its names would be made anew with every change and asked for by nobody."""
+    kept = ctx.settling.ledgers.get(network_id)
     if network_id == members.ZONE_ID:
-        return members.zone_text(ctx)
+        found = members.book(ctx, kept.book if kept is not None else None)
+        if found is not None and kept is None:
+            ctx.settling.ledgers[network_id] = Ledger(found)
+    else:
+        found = _of_network(ctx, network_id, kept)
+    if found is None:
+        ctx.settling.ledgers.pop(network_id, None)
+    return found
+
+
+def _of_network(ctx: Context, network_id: str, kept: Ledger | None) -> Book | None:
     network = ctx.tables.networks.get(ctx.shared, network_id)
     if network is None or not has_names(network) or not _is_asked_here(ctx, network):
-        ctx.settling.pieces.pop(network_id, None)
         return None
     named = named_network(network)
-    known = ctx.settling.pieces.get(network_id, {})
-    found: dict[str, tuple[Endpoint, Container | None, zone.Piece]] = {}
-    for endpoint in shared_networks.living(ctx, ctx.tables.endpoints.all(ctx.shared, network_id)):
-        container = ctx.tables.containers.get(ctx.local, endpoint.container_id)
-        before = known.get(endpoint.id)
-        if before is not None and before[0] is endpoint and before[1] is container:
-            found[endpoint.id] = before
-        else:
-            made = records.piece(named_endpoint(endpoint, container), named)
-            found[endpoint.id] = (endpoint, container, made)
-    ctx.settling.pieces[network_id] = found
-    return zone.encode_pieces(records.zone(named, ()), _by_health(found.values()))
+    head = records.zone(named, ())
+    if kept is None or kept.book.head != head:
+        kept = ctx.settling.ledgers[network_id] = Ledger(Book(head))
+    # Whether the endpoints of others count is for their nodes' rows to say, not for theirs alone.
+    is_whole = shared_networks.is_shared(network)
+    for endpoint_id in _endpoints_to_look_at(ctx, network_id, kept, is_whole=is_whole):
+        _look(ctx, named, kept, endpoint_id)
+    return kept.book
+
+
+def _endpoints_to_look_at(
+    ctx: Context, network_id: str, ledger: Ledger, *, is_whole: bool
+) -> Collection[str]:
+    """Those whose row or whose container's row changed since the last time; all where that is not known."""
+    before = ledger.seen
+    shared, of_shared = ctx.shared.changes(before[0] if before else 0)
+    local, of_local = (shared, of_shared)
+    if ctx.local is not ctx.shared:
+        local, of_local = ctx.local.changes(before[1] if before else 0)
+    ledger.seen = (shared, local)
+    if is_whole or before is None or of_shared is None or of_local is None:
+        there = {each.id for each in ctx.tables.endpoints.all(ctx.shared, network_id)}
+        return there | ledger.rows.keys()
+    found: set[str] = set()
+    endpoints, containers = ctx.tables.endpoints.key(network_id) + "/", ctx.tables.containers.prefix
+    for key in of_shared | of_local:
+        if key.startswith(endpoints):
+            found.add(key[len(endpoints) :])
+        elif key.startswith(containers):
+            found |= ledger.by_container.get(key[len(containers) :], set())
+    return found
+
+
+def _look(ctx: Context, named: records.NamedNetwork, ledger: Ledger, endpoint_id: str) -> None:
+    """Bring one endpoint's part up to date."""
+    endpoint = ctx.tables.endpoints.get(ctx.shared, named.id, endpoint_id)
+    before = ledger.rows.get(endpoint_id)
+    if endpoint is None or not any(shared_networks.living(ctx, (endpoint,))):
+        if before is not None:
+            ledger.file(endpoint_id, None)
+            ledger.book.put(endpoint_id, None)
+        return
+    container = ctx.tables.containers.get(ctx.local, endpoint.container_id)
+    if before is not None and before[0] is endpoint and before[1] is container:
+        return
+    ledger.file(endpoint_id, (endpoint, container))
+    made = records.piece(named_endpoint(endpoint, container), named)
+    ledger.book.put(endpoint_id, made, is_well=endpoint.health != _UNWELL)
 
 
 def _is_asked_here(ctx: Context, network: Network) -> bool:
@@ -61,24 +115,6 @@ def _is_asked_here(ctx: Context, network: Network) -> bool:
         or bool(ctx.config.dns_listen)
         or shared_networks.is_here(ctx, network)
     )
-
-
-def _by_health(found: Collection[tuple[Endpoint, Container | None, zone.Piece]]) -> Iterable[zone.Piece]:
-    """The pieces; a container that is unwell keeps only the names that nobody else answers to."""
-    if not any(endpoint.health == _UNWELL for endpoint, _, _ in found):
-        return [each for _, _, each in found]
-    good = [each for endpoint, _, each in found if endpoint.health != _UNWELL]
-    well = {name for each in good for name in each.names}
-    projects = {name for each in good for name in each.projects}
-    return [
-        each._replace(
-            names=tuple(name for name in each.names if name not in well),
-            projects=tuple(name for name in each.projects if name not in projects),
-        )
-        if endpoint.health == _UNWELL
-        else each
-        for endpoint, _, each in found
-    ]
 
 
 def named_network(network: Network) -> records.NamedNetwork:

@@ -15,7 +15,8 @@ from dari.discovery.records import (
     records,
     zone,
 )
-from dari.dns.zone import Addresses, Srv, decode_zone, encode_pieces, encode_zone
+from dari.dns.book import Book
+from dari.dns.zone import Addresses, Srv, decode_zone, encode_zone
 
 WEB = NamedNetwork("n1", "web", ("172.18.0.0/16",))
 BACK = NamedNetwork("n2", "back", ("172.19.0.0/16",), is_internal=True)
@@ -97,8 +98,10 @@ _ENDPOINTS = st.lists(
 
 @given(endpoints=_ENDPOINTS)
 def test_pieces_put_together_are_the_zone(endpoints: list[NamedEndpoint]) -> None:
-    joined = encode_pieces(zone(WEB, ()), [piece(each, WEB) for each in endpoints])
-    assert decode_zone(joined) == decode_zone(encode_zone(zone(WEB, endpoints)))
+    book = Book(zone(WEB, ()))
+    for number, each in enumerate(endpoints):
+        book.put(str(number), piece(each, WEB))
+    assert decode_zone(book.text()) == decode_zone(encode_zone(zone(WEB, endpoints)))
 
 
 def test_a_projects_aliases_are_known_with_the_project() -> None:
@@ -112,4 +115,6 @@ def test_a_projects_aliases_are_known_with_the_project() -> None:
     assert found.projects == {"web.shop": entry, "shop-web-1.shop": entry}
     assert found.names["web"] == entry
     assert found.names["old"] == Addresses(cname="web")
-    assert decode_zone(encode_pieces(zone(WEB, []), [piece(one, WEB)])) == found
+    book = Book(zone(WEB, []))
+    book.put("s1", piece(one, WEB))
+    assert decode_zone(book.text()) == found

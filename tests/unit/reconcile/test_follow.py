@@ -38,7 +38,7 @@ def context(*placed: tuple[str, str, bool], own: str = "a", dns_listen: str = ""
         tables=tables,
         node_id=own,
         config=SimpleNamespace(dns_listen=dns_listen),
-        settling=SimpleNamespace(pieces={}),
+        settling=SimpleNamespace(ledgers={}),
     )
 
 
