@@ -14,6 +14,7 @@ import pytest
 from dari.compose import dump
 from dari.compose.load.errors import ComposeError
 from dari.compose.load.pipeline import load
+from dari.compose.yaml_text import as_yaml
 
 CASES = sorted(path for path in (Path(__file__).parent / "cases").iterdir() if path.is_dir())
 
@@ -54,6 +55,6 @@ def test_what_config_prints_loads_as_the_same(folder: Path, tmp_path: Path) -> N
         pytest.skip("as Compose, config shows a dependency that no active profile has, and does not load it")
     first = json.loads(load_folder(folder))
     printed = tmp_path / "compose.yaml"
-    printed.write_text(dump.as_yaml(dump.doubled(first)), encoding="utf-8")
+    printed.write_text(as_yaml(dump.doubled(first)), encoding="utf-8")
     again = load([str(printed)], read=read, environ={}, directory=str(folder)).project.model
     assert json.loads(dump.as_json(again)) == first

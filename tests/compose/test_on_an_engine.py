@@ -398,7 +398,7 @@ volumes: {{data: }}
     assert stage.compose("run", "--rm", "-T", "web", "sh", "-c", 'test "$(cat /data/log | wc -l)" = 5') == 0
     stage.write(text.replace("echo first", "exit 3"))
     assert stage.compose("up", "-d") == 1
-    assert "exited with status 3" in stage.err
+    assert "pre_start[0] exited with code 3" in stage.err
     assert not stage.inspect("web-1")["State"]["Running"]
 
 

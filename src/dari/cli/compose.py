@@ -154,7 +154,7 @@ _GLOBALS: dict[str, tuple[str, str]] = {
     "--ansi": ("ansi", "text"),
     "--dry-run": ("is_dry_run", "bool"),
     "--all-resources": ("all_resources", "bool"),
-    "--compatibility": ("", "bool"),
+    "--compatibility": ("is_compatible", "bool"),
     "--verbose": ("", "bool"),
 }
 _CHOICES = {"progress": ("auto", "tty", "plain", "json", "quiet"), "ansi": ("auto", "never", "always")}
@@ -191,9 +191,6 @@ def global_flags(words: Sequence[str]) -> tuple[Globals, list[str]]:
                 raise _Usage(f"unsupported --{field} value {value!r}", _USAGE)
             found[field] = value
     found.pop("", None)
-    name = found.get("name")
-    if name is None and os.environ.get("COMPOSE_PROJECT_NAME"):
-        found["name"] = os.environ["COMPOSE_PROJECT_NAME"]
     return Globals(**found), left
 
 

@@ -136,6 +136,7 @@ def _run_flags() -> tuple[Flag, ...]:
 def _config_flags() -> tuple[Flag, ...]:
     return (
         _text("format", "Format the output (yaml|json)"),
+        _list("filter", "With --services, only those with profile=NAME or label=KEY[=VALUE]"),
         _text("hash", "Print the service config hash, one per line ('*': of all)"),
         _text("output", "Save to file (default to stdout)", "o"),
         _bool("quiet", "Only validate the configuration, don't print anything", "q"),

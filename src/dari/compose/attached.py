@@ -202,7 +202,12 @@ class Attached:
         return code
 
     def _running(self) -> list[ObservedContainer]:
-        return [one for one in self.session.containers() if one.is_running and not one.is_oneoff]
+        names = set(self.options.services or self.project.services)
+        return [
+            one
+            for one in self.session.containers()
+            if one.is_running and not one.is_oneoff and one.service in names
+        ]
 
     def _stop_all(self) -> None:
         plan = plan_lifecycle(self._running(), "stop", timeout=self.options.timeout, project=self.project)

@@ -326,8 +326,8 @@ def links(project: Project, service: Service, counts: Mapping[str, int]) -> list
             container = container_name(project, target, number)
             found += [
                 f"{container}:{alias or name}",
-                f"{container}:{name}-{number}",
-                f"{container}:{project.name}-{name}-{number}",
+                f"{container}:{name}{project.separator}{number}",
+                f"{container}:{project.separator.join((project.name, name, str(number)))}",
             ]
     for entry in service.external_links:
         name, _, alias = entry.partition(":")
@@ -476,5 +476,6 @@ def volume_body(project: Project, volume: Volume) -> dict[str, Any]:
             labels.PROJECT: project.name,
             labels.VOLUME: volume.key,
             labels.VERSION: __version__,
+            labels.CONFIG_HASH: digest.volume_hash(volume),
         },
     }

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from dari.client.errors import ApiError
 from dari.compose import images
+from dari.compose.hash import volume_hash
 from dari.compose.observe import observe
 from dari.compose.observed import Observed
 from dari.compose.plan import Plan, UpOptions, plan_up, selected_services
@@ -27,6 +28,7 @@ class Wish:
         is_build_forbidden: bool = False,
         is_plan_only: bool = False,
         is_build_quiet: bool = False,
+        is_yes: bool = False,
     ) -> None:
         self.options = options
         self.pull = pull
@@ -35,6 +37,7 @@ class Wish:
         self.is_build_forbidden = is_build_forbidden
         self.is_plan_only = is_plan_only
         self.is_build_quiet = is_build_quiet
+        self.is_yes = is_yes
 
 
 def prepare(session: Session, project: Project, wish: Wish) -> tuple[Plan, Observed]:
@@ -43,8 +46,36 @@ def prepare(session: Session, project: Project, wish: Wish) -> tuple[Plan, Obser
     ids = ensure_images(session, project, names, wish)
     check_external(session, project, names)
     observed = observe(session.docker, project.name)
-    options = wish.options.replace(image_ids=ids, api=session.api)
+    options = wish.options.replace(
+        image_ids=ids,
+        api=session.api,
+        new_volumes=_changed_volumes(session, project, observed, names, wish),
+        all_resources=session.flags.all_resources,
+    )
     return plan_up(project, observed, options), observed
+
+
+def _changed_volumes(
+    session: Session, project: Project, observed: Observed, names: Iterable[str], wish: Wish
+) -> tuple[str, ...]:
+    """Volumes that differ from what the file says and that the user wants made anew."""
+    there = {volume.name: volume.config_hash for volume in observed.volumes}
+    used = {
+        mount.source for name in names for mount in project.services[name].volumes if mount.type == "volume"
+    }
+    found = []
+    for key in sorted(used - {""}):
+        volume = project.volumes[key]
+        known = there.get(volume.name)
+        if volume.external or not known or known == volume_hash(volume) or wish.is_plan_only:
+            continue
+        question = (
+            f'Volume "{volume.name}" exists but doesn\'t match configuration in compose file. '
+            "Recreate (data will be lost)?"
+        )
+        if wish.is_yes or session.confirm(question):
+            found.append(volume.name)
+    return tuple(found)
 
 
 def ensure_images(session: Session, project: Project, names: Iterable[str], wish: Wish) -> dict[str, str]:

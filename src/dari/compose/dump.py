@@ -33,6 +33,15 @@ def _sorted(value: Any) -> Any:
 
 def _service(service: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(_sorted(dict(service)))
+    _drop_false(found.get("healthcheck"), "disable")
+    _drop_false(found.get("build"), "no_cache", "pull", "privileged")
+    for mount in found.get("volumes") or []:
+        _drop_false(mount.get("volume"), "nocopy")
+    for hook in (*(found.get("post_start") or []), *(found.get("pre_stop") or [])):
+        _drop_false(hook, "privileged")
+    for trigger in (found.get("develop") or {}).get("watch") or []:
+        _drop_false(trigger, "initial_sync")
+        _drop_false(trigger.get("exec"), "privileged")
     if found.get("pre_start"):
         found["pre_start"] = [_service(hook) for hook in found["pre_start"]]
     if not found.get("profiles"):
@@ -69,6 +78,13 @@ def _service(service: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _drop_false(mapping: Any, *keys: str) -> None:
+    """Takes switches that are off away: they are so without being named."""
+    for key in keys:
+        if isinstance(mapping, dict) and mapping.get(key) is False:
+            del mapping[key]
+
+
 def _hosts(hosts: Mapping[str, list[str]]) -> list[str]:
     return sorted(f"{name}={address}" for name, addresses in hosts.items() for address in addresses)
 
@@ -78,23 +94,6 @@ def as_json(model: Mapping[str, Any]) -> str:
     import json
 
     return json.dumps(tree(model), indent=2, ensure_ascii=False) + "\n"
-
-
-def as_yaml(value: Any) -> str:
-    """YAML that reads back as the same tree: two spaces, keys as they come, text that looks like something
-    else is quoted."""
-    import yaml
-
-    class Dumper(yaml.SafeDumper):
-        def ignore_aliases(self, data: Any) -> bool:
-            return True
-
-        def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-            super().increase_indent(flow, False)
-
-    return yaml.dump(
-        value, Dumper=Dumper, sort_keys=False, default_flow_style=False, allow_unicode=True, width=4096
-    )
 
 
 def doubled(value: Any) -> Any:

@@ -111,7 +111,10 @@ def _run(op: Op, run: _Run) -> str | None:
     except (ApiError, Failed, ClientError, OSError) as error:
         text = str(error)
         if op.is_optional:
-            progress.warn(op.title, text)
+            told = (
+                f'optional dependency "{op.resource}" failed to start: {text}' if op.kind == "wait" else text
+            )
+            progress.warn(op.title, told)
         else:
             progress.fail(op.title, text)
         return text
@@ -293,7 +296,7 @@ def _init(op: Op, run: _Run) -> str:
     code = int((docker.post(f"/containers/{name}/wait") or {}).get("StatusCode", 0))
     if code:
         told = f": {last}" if last and run.on_line is None else ""
-        raise Failed(f'service "{op.body["service"]}" {op.action} exited with status {code}{told}')
+        raise Failed(f'service "{op.body["service"]}" {op.action} exited with code {code}{told}')
     docker.delete(f"/containers/{name}", force=True, v=True)
     return ""
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from dari.compose.project import Network, Project, Service
+from dari.compose.project import Network, Project, Service, Volume
 
 _NO_PART = frozenset(
     ("build", "pull_policy", "scale", "depends_on", "profiles", "attach", "develop", "env_file")
@@ -70,6 +70,12 @@ def config_hash(project: Project, service: Service) -> str:
 def network_hash(network: Network) -> str:
     """The config hash of a network: driver, options, addresses, labels."""
     model = {key: value for key, value in network.model.items() if value not in (None, {}, [], "", False)}
+    return _digest(model)
+
+
+def volume_hash(volume: Volume) -> str:
+    """The config hash of a volume: driver, options, labels."""
+    model = {key: value for key, value in volume.model.items() if value not in (None, {}, [], "", False)}
     return _digest(model)
 
 

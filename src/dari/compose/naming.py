@@ -6,8 +6,8 @@ from dari.compose.project import Project, Service
 
 
 def container_name(project: Project, service: Service, number: int) -> str:
-    """`<project>-<service>-<number>`, or the name the file asks for."""
-    return service.container_name or f"{project.name}-{service.name}-{number}"
+    """`<project>-<service>-<number>`, or the name the file asks for; underscores with `--compatibility`."""
+    return service.container_name or project.separator.join((project.name, service.name, str(number)))
 
 
 def shared_service(value: str) -> str | None:

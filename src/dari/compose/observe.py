@@ -34,7 +34,11 @@ def observe(docker: Docker, project: str) -> Observed:
                 for entry in networks.result() or []
             ),
             volumes=tuple(
-                ObservedVolume(name=entry["Name"], key=(entry.get("Labels") or {}).get(labels.VOLUME, ""))
+                ObservedVolume(
+                    name=entry["Name"],
+                    key=(entry.get("Labels") or {}).get(labels.VOLUME, ""),
+                    config_hash=(entry.get("Labels") or {}).get(labels.CONFIG_HASH, ""),
+                )
                 for entry in (volumes.result() or {}).get("Volumes") or []
             ),
         )

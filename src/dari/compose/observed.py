@@ -49,6 +49,7 @@ class ObservedVolume(Record):
 
     name: str
     key: str = ""
+    config_hash: str = ""
 
 
 class Observed(Record):

@@ -150,5 +150,7 @@ class Project(Record):
     members: Mapping[str, Mapping[str, Any]] = {}
     variables: Mapping[str, str] = {}
     model: Mapping[str, Any] = {}
+    # Between the parts of the names of containers and built images.
+    separator: str = "-"
     # Where each service was written, `file:line:column`, for the plan and for messages.
     places: Mapping[str, str] = {}

@@ -51,6 +51,7 @@ class Globals(Record):
     ansi: str = "auto"
     is_dry_run: bool = False
     all_resources: bool = False
+    is_compatible: bool = False
 
 
 def _no_auth(reference: str) -> Mapping[str, str]:
@@ -79,6 +80,9 @@ class Session:
     ) -> None:
         self.flags = flags
         self.environ = dict(os.environ if environ is None else environ)
+        self.environ = {**self._settings(flags), **self.environ}
+        if not flags.name and self.environ.get("COMPOSE_PROJECT_NAME"):
+            self.flags = flags.replace(name=self.environ["COMPOSE_PROJECT_NAME"])
         self.auth = auth
         self.build_auth = build_auth
         self.template = template
@@ -155,14 +159,21 @@ class Session:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
 
+    def confirm(self, question: str) -> bool:
+        """Asks the user; no answer is a no."""
+        if self.flags.is_dry_run:
+            return False
+        sys.stdout.write(f"{question} (y/N) ")
+        sys.stdout.flush()
+        return sys.stdin.readline().strip().lower() in ("y", "yes", "true", "1")
+
     # files
 
     def read(self, path: str) -> str:
         """A file's text, `-` is stdin. Raises OSError."""
         if path == os.path.join(self.directory, "-"):
             return sys.stdin.read()
-        with open(path, encoding="utf-8") as file:
-            return file.read()
+        return self.read_file(path)
 
     @property
     def files(self) -> list[str]:
@@ -174,7 +185,7 @@ class Session:
     def _find_files(self) -> list[str]:
         names = list(self.flags.files)
         if not names:
-            text = self.environ.get("COMPOSE_FILE") or self._dotenv_of(os.getcwd()).get("COMPOSE_FILE", "")
+            text = self.environ.get("COMPOSE_FILE", "")
             separator = self.environ.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
             names = [name for name in text.split(separator) if name]
         if names:
@@ -203,13 +214,28 @@ class Session:
             return os.getcwd()
         return os.path.dirname(files[0])
 
-    def _dotenv_of(self, folder: str) -> dict[str, str]:
+    def _settings(self, flags: Globals) -> dict[str, str]:
+        """Variables of ours (`COMPOSE_…`) that the `.env` files set: as if they were in the environment."""
+        names = list(flags.env_files) or self.environ.get("COMPOSE_ENV_FILES", "").split(",")
+        paths = [os.path.abspath(os.path.expanduser(name)) for name in names if name]
+        if not paths and not self.flag("COMPOSE_DISABLE_ENV_FILE"):
+            folder = (
+                flags.directory or (os.path.dirname(flags.files[0]) if flags.files else "") or os.getcwd()
+            )
+            paths = [os.path.abspath(os.path.join(os.path.expanduser(folder), ".env"))]
+        paths = [path for path in paths if os.path.isfile(path)]
+        if not paths:
+            return {}
         from dari.compose.load.pipeline import read_env_files
 
-        path = os.path.join(folder, ".env")
-        if self.flag("COMPOSE_DISABLE_ENV_FILE") or not os.path.isfile(path):
-            return {}
-        return read_env_files([path], self.environ, lambda name: open(name, encoding="utf-8").read())
+        found = read_env_files(paths, self.environ, self.read_file)
+        return {name: value for name, value in found.items() if name.startswith("COMPOSE_")}
+
+    @staticmethod
+    def read_file(path: str) -> str:
+        """A file's text. Raises OSError."""
+        with open(path, encoding="utf-8") as file:
+            return file.read()
 
     def env_files(self) -> list[str]:
         """The `.env` files in force, absolute."""
@@ -246,7 +272,7 @@ class Session:
 
         return {**read_env_files(self.env_files(), self.environ, self.read), **self.environ}
 
-    def load(self, named: Sequence[str] = (), **options: Any) -> Project:
+    def load(self, named: Sequence[str] = (), more_profiles: Sequence[str] = (), **options: Any) -> Project:
         """The project; warnings are shown once. Raises ComposeError, UserError."""
         from dari.compose.load.pipeline import load
 
@@ -260,14 +286,17 @@ class Session:
             environ=variables,
             directory=self.directory,
             name=self.flags.name or None,
-            active_profiles=profiles,
+            active_profiles=[*profiles, *more_profiles],
             named=named,
             home=os.path.expanduser("~"),
             **options,
         )
         for text in loaded.warnings:
             self.warn(text)
-        return loaded.project.replace(env_files=tuple(self.flags.env_files))
+        project = loaded.project.replace(env_files=tuple(self.flags.env_files))
+        if self.flags.is_compatible or self.flag("COMPOSE_COMPATIBILITY"):
+            project = compatible(project)
+        return project
 
     def project(self, named: Sequence[str] = ()) -> Project:
         """The project, loaded once. `named` services are enabled whatever their profile."""
@@ -313,6 +342,8 @@ class Session:
 
         for text in plan.warnings:
             self.warn(text)
+        for title, word in plan.kept:
+            progress.end(title, word)
         if self.flags.is_dry_run:
             for op in plan.ops:
                 self.complain(f"DRY-RUN MODE -  {op.title or op.resource}  {op.done or op.action}")
@@ -327,6 +358,15 @@ class Session:
         for text in outcome.errors:
             self.complain(text)
         return 0 if outcome.is_success else 1
+
+
+def compatible(project: Project) -> Project:
+    """The project with names as the first Compose gave them: with underscores."""
+    services = {
+        name: service if service.has_image else service.replace(image=f"{project.name}_{name}")
+        for name, service in project.services.items()
+    }
+    return project.replace(services=services, separator="_")
 
 
 def with_seccomp_profiles(project: Project, read: Callable[[str], str]) -> Project:

@@ -231,7 +231,7 @@ def test_a_changed_network_is_rebuilt_around_its_containers() -> None:
         [#1] #2 web:1 remove, network default changed
         [#2] #3 network default remove, its configuration changed
         [#3] #4 network default create, its configuration changed
-        [#2, #4] #5 web:1 create, a network of it changed
+        [#2, #4] #5 web:1 create, a network or volume of it changed
         [#5] #6 web:1 start
         """
     )
@@ -384,8 +384,8 @@ volumes: {data: }
 [] #1 network default create, missing
 [] #2 volume data create, missing
 [#1, #2] #3 web:1 create, missing
-[#3] #4 web pre_start step 1
-[#4] #5 web pre_start step 2
+[#3] #4 web pre_start[0]
+[#4] #5 web pre_start[1]
 [#3, #5] #6 web:1 start
 [#1, #2] #7 web:2 create, missing
 [#5, #7] #8 web:2 start"""
@@ -396,7 +396,7 @@ volumes: {data: }
     assert first["HostConfig"]["VolumesFrom"] == ["p-web-1"]
     assert "pre_start" not in plan_up(wanted, running(wanted, web=2), UpOptions(scale={"web": 3})).text()
     failed = plan_up(wanted, running(wanted, "created", web=2), UpOptions()).text()
-    assert "pre_start step 1" in failed
+    assert "pre_start[0]" in failed
     assert "pre_start" in plan_up(wanted, running(wanted, web=2), UpOptions(force_recreate=True)).text()
     other = project(text.replace("command: a", "command: z"))
     assert "pre_start" in plan_up(other, running(wanted, web=2), UpOptions()).text()
@@ -423,3 +423,56 @@ def test_a_provided_service_comes_before_who_depends_on_it() -> None:
         running(project("services: {web: {image: img}}")), DownOptions(project="p", providers=models)
     )
     assert "[#2] #3 db down, provided by x" in down.text()
+
+
+def test_a_volume_made_anew_takes_its_containers_along() -> None:
+    text = "services: {web: {image: img, volumes: ['data:/d']}, db: {image: img}}\nvolumes: {data: {labels: {a: b}}}"
+    wanted = project(text)
+    there = running(wanted)
+    assert "volume data unchanged" in plan_up(wanted, there, UpOptions()).text()
+    plan = plan_up(wanted, there, UpOptions(new_volumes=("p_data",)))
+    assert (
+        plan.text()
+        == """\
+[] #1 web:1 stop, volume data changed
+[#1] #2 web:1 remove, volume data changed
+[#2] #3 volume data remove, its configuration changed
+[#3] #4 volume data create, its configuration changed
+[#2, #4] #5 web:1 create, a network or volume of it changed
+[#5] #6 web:1 start
+network default unchanged
+db:1 unchanged"""
+    )
+    assert plan.kept == (("Container p-db-1", "Running"),)
+
+
+def test_one_off_containers_that_ended_are_orphans() -> None:
+    wanted = project("services: {web: {image: img}}")
+    there = running(wanted)
+    ended = there.containers[0].replace(id="x" * 64, name="p-web-run-1", is_oneoff=True, state="exited")
+    both = there.replace(containers=(*there.containers, ended))
+    assert "p-web-run-1" in plan_up(wanted, both, UpOptions()).warnings[0]
+    assert "web:1 remove, orphan" in plan_up(wanted, both, UpOptions(remove_orphans=True)).text()
+    busy = there.replace(containers=(*there.containers, ended.replace(state="running")))
+    assert not plan_up(wanted, busy, UpOptions()).warnings
+
+
+def test_all_resources_are_made_also_those_nobody_uses() -> None:
+    wanted = project("services: {web: {image: img}}\nnetworks: {n: }\nvolumes: {v: }")
+    assert "volume v" not in plan_up(wanted, Observed(), UpOptions()).text()
+    text = plan_up(wanted, Observed(), UpOptions(all_resources=True)).text()
+    assert "network n create" in text
+    assert "volume v create" in text
+
+
+def test_a_service_made_but_not_started_has_its_steps_when_it_starts() -> None:
+    wanted = project("services: {web: {image: img, pre_start: [{command: a}]}}")
+    made = plan_lifecycle(running(wanted, "created").containers, "start", project=wanted).text()
+    assert (
+        made
+        == """\
+[] #1 web pre_start[0]
+[#1] #2 web:1 start"""
+    )
+    stopped = plan_lifecycle(running(wanted, "exited").containers, "start", project=wanted).text()
+    assert stopped == "[] #1 web:1 start"

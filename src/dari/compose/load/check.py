@@ -25,10 +25,13 @@ _WORDS = {
 _NAMED_SECTIONS = frozenset(("services", "networks", "volumes", "secrets", "configs", "models"))
 
 
-def check(tree: Any, path: Path = (), inert: list[Path] | None = None) -> Any:
+def check(
+    tree: Any, path: Path = (), inert: list[Path] | None = None, *, is_interpolated: bool = True
+) -> Any:
     """The tree with its scalars cast; paths of keys that are accepted but not acted on go into `inert`.
 
-    Raises ComposeError naming the first wrong key.
+    Where variables were not filled in (`is_interpolated`), text with a `$` may stand for anything. Raises
+    ComposeError naming the first wrong key.
     """
     if not isinstance(tree, dict):
         raise ComposeError("top-level object must be a mapping", path)
@@ -38,32 +41,61 @@ def check(tree: Any, path: Path = (), inert: list[Path] | None = None) -> Any:
         if following is None:
             return tree
         node = following
-    return _walk(tree, node, path, [] if inert is None else inert)
+    return _Walk([] if inert is None else inert, is_interpolated).walk(tree, node, path)
 
 
-def _walk(value: Any, node: Node, path: Path, inert: list[Path]) -> Any:
-    key = node.key
-    if key is None:
-        return value
-    if key.is_inert and value not in (None, [], {}):
-        inert.append(path)
-    if value is None:
-        if key.is_required:
-            raise ComposeError(f"{dotted(path)} must be {_alternatives(key)}", path)
-        return None
-    if isinstance(value, dict):
-        _expect("map", key, path)
-        return _walk_mapping(value, node, path, inert)
-    if isinstance(value, list):
-        _expect("list", key, path)
-        if key.is_distinct:
-            _distinct(value, path)
-        if node.element is None:
+class _Walk:
+    """One pass over a tree."""
+
+    def __init__(self, inert: list[Path], is_interpolated: bool) -> None:
+        self._inert = inert
+        self._is_interpolated = is_interpolated
+
+    def walk(self, value: Any, node: Node, path: Path) -> Any:
+        key = node.key
+        if key is None:
             return value
-        return [_walk(item, node.element, (*path, index), inert) for index, item in enumerate(value)]
-    found = _scalar(value, key, path)
-    _within(found, key, path)
-    return found
+        if key.is_inert and value not in (None, [], {}):
+            self._inert.append(path)
+        if value is None:
+            if key.is_required:
+                raise ComposeError(f"{dotted(path)} must be {_alternatives(key)}", path)
+            return None
+        if isinstance(value, dict):
+            _expect("map", key, path)
+            return self._mapping(value, node, path)
+        if isinstance(value, list):
+            _expect("list", key, path)
+            if key.is_distinct:
+                _distinct(value, path)
+            if node.element is None:
+                return value
+            return [self.walk(item, node.element, (*path, index)) for index, item in enumerate(value)]
+        if not self._is_interpolated and isinstance(value, str) and "$" in value:
+            return value
+        found = _scalar(value, key, path)
+        _within(found, key, path)
+        return found
+
+    def _mapping(self, value: dict[str, Any], node: Node, path: Path) -> dict[str, Any]:
+        if not node.children and node.wildcard is None:
+            return value
+        is_named = len(path) == 1 and path[0] in _NAMED_SECTIONS
+        found = {}
+        for name, item in value.items():
+            place = (*path, name)
+            if is_named and not _NAMES.match(name):
+                raise ComposeError(
+                    f"{dotted(path)}: invalid name {name!r}, use letters, digits, '.', '_', '-'", place
+                )
+            following = node.child(name)
+            if following is None and name.startswith("x-") and not is_named:
+                found[name] = item
+                continue
+            if following is None:
+                raise ComposeError(_unknown(name, node, path), place)
+            found[name] = self.walk(item, following, place)
+        return found
 
 
 def complete(tree: Any, node: Node = ROOT, path: Path = ()) -> None:
@@ -104,27 +136,6 @@ def _within(value: Any, key: Key, path: Path) -> None:
             raise ComposeError(f"{dotted(path)} must be greater than or equal to {key.low}", path)
         if key.high is not None and value > key.high:
             raise ComposeError(f"{dotted(path)} must be less than or equal to {key.high}", path)
-
-
-def _walk_mapping(value: dict[str, Any], node: Node, path: Path, inert: list[Path]) -> dict[str, Any]:
-    if not node.children and node.wildcard is None:
-        return value
-    is_named = len(path) == 1 and path[0] in _NAMED_SECTIONS
-    found = {}
-    for name, item in value.items():
-        place = (*path, name)
-        if is_named and not _NAMES.match(name):
-            raise ComposeError(
-                f"{dotted(path)}: invalid name {name!r}, use letters, digits, '.', '_', '-'", place
-            )
-        following = node.child(name)
-        if following is None and name.startswith("x-") and not is_named:
-            found[name] = item
-            continue
-        if following is None:
-            raise ComposeError(_unknown(name, node, path), place)
-        found[name] = _walk(item, following, place, inert)
-    return found
 
 
 def _unknown(name: str, node: Node, path: Path) -> str:

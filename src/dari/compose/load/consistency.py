@@ -100,12 +100,20 @@ def _service(
         raise _fail(
             f"services.{name}: can't set container_name and scale, as container name must be unique", *where
         )
-    limits = (deploy.get("resources") or {}).get("limits") or {}
-    for own, theirs in (("mem_limit", "memory"), ("pids_limit", "pids"), ("cpus", "cpus")):
-        both = service.get(own) is not None and limits.get(theirs) is not None
-        if both and float(service[own]) != float(limits[theirs]):
+    resources = deploy.get("resources") or {}
+    for own, part, theirs in (
+        ("cpus", "limits", "cpus"),
+        ("mem_limit", "limits", "memory"),
+        ("mem_reservation", "reservations", "memory"),
+        ("pids_limit", "limits", "pids"),
+    ):
+        if theirs == "memory" and part in resources:
+            value = (resources[part] or {}).get(theirs) or 0
+        else:
+            value = (resources.get(part) or {}).get(theirs)
+        if service.get(own) is not None and value is not None and float(service[own]) != float(value):
             raise _fail(
-                f"services.{name}: can't set distinct values on '{own}' and 'deploy.resources.limits.{theirs}'",
+                f"services.{name}: can't set distinct values on '{own}' and 'deploy.resources.{part}.{theirs}'",
                 *where,
             )
 
@@ -133,6 +141,16 @@ def _dependencies(
 
 
 def _mounts(name: str, service: Mapping[str, Any], tree: Mapping[str, Any]) -> None:
+    taken: dict[str, str] = {}
+    for index, entry in enumerate(service.get("tmpfs") or []):
+        taken[str(entry).partition(":")[0]] = f"services.{name}.tmpfs[{index}]"
+    for index, mount in enumerate(service.get("volumes") or []):
+        target = str(mount.get("target") or "")
+        if target in taken:
+            raise _fail(
+                f"services.{name}.volumes[{index}]: target {target} already mounted as {taken[target]}",
+                *("services", name, "volumes"),
+            )
     for index, mount in enumerate(service.get("volumes") or []):
         where = ("services", name, "volumes")
         kind = mount["type"]

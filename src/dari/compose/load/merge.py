@@ -15,6 +15,8 @@ from dari.compose.load.keys import ROOT, Node
 
 
 def _port(item: Any) -> Any:
+    if not isinstance(item, dict):
+        return item
     return (
         item.get("host_ip") or "0.0.0.0",
         item.get("published", ""),

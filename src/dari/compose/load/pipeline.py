@@ -94,15 +94,22 @@ def load(
         disabled = {key: value for key, value in services.items() if key not in names}
         tree["services"] = {key: value for key, value in services.items() if key in names}
         full = normalise(context, tree, project_name, directory)
-        policy.apply(full, services)
-        records.apply(full)
-        if is_checked:
+        if is_interpolated:
+            policy.apply(full, services)
+            records.apply(full)
+        if is_checked and is_interpolated:
             verify(full, full["services"], disabled)
     except ComposeError as error:
         if error.mark is None and error.path:
             error.mark = context.marks.find(error.path)
         raise
     warnings = [f'The "{one}" variable is not set. Defaulting to a blank string.' for one in context.missing]
+    if not is_interpolated:
+        # Text with variables in it is no number and no duration yet, so nothing can be made of it.
+        project = Project(
+            name=project_name, directory=directory, files=tuple(files), disabled=disabled, model=full
+        )
+        return Loaded(project, warnings + list(context.warnings))
     try:
         project = bind(
             full,

@@ -96,11 +96,11 @@ def _canonical(context: Context, file: _File) -> dict[str, Any]:
             tree = interpolate(tree, scope)
             context.missing.update(scope.missing)
         inert: list[Path] = []
-        tree = check(tree, inert=inert)
+        tree = check(tree, inert=inert, is_interpolated=context.is_interpolated)
         for path in inert:
             mark = file.marks.find(path)
             context.warnings[f"{mark}: {dotted(path)} is accepted but not acted on"] = None
-        return dict(canonicalise(tree))
+        return dict(canonicalise(tree, is_interpolated=context.is_interpolated))
     except ComposeError as error:
         if error.mark is None:
             error.mark = file.marks.find(error.path)

@@ -7,6 +7,7 @@ from typing import Any
 
 from dari.compose.observed import ObservedContainer
 from dari.compose.plan.down import dependencies
+from dari.compose.plan.inits import add_inits
 from dari.compose.plan.ops import Builder, Plan, add_hooks, by_dependency, stop_query
 from dari.compose.project import Project
 
@@ -21,11 +22,12 @@ def plan_lifecycle(
     query: Mapping[str, Any] | None = None,
     is_ordered: bool = True,
     project: Project | None = None,
+    api: tuple[int, ...] = (1, 51),
 ) -> Plan:
     """One call a container; those it makes no difference to are left out.
 
     start, restart, unpause: what is depended on comes first; stop, pause: dependents first; kill, remove: all
-    at once. `project`: whose services' hooks run around a start, a stop and a restart.
+    at once. `api`: the engine's version. `project`: whose services' hooks run around a start, a stop and a restart.
     """
     build = Builder()
     chosen = [one for one in containers if _applies(one, action)]
@@ -33,6 +35,7 @@ def plan_lifecycle(
     order = by_dependency({one.service for one in chosen}, needs)
     is_forward = action in _FIRST_THE_NEEDED
     done: dict[str, list[int]] = {}
+    inits: dict[str, list[int]] = {}
     for name in order if is_forward else reversed(order):
         around = needs.get(name, ()) if is_forward else [one for one in order if name in needs.get(one, ())]
         before = [number for one in around for number in done.get(one, ())] if is_ordered else []
@@ -48,6 +51,12 @@ def plan_lifecycle(
                 needs_first = add_hooks(
                     build, label, name, container.id, container.name, "pre_stop", hooks, before
                 )
+            if action == "start" and project and service and container.state == "created":
+                if name not in inits:
+                    inits[name] = add_inits(
+                        build, project, service, container.id, before, image_ids={}, api=api
+                    )  # fmt: skip
+                needs_first = [*before, *inits[name]]
             ends = [_add(build, container, action, needs_first, timeout, query or {})]
             if action in ("start", "restart"):
                 hooks = model.get("post_start") or ()

@@ -53,11 +53,13 @@ class Op(Record):
 
 
 class Plan(Record):
-    """Steps in an order that respects `needs`; `unchanged` and `warnings` are for people."""
+    """Steps in an order that respects `needs`; `unchanged`, `warnings` and `kept` are for people."""
 
     ops: tuple[Op, ...] = ()
     unchanged: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    # What is told of containers that stay: title and word ("Container a-web-1", "Running").
+    kept: tuple[tuple[str, str], ...] = ()
 
     def text(self) -> str:
         """The whole plan, a line a step, then what stays as it is."""
@@ -96,6 +98,7 @@ class Builder:
         self.ops: list[Op] = []
         self.unchanged: list[str] = []
         self.warnings: list[str] = []
+        self.kept: list[tuple[str, str]] = []
 
     def add(
         self,
@@ -127,7 +130,12 @@ class Builder:
         return number
 
     def plan(self) -> Plan:
-        return Plan(ops=tuple(self.ops), unchanged=tuple(self.unchanged), warnings=tuple(self.warnings))
+        return Plan(
+            ops=tuple(self.ops),
+            unchanged=tuple(self.unchanged),
+            warnings=tuple(self.warnings),
+            kept=tuple(self.kept),
+        )
 
 
 Hooks = Mapping[str, Iterable[Mapping[str, Any]]]

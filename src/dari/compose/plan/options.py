@@ -22,4 +22,8 @@ class UpOptions(Record):
     renew_anon_volumes: bool = False
     timeout: float | None = None
     api: tuple[int, ...] = (1, 51)
+    # Volumes by name that are made anew, their data lost, since they are not what the file says any more.
+    new_volumes: tuple[str, ...] = ()
+    # Whether networks and volumes are made that no service uses.
+    all_resources: bool = False
     image_ids: Mapping[str, str] = {}

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping
 
 from dari.compose import hash as digest
 from dari.compose import labels
-from dari.compose.convert import container_body, endpoint, init_body, network_body, volume_body
+from dari.compose.convert import container_body, endpoint, network_body, volume_body
 from dari.compose.naming import container_name, shared_service
 from dari.compose.observed import Observed, ObservedContainer, ObservedNetwork
 from dari.compose.plan.content import content_files
 from dari.compose.plan.divergence import anonymous_volumes, divergence
+from dari.compose.plan.inits import add_inits
 from dari.compose.plan.members import add_registrations
 from dari.compose.plan.ops import (
     Builder,
@@ -105,6 +106,8 @@ class _Up:
 
     def _networks(self) -> None:
         used = {one.network for service in self._used() for one in service.networks}
+        if self.options.all_resources:
+            used |= set(self.project.networks)
         found = {network.name: network for network in self.observed.networks}
         for key in sorted(used):
             network = self.project.networks[key]
@@ -206,22 +209,47 @@ class _Up:
             for mount in service.volumes
             if mount.type == "volume" and mount.source
         }
+        if self.options.all_resources:
+            used |= set(self.project.volumes)
         found = {volume.name for volume in self.observed.volumes}
         for key in sorted(used):
             volume = self.project.volumes[key]
             if volume.external:
                 continue
-            if volume.name in found:
+            before: list[int] = []
+            if volume.name in found and volume.name in self.options.new_volumes:
+                before = [self._remove_volume(key, volume.name)]
+            elif volume.name in found:
                 self.build.unchanged.append(f"volume {key}")
                 continue
             self.volume_ops[key] = self.build.add(
                 f"volume {key}",
                 "create",
-                "missing",
+                "its configuration changed" if before else "missing",
+                before,
                 title=f"Volume {volume.name}",
                 path="/volumes/create",
                 body=volume_body(self.project, volume),
             )
+
+    def _remove_volume(self, key: str, name: str) -> int:
+        """Takes a volume away, and the containers that use it."""
+        before = []
+        for container in self.observed.containers:
+            if all(mount.get("Name") != name for mount in container.mounts):
+                continue
+            if container.id not in self.removed:
+                self.removed[container.id] = self._remove(container, f"volume {key} changed")
+            before.append(self.removed[container.id])
+        return self.build.add(
+            f"volume {key}",
+            "remove",
+            "its configuration changed",
+            before,
+            title=f"Volume {name}",
+            method="DELETE",
+            path=f"/volumes/{name}",
+        )
 
     # services
 
@@ -256,7 +284,7 @@ class _Up:
         label = f"{service.name}:{container.number}"
         if container.id in self.removed:
             self.recreated.add(service.name)
-            self._new(service, container.number, container, "a network of it changed")
+            self._new(service, container.number, container, "a network or volume of it changed")
             return
         reason = (
             ""
@@ -286,6 +314,9 @@ class _Up:
                 )
             else:
                 self.build.unchanged.append(label)
+                self.build.kept.append(
+                    (f"Container {container.name}", "Running" if container.is_running else "Created")
+                )
         else:
             if container.state == "created":
                 self.inits_due.add(service.name)
@@ -472,32 +503,15 @@ class _Up:
         if service.name not in self.inits_due or not service.pre_start:
             return needs
         if service.name not in self.inits:
-            before = needs
-            for index, hook in enumerate(service.pre_start, 1):
-                if hook.model.get("per_replica"):
-                    raise PlanError(f'service "{service.name}": pre_start with per_replica is not supported')
-                name = f"{self.project.name}-{service.name}-pre_start-{index}"
-                body = init_body(
-                    self.project, hook, ref, index, image_ids=self.options.image_ids, api=self.options.api
-                )
-                before = [
-                    self.build.add(
-                        f"{service.name}",
-                        f"pre_start step {index}",
-                        "",
-                        before,
-                        word="init",
-                        title=f"Container {name}",
-                        kind="init",
-                        path="/containers/create",
-                        query={"name": name, **({"platform": hook.platform} if hook.platform else {})},
-                        body={
-                            "service": service.name,
-                            "create": body,
-                            "files": content_files(self.project, hook),
-                        },
-                    )
-                ]
+            before = add_inits(
+                self.build,
+                self.project,
+                service,
+                ref,
+                needs,
+                image_ids=self.options.image_ids,
+                api=self.options.api,
+            )
             self.inits[service.name] = before
         return [*needs, *self.inits[service.name]]
 
@@ -586,7 +600,12 @@ class _Up:
 
     def _orphans(self) -> None:
         known = {*self.project.services, *self.project.disabled}
-        orphans = [one for one in self.observed.containers if one.service not in known and not one.is_oneoff]
+        orphans = [
+            one
+            for one in self.observed.containers
+            if (one.state in ("exited", "dead") if one.is_oneoff else one.service not in known)
+            and not one.labels.get(labels.SLUG, "").startswith("pre_start-")
+        ]
         if not orphans or self.options.ignore_orphans:
             return
         if self.options.remove_orphans:

@@ -26,10 +26,8 @@ def cp(session: Session, options: Any) -> int:
     if source[0]:
         _from_container(session, containers[0], source[1], options.target, options.follow_link)
         return 0
-    for one in containers if options.all or not options.index else containers[:1]:
+    for one in containers:
         _to_container(session, one, options.source, target[1], options.archive)
-        if not options.all:
-            break
     return 0
 
 

@@ -71,13 +71,14 @@ def exec_(session: Session, options: Any) -> int:
 
 
 def environment(session: Session, entries: list[str]) -> list[str]:
-    """`-e KEY=VALUE`, and `-e KEY` with the value of our own environment."""
+    """`-e KEY=VALUE`, and `-e KEY` with the value of our own environment or the project's `.env`."""
     found = []
+    known = session.variables() if any("=" not in entry for entry in entries) else {}
     for entry in entries:
         if "=" in entry:
             found.append(entry)
-        elif entry in session.environ:
-            found.append(f"{entry}={session.environ[entry]}")
+        elif entry in known:
+            found.append(f"{entry}={known[entry]}")
     return found
 
 

@@ -18,6 +18,22 @@ def _containers(session: Session, options: Any) -> list[ObservedContainer]:
     return found
 
 
+def _with_dependencies(session: Session, options: Any) -> list[ObservedContainer]:
+    """The containers of the named services and of those they depend on, all when none is named."""
+    from dari.compose.plan.down import dependencies
+
+    if not options.services:
+        return _containers(session, options)
+    every = [one for one in session.containers() if not one.is_oneoff]
+    needs = dependencies(every)
+    wanted, left = set(options.services), list(options.services)
+    while left:
+        more = set(needs.get(left.pop(), ())) - wanted
+        wanted |= more
+        left += more
+    return [one for one in every if one.service in wanted]
+
+
 def _act(session: Session, options: Any, action: str, **more: Any) -> int:
     found = _containers(session, options)
     project = session.project_or_none(options.services)
@@ -27,12 +43,15 @@ def _act(session: Session, options: Any, action: str, **more: Any) -> int:
 
 
 def start(session: Session, options: Any) -> int:
-    found = _containers(session, options)
-    have = {one.service for one in found}
+    have = {one.service for one in _containers(session, options)}
     for name in options.services:
         if name not in have:
             raise UserError(f'service "{name}" has no container to start')
-    plan = plan_lifecycle(found, "start", project=session.project_or_none(options.services))
+    found = _with_dependencies(session, options)
+    project = session.project_or_none(options.services)
+    has_steps = project is not None and any(one.pre_start for one in project.services.values())
+    api = session.api if has_steps else (1, 51)
+    plan = plan_lifecycle(found, "start", project=project, api=api)
     code = session.finish(session.carry_out(plan, session.progress()))
     if code == 0 and options.wait:
         from dari.compose.waiting import wait_until_up
@@ -86,7 +105,7 @@ def rm(session: Session, options: Any) -> int:
         return 0
     if not options.force:
         session.complain(f"Going to remove {', '.join(one.name for one in found)}")
-        if input("Are you sure? [yN] ").strip().lower() not in ("y", "yes"):
+        if not session.confirm("Are you sure?"):
             return 0
     plan = plan_lifecycle(
         found, "remove", query={"v": True, "force": True} if options.volumes else {"force": True}

@@ -28,7 +28,7 @@ def run(session: Session, options: Any) -> int:
     service = project.services[options.service]
     _start_dependencies(session, project, service, options)
     slug = secrets.token_hex(6)
-    name = options.name or f"{project.name}-{service.name}-run-{slug}"
+    name = options.name or project.separator.join((project.name, service.name, "run", slug))
     changed = _changed(session, project, service, options)
     ids = images.present(session.docker, [service.image])
     body = _body(
@@ -72,10 +72,16 @@ def _start_dependencies(session: Session, project: Project, service: Service, op
     names = selected_services(project, [service.name], options.no_deps)
     needed = [name for name in names if name != service.name]
     wish = Wish(
-        UpOptions(services=tuple(needed), no_recreate=True, ignore_orphans=True),
+        UpOptions(
+            services=tuple(needed),
+            no_recreate=True,
+            ignore_orphans=session.flag("COMPOSE_IGNORE_ORPHANS"),
+            remove_orphans=options.remove_orphans or session.flag("COMPOSE_REMOVE_ORPHANS"),
+        ),
         pull=options.pull or "",
         is_pull_quiet=options.quiet_pull or options.quiet,
         is_build_forced=options.build,
+        is_build_quiet=options.quiet_build or options.quiet,
     )
     # The one-off service itself is planned with no container, so that its networks and volumes are made and
     # its image is fetched, while conditions on its dependencies are met before it starts.
@@ -85,9 +91,9 @@ def _start_dependencies(session: Session, project: Project, service: Service, op
     plan, observed = prepare(session, kept, wish)
     own = {one.id for one in observed.of_service(service.name)}
     ops = [op for op in plan.ops if not any(f"/containers/{one}" in op.path for one in own)]
-    if ops:
+    if ops or plan.warnings:
         progress = session.progress(is_quiet=options.quiet)
-        outcome = session.carry_out(plan.replace(ops=tuple(ops), warnings=()), progress)
+        outcome = session.carry_out(plan.replace(ops=tuple(ops), kept=()), progress)
         if not outcome.is_success:
             raise UserError("\n".join(outcome.errors))
     if not options.no_deps:
@@ -128,7 +134,8 @@ def _changed(session: Session, project: Project, service: Service, options: Any)
             model[key] = [*(model.get(key) or []), *values]
     model["restart"] = "no"
     model.pop("deploy", None)
-    given = dict(entry.split("=", 1) for entry in environment(session, options.env))
+    given = _from_files(session, options.env_from_file)
+    given |= dict(entry.split("=", 1) for entry in environment(session, options.env))
     extra_labels = dict(entry.partition("=")[::2] for entry in options.label)
     return service.replace(
         model=model,
@@ -138,6 +145,23 @@ def _changed(session: Session, project: Project, service: Service, options: Any)
         ports=(service.ports if options.service_ports else ()) + _ports(options.publish),
         volumes=service.volumes + _volumes(session, options.volume),
     )
+
+
+def _from_files(session: Session, paths: list[str]) -> dict[str, str]:
+    """The variables of `--env-from-file`. Raises UserError, ComposeError."""
+    import os
+
+    from dari.compose.load import dotenv
+
+    found: dict[str, str] = {}
+    for path in paths:
+        try:
+            text = session.read(os.path.abspath(path))
+        except OSError as error:
+            raise UserError(f"open {path}: {(error.strerror or str(error)).lower()}") from None
+        values = dotenv.parse(text, path, session.variables(), before=found)
+        found.update({name: value for name, value in values.items() if value is not None})
+    return found
 
 
 def _ports(entries: list[str]) -> tuple[Port, ...]:

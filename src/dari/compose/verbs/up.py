@@ -119,4 +119,5 @@ def _wish(session: Session, options: Any, *, no_start: bool) -> Wish:
         is_build_forbidden=options.no_build,
         is_plan_only=getattr(options, "plan", False),
         is_build_quiet=getattr(options, "quiet_build", False),
+        is_yes=getattr(options, "yes", False),
     )
