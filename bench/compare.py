@@ -1,4 +1,4 @@
-"""dari beside Debian's docker.io, in one run, in ratios.
+"""dari beside Debian's docker.io (and, with --podman, Debian's podman), in one run, in ratios.
 
 The machine's speed drifts by the hour, so only figures of one run compare. Each work is done by one engine and then
 the other, and the median of the rounds is taken. CPU is what the whole machine spent (/proc/stat) during the work,
@@ -9,6 +9,7 @@ as n/a.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import signal
@@ -24,7 +25,7 @@ from pathlib import Path
 import docker
 
 from bench import dns
-from bench.engines import ROOT, Engine, darid, dockerd
+from bench.engines import ROOT, Engine, darid, dockerd, podman
 
 PATIENCE = 60
 """Seconds after which a command counts as hung: docker.io 20.10 can live-lock on its iptables lock."""
@@ -98,15 +99,14 @@ def works(engine: Engine, services: Sequence[int], folder: Path) -> list[Work]:
     client = docker.APIClient(base_url=engine.host, version="1.41", timeout=PATIENCE)
 
     def run(*flags: str) -> Callable[[], object]:
-        return lambda: call(engine, "docker", "run", "--rm", *flags, "busybox", "true")
+        return lambda: call(engine, *engine.run_command, "run", "--rm", *flags, "busybox", "true")
 
-    kept = client.create_container("busybox", ["sleep", "1000"], name="kept")
-    client.start(kept)
+    call(engine, *engine.run_command, "run", "-d", "--name", "kept", "busybox", "sleep", "1000")
     client.create_network("side", driver="bridge")
     client.create_network("user", driver="bridge")
     return [
         Work(["run --rm, user network"], [run("--network", "user")]),
-        Work(["run --rm, bridge"], [run()]),
+        Work(["run --rm, bridge"], [run(*(() if engine.name != "podman" else ("--network", "podman")))]),
         Work(["run --rm, none"], [run("--network", "none")]),
         Work(["run --rm, host"], [run("--network", "host")]),
         Work(
@@ -120,7 +120,8 @@ def works(engine: Engine, services: Sequence[int], folder: Path) -> list[Work]:
                 lambda: client.disconnect_container_from_network("kept", "side"),
             ],
         ),
-        *(compose_work(engine, count, folder) for count in services),
+        # podman's own compose is a program of others.
+        *(compose_work(engine, count, folder) for count in services if engine.name != "podman"),
     ]
 
 
@@ -179,16 +180,25 @@ def names_and_memory(engine: Engine, folder: Path, seconds: int) -> dict[str, fl
 
 
 def row(label: str, unit: str, figures: Sequence[tuple[float, float] | None], is_rate: bool = False) -> str:
-    """One line: wall (or the value) of dari and docker.io and their ratio, the same for CPU where there is one."""
-    if None in figures:
-        told = ["n/a" if each is None else f"{each[0]:.1f}" for each in figures]
-        return f"{label:30} {told[0]:>9} {told[1]:>9} {unit}"
-    mine, theirs = (each for each in figures if each is not None)
-    ratio = mine[0] / theirs[0] if is_rate else theirs[0] / mine[0]
-    text = f"{label:30} {mine[0]:9.1f} {theirs[0]:9.1f} {unit:3}  x{ratio:5.1f}"
-    if mine[1] or theirs[1]:
-        text += f"   cpu {mine[1]:7.0f} {theirs[1]:7.0f} ms  x{theirs[1] / max(mine[1], 1):5.1f}"
+    """One line: wall (or the value) of each engine and the others' ratios to dari, the same for CPU where there is
+    one."""
+    told = " ".join(f"{'n/a':>9}" if each is None else f"{each[0]:9.1f}" for each in figures)
+    text = f"{label:30} {told} {unit:3}"
+    mine = figures[0]
+    if mine is None:
+        return text
+    others = figures[1:]
+    ratios = ["-" if each is None else _ratio(mine[0], each[0], is_rate) for each in others]
+    text += "  " + " ".join(f"{each:>6}" for each in ratios)
+    if any(each is not None and each[1] for each in figures):
+        spent = " ".join(f"{'n/a':>7}" if each is None else f"{each[1]:7.0f}" for each in figures)
+        ratios = ["-" if each is None else _ratio(max(mine[1], 1), each[1]) for each in others]
+        text += f"   cpu {spent} ms  " + " ".join(f"{each:>6}" for each in ratios)
     return text
+
+
+def _ratio(mine: float, theirs: float, is_rate: bool = False) -> str:
+    return f"x{mine / theirs if is_rate else theirs / mine:.1f}"
 
 
 def main() -> int:
@@ -197,6 +207,7 @@ def main() -> int:
     parser.add_argument("--services", type=int, nargs="*", default=[10, 30])
     parser.add_argument("--seconds", type=int, default=3, help="of load on the names")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--podman", action="store_true", help="beside podman too")
     parser.add_argument("--only", help="only the works whose name starts so")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -204,7 +215,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="dari-bench-") as temporary:
         engines: list[Engine] = []
         try:
-            for start in (darid, dockerd):
+            others = [dockerd, *([podman] if options.podman else [])]
+            for start in (darid, *others):
                 engines.append(start(Path(temporary) / start.__name__))
                 engines[-1].load_busybox()
             measure_all(engines, options, Path(temporary), results)
@@ -226,19 +238,21 @@ def measure_all(
     stacks.mkdir()
     tables = [works(each, options.services, stacks) for each in engines]
     if not options.only or "names".startswith(options.only):
-        told = [names_and_memory(each, folder, options.seconds) for each in engines]
+        # podman's names are aardvark's: see bench/names.py.
+        told = [names_and_memory(each, folder, options.seconds) for each in engines if each.name != "podman"]
         for label, key, unit, is_rate in (
             ("memory, 10 containers", "memory", "MiB", False),
             ("names, p50", "p50_us", "us", False),
             ("names, p99", "p99_us", "us", False),
             ("names, answers a second", "queries_per_second", "", True),
         ):
-            results[label] = {e.name: {key: t[key]} for e, t in zip(engines, told, strict=True)}
+            results[label] = {e.name: {key: t[key]} for e, t in zip(engines, told, strict=False)}
             print(row(label, unit, [(each[key], 0.0) for each in told], is_rate), flush=True)
-    for pair in zip(*tables, strict=True):
+    print(f"{'':30} {' '.join(f'{each.name:>9}' for each in engines)}", flush=True)
+    for pair in itertools.zip_longest(*tables):
         if options.only and not pair[0].labels[0].startswith(options.only):
             continue
-        seen = [rounds(work, options.rounds) for work in pair]
+        seen = [rounds(work, options.rounds) if work is not None else Seen(failure="none") for work in pair]
         for step, label in enumerate(pair[0].labels):
             figures = [
                 None

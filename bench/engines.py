@@ -7,29 +7,42 @@ machine's own engines is touched.
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 class Engine:
-    """A running engine: `socket` speaks the Docker API, `pids()` are its processes."""
+    """A running engine: `socket` speaks the Docker API, `pids()` are its processes. `run` is what its users type to
+    run a container, `prepare` what the shell does first in its namespaces."""
 
-    def __init__(self, name: str, argv: Sequence[str], folder: Path, socket: Path) -> None:
-        self.name, self.folder, self.socket = name, folder, socket
-        prepare = 'ip link set lo up; mount --make-rshared /; exec "$@"'
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        folder: Path,
+        socket: Path,
+        run: Sequence[str] = ("docker",),
+        prepare: str = "",
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name, self.folder, self.socket, self._run = name, folder, socket, run
+        self._variables = dict(variables or {})
+        prepare = f'ip link set lo up; mount --make-rshared /; {prepare} exec "$@"'
         self._log = (folder / "engine.log").open("wb")
         self.process = subprocess.Popen(
             ["unshare", "-n", "-m", "--propagation", "unchanged", "sh", "-c",
              f"mount --make-rprivate / && {prepare}", "sh", *argv],
             stdout=self._log, stderr=self._log, stdin=subprocess.DEVNULL, start_new_session=True,
+            env={**os.environ, **self._variables},
         )  # fmt: skip
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
@@ -49,7 +62,14 @@ class Engine:
         # No COMPOSE_PARALLEL_LIMIT: docker-compose 1.29 counts a service and its containers against the same limit,
         # and waits for itself for ever where that many services hold it.
         others = {name: value for name, value in os.environ.items() if name != "COMPOSE_PARALLEL_LIMIT"}
-        return {**others, "DOCKER_HOST": self.host}
+        return {**others, **self._variables, "DOCKER_HOST": self.host}
+
+    @property
+    def run_command(self) -> list[str]:
+        """The words before `run`. A program without a daemon has to be in the engine's namespaces."""
+        if self._run == ("docker",):
+            return ["docker"]
+        return ["nsenter", "-t", str(self.process.pid), "-n", "-m", *self._run]
 
     def docker(self, *argv: str, check: bool = False) -> subprocess.CompletedProcess[str]:
         found = shutil.which("docker") or "docker"
@@ -124,6 +144,27 @@ def dockerd(folder: Path) -> Engine:
     argv = ["dockerd", "-H", f"unix://{socket}", "--data-root", str(folder / "data"),
             "--exec-root", str(folder / "run"), "--pidfile", str(folder / "pid")]  # fmt: skip
     return Engine("docker.io", argv, folder, socket)
+
+
+def podman(folder: Path) -> Engine:
+    """Its service, for what goes over the API; `podman run` works without. Names and networks by netavark and
+    aardvark-dns."""
+    folder.mkdir(parents=True)
+    socket = folder / "podman.sock"
+    # Without CAP_SYS_RESOURCE no limit may be raised: podman asks for a million files, and lowers its own processes.
+    limits = ", ".join(
+        f'"{name}={most}:{most}"'
+        for name, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC))
+        if (most := min(8192, resource.getrlimit(number)[1])) > 0
+    )
+    text = f'[containers]\ndefault_ulimits = [{limits}]\n[network]\nnetwork_backend = "netavark"\n'
+    (folder / "containers.conf").write_text(text)
+    options = ["podman", "--root", str(folder / "data"), "--runroot", str(folder / "run"),
+               "--network-config-dir", str(folder / "networks"), "--tmpdir", str(folder / "tmp"),
+               "--cgroup-manager", "cgroupfs", "--events-backend", "file"]  # fmt: skip
+    argv = [*options, "system", "service", "--time", "0", f"unix://{socket}"]
+    return Engine("podman", argv, folder, socket, options, "mount -t tmpfs tmpfs /run;",
+                  {"CONTAINERS_CONF": str(folder / "containers.conf")})  # fmt: skip
 
 
 def busybox(archive: Path) -> None:

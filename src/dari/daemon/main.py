@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import faulthandler
 import gc
 import json
@@ -30,6 +31,7 @@ from dari.daemon import cluster, options, sockets
 from dari.daemon.responder import Responder
 from dari.engine import events, predefined, registrations
 from dari.engine.base import Engine
+from dari.kernel import neighbours
 from dari.kernel.host import Kernel
 from dari.kernel.plugin import Plugins
 from dari.model.config import Config
@@ -99,6 +101,7 @@ async def run(config: Config, arguments: Sequence[str] = ()) -> None:
         kernel = Kernel(config.netns_dir)
         stack.callback(kernel.close)
         _raise_descriptor_limit()
+        _make_room_for_neighbours(config.neighbours)
         ctx = Context(
             config=config,
             local=store,
@@ -202,6 +205,17 @@ def _engine_id(config: Config) -> str:
     with open(path, "w", encoding="ascii") as file:
         file.write(value + "\n")
     return value
+
+
+def _make_room_for_neighbours(count: int) -> None:
+    try:
+        if count and neighbours.make_room(count):
+            log.info("the host's tables of neighbours have room for %d entries now", count)
+    except OSError as error:
+        where = (
+            "in this network namespace they are not to be had" if error.errno == errno.ENOENT else told(error)
+        )
+        log.warning("--neighbours %d: the host's tables stay as they are: %s", count, where)
 
 
 def _raise_descriptor_limit() -> None:

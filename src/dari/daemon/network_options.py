@@ -22,10 +22,12 @@ KEYS = {
     "icc": "is_bridge_icc",
     "ip-masq": "is_bridge_masquerading",
     "ip-forward": "is_forwarding",
+    "neighbours": "neighbours",
     "default-network-opts": "default_network_options",
     "host-gateway-ip": "host_gateway_ip",
     "host-gateway-ips": "host_gateway_ips",
 }
+_MOST_NEIGHBOURS = 1 << 20
 LISTS = frozenset(("host_gateway_ips",))
 
 
@@ -71,6 +73,12 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
     ):
         add(flag, dest=name, nargs="?", const=True, type=boolean, metavar="BOOL", help=what)
     add(
+        "--neighbours",
+        type=int,
+        metavar="N",
+        help="entries the host's tables of neighbours (ARP) have room for at least (default: as the host has it)",
+    )
+    add(
         "--default-network-opt",
         dest="network_option_pairs",
         action="append",
@@ -97,6 +105,13 @@ def fields(values: dict[str, Any]) -> dict[str, Any]:
             if not isinstance(values[name], bool):
                 raise InvalidArgument(f"{_key(name)}: expected true or false, got {values[name]!r}")
             found[name] = values[name]
+    if "neighbours" in values:
+        count = values["neighbours"]
+        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= _MOST_NEIGHBOURS:
+            raise InvalidArgument(
+                f"neighbours: expected a number from 0 to {_MOST_NEIGHBOURS}, got {count!r}"
+            )
+        found["neighbours"] = count
     asked = values.get("host_gateway_ips", [])
     gateways = [*([asked] if isinstance(asked, str) else asked)]
     if values.get("host_gateway_ip"):

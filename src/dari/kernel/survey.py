@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
-from dari.kernel import nfnetlink, rtnetlink, sysctl
+from dari.kernel import neighbours, nfnetlink, rtnetlink, sysctl
 from dari.kernel.errors import NetlinkError, NftError
 from dari.kernel.mould import Mould
 from dari.kernel.netlink import Message, attributes, u32_of
@@ -69,6 +69,7 @@ def survey(
         unseen=tuple(surveyor.unseen),
         tables=tuple(surveyor.tables),
         sysctls=sysctls,
+        neighbour_tables=tuple(neighbours.tables()),
     )
 
 

@@ -51,6 +51,8 @@ class Config(Noun, frozen=True, kw_only=True):
     is_bridge_icc: bool = True
     is_bridge_masquerading: bool = True
     is_forwarding: bool = True
+    # Entries the kernel's tables of neighbours have room for at least; 0: as the host has it.
+    neighbours: int = 0
     host_gateway_ips: list[str] = []
     default_network_options: dict[str, dict[str, str]] = {}
     default_bind_ip: str = "0.0.0.0"

@@ -130,7 +130,7 @@ CATALOGUE: dict[str, str] = {
     "host.overlap": "A network's subnet hides a part of what the host reaches.",
     "host.rp-filter": "Strict reverse path filtering with several ways to the world.",
     "host.conntrack-full": "The table of connections is nearly full.",
-    "host.neighbours-full": "The table of neighbours is nearly full.",
+    "host.neighbours-full": "The machine's table of neighbours is nearly full, or was (a warning).",
     "host.pools-covered": "Routes of the host cover all address pools.",
     "host.no-uplink": "The host has no default route.",
     "host.exec-root": "The exec root was removed while darid ran.",

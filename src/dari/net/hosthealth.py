@@ -148,17 +148,26 @@ def _tables(survey: Survey) -> Iterator[Finding]:
             "",
             "sysctl net.netfilter.nf_conntrack_max=N",
         )
-    most = values.get("net/ipv4/neigh/default/gc_thresh3", 0)
-    count = sum(1 for each in survey.neighbours if each.netns == HOST and each.address.version == 4)
-    if most and count > _NEARLY * most:
-        yield Finding(
-            "host.neighbours-full",
-            "error",
-            "host",
-            f"the table of neighbours is nearly full: {count} of {most}; new containers will not be reached",
-            "",
-            "sysctl net.ipv4.neigh.default.gc_thresh3=N",
-        )
+    yield from _neighbours(survey)
+
+
+def _neighbours(survey: Survey) -> Iterator[Finding]:
+    for table in survey.neighbour_tables:
+        known = (each for each in survey.neighbours if each.address.version == table.version)
+        count = table.entries - sum(1 for each in known if each.is_permanent)
+        name = f"net.ipv{table.version}.neigh.default.gc_thresh3"
+        room = 2 * max(table.most, count)
+        advice = f"darid --neighbours {room}, or sysctl {name}={room} (and gc_thresh2, gc_thresh1 with it)"
+        what = f"the machine's table of IPv{table.version} neighbours"
+        if count > _NEARLY * table.most:
+            text = f"{what} is nearly full: {count} of {table.most}; new containers will not be reached"
+            cause = (
+                "every container that talks is one entry for the host and one for each neighbour it talks to"
+            )
+            yield Finding("host.neighbours-full", "error", "host", text, cause, advice)
+        elif table.overflows:
+            text = f"{what} was full {table.overflows} times since the machine started ({count} of {table.most} now)"
+            yield Finding("host.neighbours-full", "warning", "host", text, "packets were lost then", advice)
 
 
 def _pools(facts: HostFacts, pools: list[Prefix]) -> Iterator[Finding]:

@@ -30,7 +30,6 @@ def sysctl_paths(wanted: KernelState) -> list[str]:
         "net/ipv4/conf/all/arp_ignore",
         "net/netfilter/nf_conntrack_count",
         "net/netfilter/nf_conntrack_max",
-        "net/ipv4/neigh/default/gc_thresh3",
     ]
     for bridge in bridges:
         paths += [f"net/ipv4/conf/{bridge}/{name}" for name in ("forwarding", "arp_ignore")]

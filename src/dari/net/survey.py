@@ -116,6 +116,17 @@ class Stale:
 
 
 @dataclass(frozen=True, slots=True)
+class NeighbourTable:
+    """One of the machine's, by version of IP: `entries` of every namespace, permanent ones too, for which there is no
+    limit; `most` of the others (gc_thresh3); how often one found no room since the machine started."""
+
+    version: int
+    entries: int
+    most: int
+    overflows: int
+
+
+@dataclass(frozen=True, slots=True)
 class Survey:
     """`sysctls` by (namespace, path). `answered`: by (bridge, address), the hardware addresses that answer ARP;
     addresses that were not asked for are not in it."""
@@ -130,6 +141,7 @@ class Survey:
     unseen: tuple[Unseen, ...] = ()
     tables: tuple[ForeignTable, ...] = ()
     stale: tuple[Stale, ...] = ()
+    neighbour_tables: tuple[NeighbourTable, ...] = ()
     sysctls: Mapping[tuple[str, str], str] = field(default_factory=dict)
     answered: Mapping[tuple[str, Address], frozenset[str]] = field(default_factory=dict)
 

@@ -103,6 +103,7 @@ def test_networks(tmp_path: Path) -> None:
         "--bip 10.1.0.1/24 --fixed-cidr 10.1.0.128/25 --default-gateway 10.1.0.9 --ipv6 --bip6 fd00:1::1/64"
     )
     flags += " --fixed-cidr-v6 fd00:1::8000/113 --default-gateway-v6 fd00:1::9 --icc=false --ip-masq=0 --ip-forward=F"
+    flags += " --neighbours 8192"
     flags += " --default-network-opt bridge=com.docker.network.driver.mtu=1400"
     flags += " --default-network-opt macvlan=parent=eth1"
     flags += " --host-gateway-ip 192.0.2.1 --host-gateway-ip 2001:db8::1"
@@ -117,6 +118,7 @@ def test_networks(tmp_path: Path) -> None:
     )  # fmt: skip
     assert config.is_bridge_ipv6
     assert not (config.is_bridge_icc or config.is_bridge_masquerading or config.is_forwarding)
+    assert config.neighbours == 8192
     assert config.default_network_options == {
         "bridge": {"com.docker.network.driver.mtu": "1400"},
         "macvlan": {"parent": "eth1"},

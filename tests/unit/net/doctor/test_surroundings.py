@@ -22,6 +22,7 @@ from dari.net.survey import (
     FoundLink,
     FoundRoute,
     Neighbour,
+    NeighbourTable,
     PortState,
     PutPort,
     PutRoute,
@@ -167,6 +168,25 @@ def test_the_host() -> None:
     full = {(HOST, "net/netfilter/nf_conntrack_count"): "95", (HOST, "net/netfilter/nf_conntrack_max"): "100"}
     assert ids(routes=routes, sysctls=full) == ["host.conntrack-full"]
     assert ids(HostFacts(routes=(ip_network("172.16.0.0/12"),)), routes=routes) == ["host.pools-covered"]
+    for entries, overflows, found in (
+        (900, 0, []),
+        (1000, 0, ["error"]),
+        (900, 7, ["warning"]),
+        (1000, 7, ["error"]),
+    ):
+        table = NeighbourTable(4, entries, 1024, overflows)
+        survey = replace(HEALTHY, routes=routes, neighbour_tables=(table,))
+        judged = [*judge_host([WEB], HostFacts(), survey, [ip_network("172.17.0.0/16")])]
+        assert [(each.id, each.severity) for each in judged] == [
+            ("host.neighbours-full", one) for one in found
+        ]
+        for each in judged:
+            assert f"{entries} of 1024" in each.text and "darid --neighbours 2048" in each.advice
+    # Permanent ones, as an overlay's are, take no room.
+    fixed = Neighbour(HOST, "dari0", ip_address("172.17.0.9"), "02:42:ac:11:00:09", True)
+    table = NeighbourTable(4, 1000, 1024, 0)
+    survey = replace(HEALTHY, routes=routes, neighbours=(fixed,) * 100, neighbour_tables=(table,))
+    assert [*judge_host([WEB], HostFacts(), survey, [ip_network("172.17.0.0/16")])] == []
     netfilter = {(HOST, "net/bridge/bridge-nf-call-iptables"): "1"}
     closed = HostFacts(forward_droppers=("ip filter FORWARD",))
     assert ids(closed, routes=routes, sysctls=netfilter) == ["host.forward-dropped", "host.bridge-netfilter"]
