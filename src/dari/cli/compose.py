@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dari.cli.compose_flags import VERBS, Arguments, arguments, command
-from dari.cli.flags import HelpAsked, UsageError
+from dari.cli.flags import CountError, HelpAsked, UsageError
 
 if TYPE_CHECKING:
     from dari.compose.session import Globals
@@ -53,7 +53,8 @@ def parse(verb: str, words: Sequence[str]) -> Arguments:
     try:
         return arguments(verb, command(verb).parse(words))
     except UsageError as error:
-        raise _Usage(f"{error}\nSee 'dari compose {verb} --help'", _USAGE) from None
+        code = 1 if isinstance(error, CountError) else _USAGE
+        raise _Usage(f"{error}\nSee 'dari compose {verb} --help'", code) from None
 
 
 class _Usage(Exception):

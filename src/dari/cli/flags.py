@@ -20,6 +20,10 @@ class UsageError(Exception):
     """The command line cannot be understood; the text is for the user."""
 
 
+class CountError(UsageError):
+    """Too few or too many arguments."""
+
+
 class HelpAsked(Exception):
     """`--help` was given."""
 
@@ -103,7 +107,7 @@ class Command(NamedTuple):
                 expected = f"requires at least {self.least} argument{'s' if self.least != 1 else ''}"
             else:
                 expected = f"requires at most {self.most} argument{'s' if self.most != 1 else ''}"
-            raise UsageError(f"'dari {self.words}' {expected}")
+            raise CountError(f"'dari {self.words}' {expected}")
         return Options(self, arguments, values)
 
     def help(self) -> str:

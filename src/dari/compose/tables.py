@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns three blanks apart."""
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, least: int = 10, between: int = 3) -> str:
+    """Columns `between` blanks apart and, blanks included, at least `least` wide, as Docker prints them."""
     lines = [list(headers), *[list(row) for row in rows]]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
+    widths = [max(least, *(len(line[column]) + between for line in lines)) for column in range(len(headers))]
     return "\n".join(
-        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        "".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
 

@@ -18,6 +18,8 @@ def wait_until_up(session: Session, project: Project, services: Sequence[str], t
     A container that ends with code 0 and is not restarted has done its work and counts as up.
     """
     deadline = time.monotonic() + timeout if timeout else None
+    progress = session.progress()
+    told: set[str] = set()
     while True:
         containers = [one for one in session.containers(services) if not one.is_oneoff]
         verdicts = {one.name: verdict(one) for one in containers}
@@ -25,7 +27,14 @@ def wait_until_up(session: Session, project: Project, services: Sequence[str], t
             if state == "failed":
                 session.complain(f"container {name} {text}")
                 return 1
+        for name, (state, _) in verdicts.items():
+            if name not in told:
+                progress.begin(f"Container {name}", "Waiting")
+                told.add(name)
+            if state == "up":
+                progress.end(f"Container {name}", "Healthy")
         if all(state == "up" for state, _ in verdicts.values()):
+            progress.close()
             return 0
         if deadline is not None and time.monotonic() >= deadline:
             session.complain("application not healthy after " + f"{timeout:g}s")

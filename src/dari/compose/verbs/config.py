@@ -128,8 +128,7 @@ def _listing(session: Session, project: Any, options: Any) -> str | None:
         models = _kept(session, project).get("models") or {}
         return _lines(sorted({one["model"] for one in models.values()}))
     if options.images:
-        images = dict.fromkeys(service.image for service in project.services.values())
-        return _lines(images)
+        return _lines(service.image for service in project.services.values())
     if options.profiles:
         from dari.compose.load.profiles import all_profiles
 

@@ -162,7 +162,7 @@ def images(session: Session, options: Any) -> int:
     found = [one for one in session.containers(options.services) if not one.is_oneoff]
     if not found:
         if not options.quiet:
-            session.say(tables.table(_HEADERS, []))
+            session.say(tables.table(_HEADERS, [], least=20))
         return 0
     wanted = sorted({one.image_id for one in found})
     inspected = {one: session.docker.get(f"/images/{one}/json") for one in wanted}
@@ -197,9 +197,9 @@ def images(session: Session, options: Any) -> int:
             }
         )
     if options.format == "json":
-        session.say(json.dumps(entries, indent=4))
+        session.say(json.dumps(entries, indent=4, ensure_ascii=False))
     elif options.format in (None, "table"):
-        session.say(tables.table(_HEADERS, rows))
+        session.say(tables.table(_HEADERS, rows, least=20))
     else:
         raise UserError(f"unsupported format {options.format!r}")
     return 0

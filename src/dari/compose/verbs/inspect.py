@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from dari.compose import labels, tables
 from dari.compose.session import Session, UserError
 from dari.compose.verbs.exec import one_container
+from dari.units import format_time
 
 
 def port(session: Session, options: Any) -> int:
@@ -34,13 +36,17 @@ def port(session: Session, options: Any) -> int:
 
 
 def top(session: Session, options: Any) -> int:
-    containers = session.containers(options.services, all=False)
-    for one in containers:
+    titles = {"SERVICE": None, "#": None}
+    entries: list[dict[str, str]] = []
+    for one in session.containers(options.services, all=False):
         found = session.docker.get(f"/containers/{one.id}/top")
-        rows = [[str(cell) for cell in row] for row in found.get("Processes") or []]
-        session.say(one.name)
-        session.say(tables.table(found["Titles"], rows))
-        session.say("")
+        titles.update(dict.fromkeys(found["Titles"]))
+        for row in found.get("Processes") or []:
+            cells = dict(zip(found["Titles"], map(str, row), strict=False))
+            entries.append({"SERVICE": one.service, "#": str(one.number), **cells})
+    if entries:
+        rows = [[entry.get(title, "-") for title in titles] for entry in entries]
+        session.say(tables.table(list(titles), rows, least=4, between=2))
     return 0
 
 
@@ -69,11 +75,10 @@ def ls(session: Session, options: Any) -> int:
         for row in rows:
             session.say(row[0])
     elif options.format == "json":
-        session.say(
-            json.dumps([dict(zip(("Name", "Status", "ConfigFiles"), row, strict=True)) for row in rows])
-        )
+        entries = [dict(zip(("Name", "Status", "ConfigFiles"), row, strict=True)) for row in rows]
+        session.say(json.dumps(entries, separators=(",", ":"), ensure_ascii=False))
     else:
-        session.say(tables.table(("NAME", "STATUS", "CONFIG FILES"), rows))
+        session.say(tables.table(("NAME", "STATUS", "CONFIG FILES"), rows, least=20))
     return 0
 
 
@@ -89,11 +94,15 @@ def events(session: Session, options: Any) -> int:
         if options.services and service not in options.services:
             continue
         moment = event.get("timeNano", 0)
-        kept = {key: value for key, value in attributes.items() if not key.startswith("com.docker.compose.")}
+        kept = {
+            key: value
+            for key, value in attributes.items()
+            if not key.startswith(("com.docker.compose.", "dari.compose."))
+        }
         stamp = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(moment // 10**9))}.{moment % 10**9 // 1000:06d}"
         if options.json:
             record = {
-                "time": stamp,
+                "time": format_time(moment),
                 "type": "container",
                 "service": service,
                 "id": actor.get("ID", ""),
@@ -120,17 +129,40 @@ def version(session: Session, options: Any) -> int:
 
 
 def volumes(session: Session, options: Any) -> int:
-    """`volumes`: the project's volumes."""
+    """`volumes`: the project's volumes, those the named services use if any are named."""
     found = session.docker.get("/volumes", filters=labels.project_filter(session.name())) or {}
     entries = sorted(found.get("Volumes") or [], key=lambda one: one["Name"])
+    if options.services:
+        containers = session.containers(options.services)
+        names = {mount.get("Name") for one in containers for mount in one.mounts}
+        entries = [one for one in entries if one["Name"] in names]
     if options.quiet:
         for one in entries:
             session.say(one["Name"])
-    elif options.format == "json":
-        for one in entries:
-            session.say(json.dumps({"Driver": one.get("Driver"), "Name": one["Name"]}))
+    elif options.format in (None, "", "table"):
+        rows = [(one.get("Driver", ""), one["Name"]) for one in entries]
+        session.say(tables.table(("DRIVER", "VOLUME NAME"), rows))
     else:
-        session.say(
-            tables.table(("DRIVER", "VOLUME NAME"), [(one.get("Driver", ""), one["Name"]) for one in entries])
-        )
+        records = [_volume(one) for one in entries]
+        if options.format == "json":
+            for record in records:
+                session.say(json.dumps(record, separators=(",", ":"), ensure_ascii=False))
+        else:
+            session.say(session.template(options.format, {"Name": "VOLUME NAME"}, records))
     return 0
+
+
+def _volume(entry: Mapping[str, Any]) -> dict[str, str]:
+    found = entry.get("Labels") or {}
+    return {
+        "Availability": "N/A",
+        "Driver": entry.get("Driver", ""),
+        "Group": "N/A",
+        "Labels": ",".join(f"{key}={value}" for key, value in sorted(found.items())),
+        "Links": "N/A",
+        "Mountpoint": entry.get("Mountpoint", ""),
+        "Name": entry["Name"],
+        "Scope": entry.get("Scope", "local"),
+        "Size": "N/A",
+        "Status": "N/A",
+    }

@@ -94,7 +94,7 @@ def unpause(session: Session, options: Any) -> int:
 
 def rm(session: Session, options: Any) -> int:
     """`rm`: stopped containers, after asking; with `--stop` running ones are stopped first."""
-    found = [one for one in session.containers(options.services) if options.stop or not one.is_running]
+    found = [one for one in _containers(session, options) if options.stop or not one.is_running]
     if options.stop:
         plan = plan_lifecycle(found, "stop", project=session.project_or_none(options.services))
         code = session.finish(session.carry_out(plan, session.progress()))
@@ -120,7 +120,7 @@ def wait(session: Session, options: Any) -> int:
 
     found = [one for one in _containers(session, options) if one.is_running]
     if not found:
-        raise UserError("no containers for project " + repr(session.name()))
+        raise UserError(f'no containers for project "{session.name()}"')
     ended: queue.Queue[tuple[str, int]] = queue.Queue()
 
     def watch(one: ObservedContainer) -> None:

@@ -42,13 +42,13 @@ def ps(session: Session, options: Any) -> int:
             found = [one for one in found if one.service in known]
     if options.quiet:
         for one in found:
-            session.say(one.id if options.no_trunc else one.id[:12])
+            session.say(one.id)
     elif options.show_services:
         for name in dict.fromkeys(one.service for one in found):
             session.say(name)
     elif options.format == "json":
         for one in found:
-            session.say(json.dumps(entry(one, session.name()), separators=(",", ":")))
+            session.say(json.dumps(entry(one, session.name()), separators=(",", ":"), ensure_ascii=False))
     elif options.format in (None, "", "table"):
         session.say(tables.table(_HEADERS, [_row(one, options.no_trunc) for one in found]))
     else:

@@ -62,7 +62,7 @@ def run(session: Session, options: Any) -> int:
     _put_files(session, project, changed, container)
     if options.detach:
         docker.post(f"/containers/{container}/start")
-        session.say(name)
+        session.say(container)
         return 0
     return _attach(session, container, has_tty, options)
 
