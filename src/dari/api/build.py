@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -51,7 +52,35 @@ def _request(request: web.Request) -> builds.BuildRequest:
         cpu_shares=wire.number(request, "cpushares", 0) or 0,
         cpuset_cpus=query.get("cpusetcpus", ""),
         credentials=builds.parse_all_credentials(request.headers.get("X-Registry-Config", "")),
+        ulimits=[f"{one['Name']}={one['Soft']}:{one['Hard']}" for one in _json(request, "ulimits") or []],
+        **_more(request),
     )
+
+
+class _More(msgspec.Struct, forbid_unknown_fields=True):
+    """What dari's Compose asks for beyond Docker's API: secrets in base64, the rest as in the request."""
+
+    secrets: dict[str, bytes] = {}
+    ssh: dict[str, str] = {}
+    contexts: dict[str, str] = {}
+    privileged: bool = False
+
+
+def _more(request: web.Request) -> dict[str, Any]:
+    """The header X-Dari-Build: base64 of JSON, as X-Registry-Config is."""
+    text = request.headers.get("X-Dari-Build", "")
+    if not text:
+        return {}
+    try:
+        more = msgspec.json.decode(base64.urlsafe_b64decode(text), type=_More)
+    except (ValueError, msgspec.DecodeError) as error:
+        raise InvalidArgument(f"invalid X-Dari-Build: {error}") from error
+    return {
+        "secrets": more.secrets,
+        "ssh": more.ssh,
+        "contexts": more.contexts,
+        "is_privileged": more.privileged,
+    }
 
 
 def _hosts(values: list[str]) -> list[str]:

@@ -96,7 +96,7 @@ def ensure_images(session: Session, project: Project, names: Iterable[str], wish
         finally:
             progress.close()
     builds = [] if wish.is_build_forbidden else images.to_build(services, ids, wish.is_build_forced)
-    for service in builds:
+    for service in images.in_build_order(project, builds):
         progress = session.progress(is_quiet=wish.is_build_quiet)
         try:
             images.build_one(

@@ -207,6 +207,17 @@ def build_query(project: Project, service: Service, options: Mapping[str, Any]) 
     hosts = [
         f"{name}:{one}" for name, addresses in (build.get("extra_hosts") or {}).items() for one in addresses
     ]
+    platforms = build.get("platforms") or []
+    platform = service.platform or (platforms[0] if len(platforms) == 1 else "")
+    limits = [
+        {
+            "Name": name,
+            "Soft": value["soft"] if isinstance(value, dict) else value,
+            "Hard": value["hard"] if isinstance(value, dict) else value,
+        }
+        for name, value in sorted((build.get("ulimits") or {}).items())
+    ]
+    is_uncached = options.get("no_cache") or build.get("no_cache") or build.get("no_cache_filter")
     return {
         "t": [service.image, *(build.get("tags") or [])],
         "buildargs": given or None,
@@ -216,13 +227,73 @@ def build_query(project: Project, service: Service, options: Mapping[str, Any]) 
         "cachefrom": _json(build.get("cache_from")),
         "extrahosts": ",".join(hosts) or None,
         "shmsize": build.get("shm_size"),
-        "nocache": True if options.get("no_cache") or build.get("no_cache") else None,
+        "nocache": True if is_uncached else None,
+        "ulimits": _json(limits),
         "pull": True if options.get("pull") or build.get("pull") else None,
         "memory": options.get("memory"),
-        "platform": service.platform or None,
+        "platform": platform or None,
         "rm": True,
         "forcerm": True,
     }
+
+
+def in_build_order(project: Project, services: Iterable[Service]) -> list[Service]:
+    """The services, and those whose images they are built upon (contexts `service:NAME`), the latter first."""
+    found: dict[str, Service] = {}
+
+    def visit(service: Service) -> None:
+        if service.name in found:
+            return
+        for value in ((service.build or {}).get("additional_contexts") or {}).values():
+            kind, _, base = str(value).partition(":")
+            if kind == "service":
+                visit(project.services[base])
+        found[service.name] = service
+
+    for service in services:
+        visit(service)
+    return list(found.values())
+
+
+def more_of_build(project: Project, service: Service, ssh: Mapping[str, str]) -> dict[str, Any]:
+    """What dari's engine is asked for beyond Docker's classic API: secrets, SSH agents, further contexts, privilege.
+
+    `ssh`: id to socket or key file, over what the file says. Raises ImageError for a secret that has no value.
+    """
+    import base64
+    import os
+
+    build = service.build or {}
+    secrets = {}
+    for reference in build.get("secrets") or []:
+        content = project.secrets[reference["source"]]
+        if content.file:
+            try:
+                with open(content.file, "rb") as file:
+                    data = file.read()
+            except OSError as error:
+                raise ImageError(f"open {content.file}: {(error.strerror or str(error)).lower()}") from None
+        elif content.environment in project.variables:
+            data = project.variables[content.environment].encode()
+        else:
+            raise ImageError(
+                f'build secret "{content.key}" of service "{service.name}": no file, and no variable is set'
+            )
+        secrets[reference.get("target") or reference["source"]] = base64.b64encode(data).decode()
+    agents = {
+        name: path or os.environ.get("SSH_AUTH_SOCK", "") for name, path in (build.get("ssh") or {}).items()
+    }
+    contexts = {}
+    for name, value in (build.get("additional_contexts") or {}).items():
+        kind, _, target = value.partition(":")
+        contexts[name] = f"docker-image://{project.services[target].image}" if kind == "service" else value
+    found = {
+        "secrets": secrets,
+        "ssh": {**agents, **ssh},
+        "contexts": contexts,
+        "privileged": bool(build.get("privileged")),
+    }
+    return {key: value for key, value in found.items() if value}
 
 
 def _json(value: Any) -> str | None:
@@ -241,6 +312,8 @@ def build_one(
     options: Mapping[str, Any],
 ) -> str:
     """Builds one service's image and returns its id. Raises ImageError."""
+    import base64
+    import json
     import os
 
     from dari.client.build_context import context_archive
@@ -255,6 +328,10 @@ def build_one(
         query["dockerfile"] = build.get("dockerfile")
     else:
         body, query["dockerfile"] = _context(context, build, context_archive, os)
+    more = more_of_build(project, service, options.get("ssh") or {})
+    if more:
+        text = base64.urlsafe_b64encode(json.dumps(more).encode()).decode()
+        headers = {**headers, "X-Dari-Build": text}
     title = f"Image {service.image}"
     progress.begin(title, "Building")
     image_id = ""

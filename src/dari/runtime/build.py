@@ -72,6 +72,12 @@ class BuildRequest(Noun, frozen=True, kw_only=True):
     cpu_shares: int = 0
     cpuset_cpus: str = ""
     credentials: dict[str, Credentials] = {}
+    # What `RUN --mount=type=secret` and `type=ssh` find, by id; further contexts of `FROM` and `COPY --from` by name.
+    secrets: dict[str, bytes] = {}
+    ssh: dict[str, str] = {}
+    contexts: dict[str, str] = {}
+    ulimits: list[str] = []
+    is_privileged: bool = False
 
 
 def unpack_context(archive: str, folder: str) -> None:
@@ -183,6 +189,18 @@ def _command(
     ):
         if text:
             argv += [option, text]
+    for number, (name, data) in enumerate(request.secrets.items()):
+        source = f"{folder}/secret-{number}"
+        write_atomically(source, data, 0o600, is_durable=False)
+        argv += ["--secret", f"id={name},src={source}"]
+    for name, source in request.ssh.items():
+        argv += ["--ssh", f"{name}={source}" if source else name]
+    for name, source in request.contexts.items():
+        argv += ["--build-context", f"{name}={source}"]
+    for limit in request.ulimits:
+        argv += ["--ulimit", limit]
+    if request.is_privileged:
+        argv += ["--cap-add", "all"]
     return [*argv, context]
 
 

@@ -113,7 +113,14 @@ def build(session: Session, options: Any) -> int:
     for entry in options.build_arg:
         key, separator, value = entry.partition("=")
         arguments[key] = value if separator else session.environ.get(key, "")
-    for service in chosen:
+    ssh = {}
+    if options.ssh:
+        for entry in options.ssh.split(","):
+            name, _, path = entry.partition("=")
+            ssh[name] = path or session.environ.get("SSH_AUTH_SOCK", "")
+    for service in image_work.in_build_order(project, chosen):
+        if len((service.build or {}).get("platforms") or ()) > 1:
+            session.warn(f'service "{service.name}": an image is built for one platform only')
         if session.flags.is_dry_run:
             session.complain(f"DRY-RUN MODE -  Image {service.image}  Built")
             continue
@@ -126,13 +133,28 @@ def build(session: Session, options: Any) -> int:
                 progress,
                 (lambda text: None) if options.quiet else session.write,
                 session.build_auth(),
-                {"no_cache": options.no_cache, "pull": options.pull, "args": arguments},
+                {
+                    "no_cache": options.no_cache,
+                    "pull": options.pull,
+                    "args": arguments,
+                    "memory": _bytes(options.memory),
+                    "ssh": ssh,
+                },
             )
         finally:
             progress.close()
         if options.push:
             push(session, _PushOptions([service.name], options.quiet))
     return 0
+
+
+def _bytes(text: str | None) -> int | None:
+    from dari.units import parse_size
+
+    try:
+        return parse_size(text) if text else None
+    except ValueError:
+        raise UserError(f"invalid argument {text!r} for -m, --memory: invalid size") from None
 
 
 class _PushOptions:
