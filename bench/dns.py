@@ -1,7 +1,11 @@
 """Questions a second and latency of dari-dns, in namespaces of its own making.
 
-`sudo python bench/dns.py [--seconds N] [--sandboxes N]` prints one JSON object. dnsperf (Debian's) makes the
-load; latency is that of one asker who waits for each answer. Nothing is asserted: compare runs of one hour.
+`sudo python bench/dns.py [--seconds N] [--sandboxes N] [--names N]` prints one JSON object. dnsperf (Debian's) makes
+the load; latency is that of one asker who waits for each answer. With `--names`, one name of so many on a network
+changes again and again: `gap_ms` is the longest that an asker waited while a change was put in force, the median and
+the worst of all changes; in `still` of as many equal spaces of time without one (what the machine does to anybody), in
+`line` of changes added to the file, in `whole` of files put in place anew. Nothing is asserted: compare runs of one
+hour.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import json
 import os
 import re
 import socket
+import statistics
 import struct
 import subprocess
 import sys
@@ -24,7 +29,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-from dari.dns import files, nudge, spawn, zone
+from dari.dns import book, files, nudge, spawn, zone
 
 PORT = 5311
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -85,6 +90,79 @@ def load(
     return {"queries_per_second": round(float(rate[1])), "lost": int(lost[1])}
 
 
+def gaps(directory: str, space: int, count: int, rounds: int = 40) -> dict[str, dict[str, float]]:
+    """What an asker in `space` waits while one of `count` names of zone `n` changes."""
+    names = book.Book(zone.Zone("n", "web"))
+    for number in range(count):
+        address = f"10.{number // 65536}.{number // 256 % 256}.{number % 256}"
+        names.put(str(number), book.piece([f"c{number}"], zone.Addresses((address,)), f"c{number}"))
+    names.put("db", book.piece(["db"], zone.Addresses(("172.18.0.2",)), "db"))
+    path = f"{directory}/{zone.zone_path('n')}"
+
+    def whole() -> None:
+        with open(f"{path}.new", "w", encoding="ascii") as file:
+            file.write(names.take_text())
+        os.rename(f"{path}.new", path)
+
+    def line() -> None:
+        assert files.append(path, names.take_change(), os.stat(path).st_size)
+
+    whole()
+    nudge.nudge(directory, [zone.zone_path("n")], 30)
+    # A process of its own, so that what is written here does not hold it up.
+    with tempfile.TemporaryFile("w+") as told:
+        code = _ASKER.format(port=PORT)
+        asker = subprocess.Popen(
+            ["nsenter", f"--net=/proc/{os.getpid()}/fd/{space}", sys.executable, "-c", code], stdout=told
+        )
+        spans: dict[str, list[tuple[float, float]]] = {"still": [], "line": [], "whole": []}
+        try:
+            time.sleep(1)
+            for number in range(rounds):
+                for kind, write in (("line", line), ("whole", whole)):
+                    names.put("x", book.piece(["x"], zone.Addresses((f"10.9.0.{number}",)), "x"))
+                    started = time.monotonic()
+                    write()
+                    nudge.nudge(directory, [zone.zone_path("n")], 30)
+                    spans[kind].append((started, time.monotonic()))
+                    time.sleep(0.05)
+                started = time.monotonic()
+                time.sleep(0.02)
+                spans["still"].append((started, time.monotonic()))
+        finally:
+            asker.terminate()
+            asker.wait()
+        told.seek(0)
+        asked = [tuple(map(float, each.split())) for each in told.read().splitlines()[:-1]]
+    found = {}
+    for kind, seen in spans.items():
+        waits = sorted(
+            max((end - began for began, end in asked if began < last and end > first), default=0.0) * 1e3
+            for first, last in seen
+        )
+        took = statistics.median(last - first for first, last in seen) * 1e3
+        found[kind] = {
+            "gap_ms": round(statistics.median(waits), 2),
+            "worst_ms": round(waits[-1], 2),
+            "in_force_ms": round(took, 2),
+        }
+    return found
+
+
+_ASKER = """
+import socket, sys, time
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.settimeout(10)
+sock.connect(("127.0.0.11", {port}))
+now, write = time.monotonic, sys.stdout.write
+while True:
+    began = now()
+    sock.send(b"\\0\\1\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0\\2db\\0\\0\\1\\0\\1")
+    sock.recv(512)
+    write(f"{{began}} {{now()}}\\n")
+"""
+
+
 def memory(pid: int) -> float:
     """PSS in MiB."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
@@ -99,6 +177,7 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--sandboxes", type=int, default=200)
+    parser.add_argument("--names", type=int, default=0)
     options = parser.parse_args()
     spaces = [new_netns() for _ in range(options.sandboxes)]
     with tempfile.TemporaryDirectory() as folder:
@@ -129,9 +208,16 @@ def main() -> int:
             result.update(latency(spaces[0], 20_000))
             result.update(load(spaces[-1], str(queries), options.seconds))
             started = time.perf_counter()
+            files.write_zone(
+                directory, zone.Zone("n", "web", names={"db": zone.Addresses(("172.18.0.3",)), **names})
+            )
             nudge.nudge(directory, [zone.zone_path("n")])
             result["zone_nudge_ms"] = round((time.perf_counter() - started) * 1e3, 2)
             result["pss_mib_after"] = memory(process.pid)
+            if options.names:
+                result["gaps"] = gaps(directory, spaces[0], options.names)
+                result["pss_mib_names"] = memory(process.pid)
+            result["load"] = os.getloadavg()[0]
         finally:
             process.terminate()
             process.wait()

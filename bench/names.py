@@ -1,10 +1,11 @@
-"""Names inside a container on a network of ten: dari, docker.io and aardvark-dns side by side.
+"""Names inside a container on a network of ten: dari, docker.io and aardvark-dns side by side, over the floor in C.
 
 `sudo python -m bench.names [--rounds N] [--seconds N] [--aardvark PROGRAM]` prints medians, and dari's ratios
 to each. The engines are whole and private (bench/engines.py); aardvark answers at a gateway over a veth pair, as podman
-has it. All are asked by the same askers: one that waits for each answer, and dnsperf with 100 outstanding over one
-socket and over ten. `cpu_us` is what the answerers' processes spent for an answer: dnsperf takes a core itself, and is
-what limits the rates of a quick answerer on two.
+has it; the floor is a program of a few lines in C (answerer.c), asked directly where it listens. All are asked by the
+same askers: one that waits for each answer, and dnsperf with 100 outstanding over one socket and over ten. `cpu_us` is
+what the answerers' processes spent for an answer, `busy` how much of a core they had and `dnsperf` how much of one
+dnsperf had meanwhile: who has one whole is what limits the rate. `above_floor_us` is the p50's distance to the floor's.
 Rounds go round: each asks all of them once, so that what else the machine does meets all alike.
 """
 
@@ -130,15 +131,40 @@ def aardvark(program: str, folder: Path) -> Iterator[Asked]:
         os.close(container)
 
 
+@contextmanager
+def floor(folder: Path) -> Iterator[Asked]:
+    """The answerer in C, in a namespace of its own."""
+    folder.mkdir()
+    program = str(folder / "answerer")
+    subprocess.run(["cc", "-O2", "-o", program, str(Path(__file__).with_name("answerer.c"))], check=True)
+    namespace = dns.new_netns()
+    path = f"/proc/{os.getpid()}/fd/{namespace}"
+    process = subprocess.Popen(["nsenter", f"--net={path}", program, "127.0.0.11", "53"])
+    try:
+        yield Asked("C", namespace, "127.0.0.11", lambda: [process.pid])
+    finally:
+        process.kill()
+        process.wait()
+        os.close(namespace)
+
+
 def measure(asked: Asked, queries: str, seconds: int) -> dict[str, float]:
     found = dict(dns.latency(asked.namespace, _QUESTIONS, 53, asked.server))
     for sockets in (1, 10):
-        before = asked.seconds()
+        before, asking = asked.seconds(), children()
         told = dns.load(asked.namespace, queries, seconds, 53, asked.server, sockets)
         spent = asked.seconds() - before
+        found[f"busy_{sockets}"] = round(spent / seconds, 2)
+        found[f"dnsperf_{sockets}"] = round((children() - asking) / seconds, 2)
         found[f"cpu_us_{sockets}"] = round(spent * 1e6 / max(1.0, told["queries_per_second"] * seconds), 2)
         found[f"qps_{sockets}"], found[f"lost_{sockets}"] = told["queries_per_second"], told["lost"]
     return found
+
+
+def children() -> float:
+    """Seconds of processor that ended children had."""
+    had = os.times()
+    return had.children_user + had.children_system
 
 
 def main() -> int:
@@ -157,6 +183,8 @@ def main() -> int:
         asked = [stack.enter_context(engine(start, folder / start.__name__)) for start in (darid, dockerd)]
         if shutil.which(options.aardvark):
             asked.append(stack.enter_context(aardvark(options.aardvark, folder / "aardvark")))
+        if shutil.which("cc"):
+            asked.append(stack.enter_context(floor(folder / "floor")))
         queries = folder / "queries"
         queries.write_text("db A\n")
         time.sleep(2)
@@ -167,9 +195,12 @@ def main() -> int:
         name: {key: statistics.median(one[key] for one in seen) for key in seen[0]}
         for name, seen in figures.items()
     }
+    load = [round(each, 1) for each in os.getloadavg()]
     for name, found in medians.items():
+        if "C" in medians:
+            found["above_floor_us"] = round(found["p50_us"] - medians["C"]["p50_us"], 1)
         ratios = {key: round(medians["dari"][key] / found[key], 2) for key in RATIOS}
-        print(json.dumps({"engine": name, **found, "dari's ratio": ratios}), flush=True)
+        print(json.dumps({"engine": name, **found, "dari's ratio": ratios, "load": load}), flush=True)
     return 0
 
 

@@ -73,7 +73,8 @@ async def world(folder: Path, facts: HostFacts | None = None, **settings: Any) -
         resolv_conf="/dev/null",
         **settings,
     )
-    Path(config.data_root).mkdir(parents=True, exist_ok=True)
+    for path in (config.data_root, config.netns_dir):
+        Path(path).mkdir(parents=True, exist_ok=True)
     kernel, runtime, store = FakeKernel(facts=facts), FakeRuntime(), MemoryStore()
     with FakeResponder(config.dns_dir) as responder:
         ctx = Context(

@@ -9,7 +9,7 @@ Must not know: stores, leases' owners, the kernel. Source of the texts: Docker E
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface, ip_network
 
@@ -54,9 +54,20 @@ class Allocation:
 _MOST = (1 << 64) - 1
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Addresses of one IP version that are somebody's, as numbers: each in one of `sets` or more. For who keeps them
+    anyway, so that picking one among thousands does not begin with making a set of them."""
+
+    sets: tuple[Container[int], ...]
+
+    def __contains__(self, number: object) -> bool:
+        return any(number in each for each in self.sets)
+
+
 def pick_address(
     subnet: Prefix,
-    taken: Collection[Address],
+    taken: Collection[Address] | Taken,
     *,
     gateway: Address | None = None,
     ip_range: Prefix | None = None,
@@ -81,15 +92,19 @@ def pick_address(
             raise InvalidArgument(
                 f"invalid address {want}: it is the network or broadcast address of {subnet}"
             )
-        if want == gateway or want in aux or want in taken:
+        is_taken = int(want) in taken if isinstance(taken, Taken) else want in taken
+        if want == gateway or want in aux or is_taken:
             raise Forbidden(ADDRESS_IN_USE)
         return want
     if ip_range is not None:
         low, high = max(low, int(ip_range.network_address)), min(high, int(ip_range.broadcast_address))
-    used = {int(each) for each in taken if each.version == subnet.version}
-    used.update(int(each) for each in aux)
+    reserved = {int(each) for each in aux}
     if gateway is not None:
-        used.add(int(gateway))
+        reserved.add(int(gateway))
+    if isinstance(taken, Taken):
+        used: Container[int] = Taken((reserved, *taken.sets))
+    else:
+        used = reserved | {int(each) for each in taken if each.version == subnet.version}
     start = low
     if start_after is not None and low <= int(start_after) < high:
         start = int(start_after) + 1
@@ -203,7 +218,7 @@ def _usable(subnet: Prefix) -> tuple[int, int]:
     return low + 1, high - 1 if subnet.version == 4 else high
 
 
-def _first_free(low: int, high: int, used: set[int]) -> int | None:
+def _first_free(low: int, high: int, used: Container[int]) -> int | None:
     number = low
     while number <= high:
         if number not in used:

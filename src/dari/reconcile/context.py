@@ -23,6 +23,7 @@ from dari.net.state import Fdb, Neighbour
 from dari.reconcile.holds import Holds
 from dari.reconcile.ledger import Ledger, Written
 from dari.reconcile.life import Life
+from dari.reconcile.taken import Addresses
 from dari.runtime.containers import Runtime
 from dari.runtime.images import Images
 from dari.store.base import Store
@@ -56,6 +57,8 @@ class Settling:
     files: dict[str, str] = field(default_factory=dict)
     ledgers: dict[str, Ledger] = field(default_factory=dict)
     zone_files: dict[str, Written] = field(default_factory=dict)
+    # By network, the addresses that are somebody's (taken.py).
+    taken: dict[str, Addresses] = field(default_factory=dict)
     facts: HostFacts | None = None
     # The interfaces networks have for parents that were there when the host was last looked after.
     parents: frozenset[str] = frozenset()

@@ -19,7 +19,7 @@ from dari.model.plugin import MAC_ADDRESS
 from dari.net import ipam
 from dari.net.options import DEFAULT_GATEWAYS
 from dari.net.state import Address
-from dari.reconcile import plugin_claims
+from dari.reconcile import plugin_claims, taken
 from dari.reconcile.context import Context
 from dari.store.base import Txn
 
@@ -72,18 +72,18 @@ def _lease(
     ctx: Context, txn: Txn, network: Network, endpoint: Endpoint, subnets: list[Subnet], want: str
 ) -> Given:
     """From the first subnet that has one."""
-    taken = _taken(ctx, txn, network, endpoint, is_static=bool(want))
     asked = ipaddress.ip_address(want) if want else None
     if asked is not None:
         subnets = [each for each in subnets if asked in ipaddress.ip_network(each.subnet)] or subnets[:1]
     is_serial = network.spec.ipam_options.get(SERIAL, "").lower() == "true"
     for number, subnet in enumerate(subnets):
         prefix = ipaddress.ip_network(subnet.subnet)
+        others = _taken(ctx, txn, network, prefix.version, is_static=bool(want))
         last = ctx.tables.last_addresses.get(ctx.local, network.id, subnet.subnet) if is_serial else None
         try:
             found = ipam.pick_address(
                 prefix,
-                taken,
+                others,
                 gateway=ipaddress.ip_address(subnet.gateway) if subnet.gateway else None,
                 ip_range=ipaddress.ip_network(subnet.ip_range) if subnet.ip_range else None,
                 aux=[ipaddress.ip_address(each) for each in subnet.aux.values()],
@@ -105,17 +105,13 @@ def _lease(
     raise Internal(f"network {network.name} has no subnet for endpoint {endpoint.id}")
 
 
-def _taken(ctx: Context, txn: Txn, network: Network, endpoint: Endpoint, *, is_static: bool) -> set[Address]:
-    """Addresses that others have. Those asked for by name stay free for the one who asked, whether he runs or not."""
-    leased = leased_addresses(ctx, network)
+def _taken(ctx: Context, txn: Txn, network: Network, version: int, *, is_static: bool) -> ipam.Taken:
+    """Addresses that others have. Those asked for by name stay free for the one who asked, whether he runs or not: who
+    asks for none gets none of them, and one who asks for his own is not among those who ask for none."""
     prefix_key = ctx.tables.leases.key(network.id) + "/"
-    leased |= {_parsed(key[len(prefix_key) :]) for key in txn.puts if key.startswith(prefix_key)}
-    if not is_static:
-        for other in ctx.tables.endpoints.all(ctx.shared, network.id):
-            for text in (other.spec.ipv4_address, other.spec.ipv6_address):
-                if text and other.id != endpoint.id:
-                    leased.add(ipaddress.ip_address(text))
-    return leased
+    others = {_parsed(key[len(prefix_key) :]) for key in txn.puts if key.startswith(prefix_key)}
+    found = taken.of_network(ctx, network.id, version, with_asked=not is_static)
+    return ipam.Taken((*found.sets, {int(each) for each in others if each.version == version}))
 
 
 def leased_addresses(ctx: Context, network: Network) -> set[Address]:

@@ -163,6 +163,9 @@ async def _settle_batch(ctx: Context, batch: Iterable[str]) -> None:
         else:
             ctx.settling.attached.pop(each, None)
     policies.remember(ctx, ids.sandboxes)
+    for each in ids.networks:
+        if ctx.tables.networks.get(ctx.shared, each) is None:
+            ctx.settling.taken.pop(each, None)
 
 
 def _sort(ctx: Context, batch: Iterable[str]) -> Ids:
