@@ -73,6 +73,8 @@ class Node:
             lambda: Path(f"/proc/{self.holder.pid}/comm").read_text() == "sleep\n",
         )
         self.daemon: subprocess.Popen[bytes] | None = None
+        # Of darid, beside the test's own.
+        self.environment: dict[str, str] = {}
         try:
             self.start()
         except BaseException:
@@ -99,7 +101,7 @@ class Node:
         with open(self.folder / "darid.log", "ab") as log:
             self.daemon = subprocess.Popen(
                 ["nsenter", "-t", str(self.holder.pid), "-n", "-m", *command],
-                env={**os.environ, "PYTHONPATH": str(_SOURCE)},
+                env={**os.environ, "PYTHONPATH": str(_SOURCE), **self.environment},
                 stdout=log,
                 stderr=log,
             )

@@ -25,18 +25,21 @@ _TRIM_EVERY = 200
 async def follow(ctx: Context) -> None:
     """Tell the listeners of every new row and keep the journal at its bound, until cancelled."""
     table = ctx.tables.events
-    seen = max((parts[0] for parts in table.keys(ctx.local)), default="")
+    told = {parts[0] for parts in table.keys(ctx.local)}
     since_trim = _TRIM_EVERY
     async for keys in ctx.local.watch(table.prefix):
         for key in sorted(keys):
             name = key.removeprefix(table.prefix)
             event = table.get(ctx.local, name)
-            if event is None or name <= seen:
+            if event is None:
+                told.discard(name)
                 continue
+            if name in told:
+                continue
+            told.add(name)
             since_trim += 1
             for listener in list(ctx.listeners):
                 listener(event)
-        seen = max([seen, *(key.removeprefix(table.prefix) for key in keys if ctx.local.get(key))])
         if since_trim >= _TRIM_EVERY:
             since_trim = 0
             await _trim(ctx)
@@ -59,12 +62,16 @@ async def subscribe(
     queue: asyncio.Queue[Event] = asyncio.Queue()
     ctx.listeners.add(queue.put_nowait)
     try:
-        last = ("", 0)
-        if since is not None:
-            for event in ctx.tables.events.all(ctx.local):
-                last = max(last, (event.action, event.time), key=lambda each: each[1])
-                if event.time >= since and (until is None or event.time <= until) and passes(event, filters):
-                    yield event
+        replayed = list(ctx.tables.events.all(ctx.local)) if since is not None else []
+        for event in replayed:
+            if (
+                event.time >= (since or 0)
+                and (until is None or event.time <= until)
+                and passes(event, filters)
+            ):
+                yield event
+        # What came while those were read is among them, or comes now.
+        early = queue.qsize()
         while True:
             wait = None if until is None else (until - ctx.now()) / SECOND
             if wait is not None and wait <= 0 and queue.empty():
@@ -75,7 +82,9 @@ async def subscribe(
                 return
             if until is not None and event.time > until:
                 return
-            if event.time > last[1] and passes(event, filters):
+            is_known = early > 0 and event in replayed
+            early -= 1
+            if not is_known and passes(event, filters):
                 yield event
     finally:
         ctx.listeners.discard(queue.put_nowait)

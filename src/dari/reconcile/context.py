@@ -100,6 +100,8 @@ class Context:
     node: Node | None = None
     session_id: str = ""
     now: Callable[[], int] = time.time_ns
+    # The key of the last event (journal.py), 0 before the first.
+    journal: int = 0
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
     listeners: set[Callable[[Event], None]] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)

@@ -77,10 +77,14 @@ async def check(ctx: Context, container_id: str) -> None:
         words = command(container.config)
         if config is None or not words:
             return
-        running_for = ctx.now() - container.status.started
+        running_for = _running_for(ctx, container)
         await asyncio.sleep(wait_before(config, container.status.health.status, running_for) / SECOND)
         result = await probe(ctx, container, words, config.timeout or _TIMEOUT)
         await _record(ctx, container_id, config, result)
+
+
+def _running_for(ctx: Context, container: Container) -> int:
+    return ctx.life(container.id).ran_for(container.status.started, ctx.now())
 
 
 async def probe(ctx: Context, container: Container, words: list[str], timeout: int) -> HealthResult:
@@ -124,9 +128,9 @@ async def _record(ctx: Context, container_id: str, config: HealthConfig, result:
 
     def judged(row: Container) -> Container:
         health = row.status.health or Health()
-        return with_status(row, health=judge(health, result, config, ctx.now() - row.status.started))
+        return with_status(row, health=judge(health, result, config, _running_for(ctx, row)))
 
-    found = judge(container.status.health, result, config, ctx.now() - container.status.started)
+    found = judge(container.status.health, result, config, _running_for(ctx, container))
     if found.status == was:
         await change(ctx, container_id, judged)
     else:

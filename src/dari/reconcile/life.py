@@ -7,6 +7,7 @@ know: stores, the kernel, HTTP.
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,11 +23,18 @@ class Life:
     health: asyncio.Task[None] | None = None
     restart: asyncio.Task[None] | None = None
     last_delay: int = 0
+    # When the present run was begun, by the monotonic clock in ns; 0 where an earlier daemon did.
+    begun: int = 0
     # While a restart by a user is between stop and start, the end does not remove the container.
     is_kept: bool = False
     attachers: list[asyncio.Future[Stdio]] = field(default_factory=list)
     exits: list[asyncio.Future[int]] = field(default_factory=list)
     removals: list[asyncio.Future[int]] = field(default_factory=list)
+
+    def ran_for(self, started: int, now: int) -> int:
+        """How long the present run has lasted, in ns; `started` and `now` are the wall clock's, which counts only where
+        nobody here saw it begin."""
+        return time.monotonic_ns() - self.begun if self.begun else max(0, now - started)
 
     def next_exit(self) -> asyncio.Future[int]:
         """Done with the exit code when the container ends next."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -139,7 +140,7 @@ async def take_back(ctx: Context, claim: PluginClaim, method: str, request: msgs
     """Undo a claim by a call; whether it is settled. A plugin that says no is not asked again; one that does not
     answer is, later (plugins.py): the claim stays, in doubt."""
     silent = ctx.settling.silent
-    is_silent = ctx.now() - silent.get(claim.plugin, -_MEMORY) < _MEMORY
+    is_silent = time.monotonic_ns() - silent.get(claim.plugin, -_MEMORY) < _MEMORY
     try:
         # One that has just failed is given a short chance only.
         timeout = _SHORT if is_silent or not claim.is_held else None
@@ -147,7 +148,7 @@ async def take_back(ctx: Context, claim: PluginClaim, method: str, request: msgs
     except DariError as error:
         log.warning("plugin %s: %s was not taken back: %s", claim.plugin, _shown(claim), error.message)
         if not (isinstance(error, PluginError) and error.is_answered):
-            silent[claim.plugin] = ctx.now()
+            silent[claim.plugin] = time.monotonic_ns()
             if claim.is_held:
                 await intend(ctx, claim)
             return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
@@ -39,6 +40,7 @@ async def start(ctx: Context, container_id: str, *, restart_count: int = 0) -> C
     if restart_count == 0:
         life.last_delay = 0
     container = await bring_up(ctx, container_id, restart_count=restart_count)
+    life.begun = time.monotonic_ns()
     watch(ctx, container)
     return container
 
@@ -90,9 +92,8 @@ async def after_end(ctx: Context, container_id: str, ended: Exit) -> None:
             return
         stop_health(ctx, container_id)
         life.watcher = None
-        verdict = after_exit(
-            container, ended.code, life.last_delay, ended.finished - container.status.started
-        )
+        ran_for = life.ran_for(container.status.started, ended.finished)
+        verdict = after_exit(container, ended.code, life.last_delay, ran_for)
         container = await record_exit(
             ctx, container_id, ended, restart_count=verdict.count if verdict.restarts else None
         )
