@@ -119,6 +119,9 @@ def left(demo: Demo) -> list[str]:
 def test_mistakes_are_told(demo: Demo, tmp_path: Path) -> None:
     assert "unknown option --nonsense" in demo("--nonsense", code=125)
     assert "no Compose file in" in demo(str(tmp_path), code=14)
+    # A folder is what it is where one types it.
+    there = demo.run("env", "-C", str(tmp_path), str(ROOT / "script/demo"), "./stack", code=14)
+    assert f"no Compose file in {tmp_path}/stack" in there
     assert not demo.state.exists()
 
 

@@ -59,8 +59,11 @@ folder = files
 
 
 @pytest.fixture(scope="module")
-def bed(make_bed: Beds) -> Bed:
-    return make_bed(*IMAGES)
+def bed(make_bed: Beds, folder: Path) -> Bed:
+    made = make_bed(*IMAGES)
+    # A service that could be built is not pulled by `up`.
+    Stack(made, "dari compose", folder)("pull", "-q")
+    return made
 
 
 def traced(stack: Stack) -> None:
