@@ -8,7 +8,8 @@ import socket
 import pytest
 from tests.kernel.world import run, tcp_listener, udp_socket
 
-from dari.reconcile.holds import MOST_HELD, Claim, Holds
+from dari.reconcile.holds import Claim, Holds
+from dari.relay.door import MOST_HELD
 
 pytestmark = pytest.mark.kernel_ns
 

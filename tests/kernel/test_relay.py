@@ -117,3 +117,25 @@ def test_the_door(tmp_path: Path) -> None:
             visitor.send(b"{")
         assert door.entries(directory) == (pid, {})
     assert door.entries(directory) is None
+
+
+def test_sockets_that_are_only_held(tmp_path: Path) -> None:
+    with running(tmp_path) as directory:
+        assert door.held(directory) == []
+        made = [udp_socket("127.0.0.1", port) for port in range(9000, 9000 + door.MOST_HELD)]
+        assert door.hold(directory, "range", made)
+        for each in made:
+            each.close()
+        assert door.held(directory) == ["range"] and (door.entries(directory) or (0, None))[1] == {}
+        with pytest.raises(OSError):
+            udp_socket("127.0.0.1", 9063)
+        # Who comes later has them back, in their order.
+        back = door.get_all(directory, "range")
+        assert [each.getsockname()[1] for each in back] == list(range(9000, 9064))
+        assert door.drop(directory, ["range"]) and door.held(directory) == []
+        with pytest.raises(OSError):
+            udp_socket("127.0.0.1", 9063)
+        for each in back:
+            each.close()
+        udp_socket("127.0.0.1", 9063).close()
+        assert door.get_all(directory, "range") == []

@@ -75,10 +75,13 @@ class Settling:
 
 @dataclass(slots=True)
 class Relays:
-    """What the relay was told, by name of the port: whose it is and where its connections go. `pid` 0: none runs."""
+    """What the relay was told, by name of the port: whose it is and where its connections go (HELD: nowhere, it is
+    only held). `pid` 0: none runs."""
 
     told: dict[str, tuple[str, tuple[str, int]]] = field(default_factory=dict)
     pid: int = 0
+    # Who hands over sockets to be held, if anybody does.
+    handing: asyncio.Task[None] | None = None
 
 
 @dataclass(slots=True)

@@ -18,9 +18,7 @@ from ipaddress import ip_address
 
 from dari.kernel.listeners import Listener, listeners
 from dari.net.desired import Protocol
-
-MOST_HELD = 64
-"""Ports of one range that are held; of longer ranges none is."""
+from dari.relay.door import MOST_HELD
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +32,7 @@ class Claim:
 
     @property
     def is_held(self) -> bool:
+        """Ranges of at most MOST_HELD ports are; of longer ones no port is."""
         return self.protocol != "sctp" and self.last - self.first < MOST_HELD
 
 

@@ -19,7 +19,8 @@ from dari.net.ports import Asked, Taken, join, pair_ranges, parse_range, pick_po
 from dari.net.publish import parse_span, span
 from dari.reconcile import relays
 from dari.reconcile.context import Context
-from dari.reconcile.holds import MOST_HELD, Claim, strerror
+from dari.reconcile.holds import Claim, strerror
+from dari.relay.door import MOST_HELD
 from dari.store.base import Txn
 
 

@@ -1,8 +1,9 @@
 """Which published ports the relay carries: those at [::1], which the kernel cannot translate, and those of an IPv6
-address whose container has an IPv4 address only.
+address whose container has an IPv4 address only. All others that are held (holds.py) it only holds, too.
 
-The held socket (holds.py) listens and is handed over; the relay outlives this daemon, and the next one takes its
-handles back from it. It is started when the first such port is published. Must not know: rules.
+The held socket listens, where it is carried, and is handed over; the relay outlives this daemon, and the next one takes
+its handles back from it, so that nobody else has the port in between. It is started when the first port is published;
+what is only held is handed over a moment later, since no start has to wait for it. Must not know: rules.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from dari.runtime.processes import wait_end
 log = logging.getLogger(__name__)
 
 _START_SECONDS = 5.0
+_HAND_OVER_SECONDS = 0.2
+HELD = ("", 0)
+"""The target of ports that are only held."""
 
 
 class Want(NamedTuple):
@@ -45,6 +49,10 @@ def _directory(ctx: Context) -> str:
 
 def _name(claim: Claim, port: int) -> str:
     return f"{claim.protocol} [{claim.address}]:{port}"
+
+
+def _held_name(claim: Claim) -> str:
+    return f"held {claim.protocol} [{claim.address}]:{claim.first}-{claim.last}"
 
 
 def claim_of(published: PublishedPort) -> Claim:
@@ -64,6 +72,15 @@ def _wanted(ctx: Context, sandbox: Sandbox) -> Iterator[tuple[str, Want]]:
         if address and claim.is_held and not is_translated:
             for place, (host_port, container_port) in enumerate(each.pairs()):
                 yield _name(claim, host_port), Want(claim, place, (address, container_port))
+
+
+def _held(ctx: Context, sandbox: Sandbox) -> Iterator[tuple[str, Claim]]:
+    """What is only held of a sandbox's ports."""
+    carried = {want.claim for _, want in _wanted(ctx, sandbox)}
+    for each in sandbox.ports:
+        claim = claim_of(each)
+        if each.host_port and claim.is_held and claim not in carried:
+            yield _held_name(claim), claim
 
 
 def wanted(ctx: Context) -> dict[str, tuple[str, Want]]:
@@ -102,7 +119,13 @@ async def carry(ctx: Context, sandbox_ids: Iterable[str]) -> None:
     for sandbox_id in sandbox_ids:
         sandbox = ctx.tables.sandboxes.get(ctx.local, sandbox_id)
         wants = dict(_wanted(ctx, sandbox)) if sandbox is not None else {}
-        drop(ctx, [n for n, (owner, _) in told.items() if owner == sandbox_id and n not in wants])
+        held = dict(_held(ctx, sandbox)) if sandbox is not None else {}
+        drop(
+            ctx,
+            [n for n, (who, _) in told.items() if who == sandbox_id and n not in wants and n not in held],
+        )
+        if any(name not in told and claim in ctx.holds.held for name, claim in held.items()):
+            _hand_over_later(ctx)
         for name, want in wants.items():
             if told.get(name) != (sandbox_id, want.target):
                 new[name] = want
@@ -112,6 +135,34 @@ async def carry(ctx: Context, sandbox_ids: Iterable[str]) -> None:
         for name, sock in found.items():
             _add(ctx, name, new[name], sock)
     if not told and ctx.relays.pid:
+        stop(ctx)
+
+
+def _hand_over_later(ctx: Context) -> None:
+    if ctx.relays.handing is not None and not ctx.relays.handing.done():
+        return
+    task = ctx.relays.handing = asyncio.create_task(_hand_over(ctx), name="handing over held ports")
+    ctx.tasks.add(task)
+    task.add_done_callback(ctx.tasks.discard)
+
+
+async def _hand_over(ctx: Context) -> None:
+    """Everything that is held and the relay has not got."""
+    await asyncio.sleep(_HAND_OVER_SECONDS)
+    ctx.relays.handing = None
+    if not await _ensure(ctx) or await asyncio.to_thread(door.held, _directory(ctx)) is None:
+        return
+    # From here on nobody else's turn comes.
+    for sandbox in ctx.tables.sandboxes.all(ctx.local):
+        for name, claim in _held(ctx, sandbox):
+            sockets = ctx.holds.held.get(claim)
+            if not sockets or name in ctx.relays.told:
+                continue
+            if door.hold(_directory(ctx), name, sockets):
+                ctx.relays.told[name] = (sandbox.id, HELD)
+            else:
+                log.warning("the relay does not take %s: it is free while darid is away", name)
+    if not ctx.relays.told:
         stop(ctx)
 
 
@@ -141,15 +192,12 @@ def drop(ctx: Context, names: Iterable[str]) -> None:
 
 def drop_claims(ctx: Context, claims: Iterable[Claim]) -> None:
     """The same for all ports of these claims."""
-    drop(
-        ctx,
-        [
-            _name(claim, port)
-            for claim in claims
-            if ":" in claim.address
-            for port in range(claim.first, claim.last + 1)
-        ],
-    )
+    names = []
+    for claim in claims:
+        names.append(_held_name(claim))
+        if ":" in claim.address:
+            names += [_name(claim, port) for port in range(claim.first, claim.last + 1)]
+    drop(ctx, names)
 
 
 async def adopt(ctx: Context) -> None:
@@ -158,6 +206,7 @@ async def adopt(ctx: Context) -> None:
     if found is None:
         return
     pid, entries = found
+    await _adopt_held(ctx)
     wants = wanted(ctx)
     handles: dict[Claim, dict[int, socket.socket]] = {}
     for name, target in entries.items():
@@ -179,8 +228,31 @@ async def adopt(ctx: Context) -> None:
     _supervise(ctx, pid)
 
 
+async def _adopt_held(ctx: Context) -> None:
+    wants = {
+        name: (sandbox.id, claim)
+        for sandbox in ctx.tables.sandboxes.all(ctx.local)
+        for name, claim in _held(ctx, sandbox)
+    }
+    for name in await asyncio.to_thread(door.held, _directory(ctx)) or ():
+        owner, claim = wants.get(name, ("", None))
+        sockets = door.get_all(_directory(ctx), name) if claim is not None else []
+        if claim is not None and len(sockets) == claim.last - claim.first + 1:
+            ctx.holds.held[claim] = sockets
+            ctx.relays.told[name] = (owner, HELD)
+            continue
+        for each in sockets:
+            each.close()
+        door.drop(_directory(ctx), [name])
+
+
 async def _ensure(ctx: Context) -> bool:
     """Whether a relay answers, started if need be."""
+    async with ctx.lock("relay"):
+        return await _started(ctx)
+
+
+async def _started(ctx: Context) -> bool:
     directory = _directory(ctx)
     if await asyncio.to_thread(door.entries, directory) is not None:
         return True
@@ -192,7 +264,8 @@ async def _ensure(ctx: Context) -> bool:
             return True
         await asyncio.sleep(0.01)
     log.error(
-        "the relay does not start, see %s/relay.log: ports at [::1] do not answer", ctx.config.exec_root
+        "the relay does not start, see %s/relay.log: ports at [::1] do not answer, others are free while darid is away",
+        ctx.config.exec_root,
     )
     return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 2 or arguments[0] != "--dir":
         print("usage: python -m dari.relay --dir DIR", file=sys.stderr)
         return 2
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     path = os.path.join(arguments[1], SOCKET)
     os.makedirs(arguments[1], mode=0o700, exist_ok=True)
     door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

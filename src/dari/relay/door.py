@@ -2,8 +2,9 @@
 
 `{"op": "add", "name": …, "kind": "tcp" | "udp", "target": [address, port]}` with the listening (or bound) socket;
 without a socket it gives a known name a new target. `{"op": "drop", "names": […]}`. `{"op": "list"}` answers pid and
-the names with their targets. `{"op": "get", "name": …}` answers with the socket. Calls block for well under a
-millisecond while the relay is well. Must not know: whose ports these are.
+the names with their targets. `{"op": "hold", "name": …}` keeps up to MOST_HELD sockets open and does nothing with them;
+`{"op": "held"}` answers the names of those. `{"op": "get", "name": …}` answers with the socket, or sockets. Calls block
+for well under a millisecond while the relay is well. Must not know: whose ports these are.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 SOCKET = "relay.sock"
+MOST_HELD = 64
+"""Sockets in one message; the kernel takes 253."""
+
 _BYTES = 1 << 18
 _SECONDS = 2.0
 
@@ -53,8 +57,28 @@ def entries(directory: str) -> tuple[int, dict[str, tuple[str, int]]] | None:
 
 def get(directory: str, name: str) -> socket.socket | None:
     """Another handle of the socket behind a name."""
+    found = get_all(directory, name)
+    for each in found[1:]:
+        each.close()
+    return found[0] if found else None
+
+
+def get_all(directory: str, name: str) -> list[socket.socket]:
+    """Handles of all sockets behind a name, in the order they were given."""
     _, descriptors = _ask(directory, {"op": "get", "name": name})
-    return socket.socket(fileno=descriptors[0]) if descriptors else None
+    return [socket.socket(fileno=each) for each in descriptors]
+
+
+def hold(directory: str, name: str, sockets: Iterable[socket.socket]) -> bool:
+    """Whether they are kept open now, whatever becomes of the caller."""
+    answer, _ = _ask(directory, {"op": "hold", "name": name}, [each.fileno() for each in sockets])
+    return bool(answer and answer.get("ok"))
+
+
+def held(directory: str) -> list[str] | None:
+    """The names of what is kept open; None where no relay answers that knows how to."""
+    answer, _ = _ask(directory, {"op": "held"})
+    return [str(each) for each in answer["held"]] if answer is not None and "held" in answer else None
 
 
 def _ask(
@@ -65,7 +89,7 @@ def _ask(
         try:
             sock.connect(os.path.join(directory, SOCKET))
             socket.send_fds(sock, [json.dumps(request).encode()], list(descriptors))
-            data, received, _, _ = socket.recv_fds(sock, _BYTES, 1)
+            data, received, _, _ = socket.recv_fds(sock, _BYTES, MOST_HELD)
         except OSError:
             return None, []
         for each in received:

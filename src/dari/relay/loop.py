@@ -1,7 +1,7 @@
 """The relay's loop: listeners, connections in both directions, UDP clients; one thread, no waiting but in select.
 
-Everything it holds came over the door, so a relay without entries is an idle process. Must not know: anything of
-dari's.
+Sockets that are only held are never looked at. Everything came over the door, so a relay without entries is an idle
+process. Must not know: anything of dari's.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+from dari.relay.door import MOST_HELD
 
 _CHUNK = 1 << 16
 _UDP_IDLE_SECONDS = 90.0
@@ -127,6 +129,7 @@ class Loop:
     def __init__(self, door: socket.socket) -> None:
         self.selector = selectors.DefaultSelector()
         self.entries: dict[str, Entry] = {}
+        self.held: dict[str, list[socket.socket]] = {}
         self._door = door
         door.setblocking(False)
         self.selector.register(door, selectors.EVENT_READ, self._knock)
@@ -162,7 +165,7 @@ class Loop:
         with visitor:
             visitor.settimeout(1.0)
             try:
-                data, descriptors, _, _ = socket.recv_fds(visitor, 1 << 18, 1)
+                data, descriptors, _, _ = socket.recv_fds(visitor, 1 << 18, MOST_HELD)
                 answer, given = self._answer(json.loads(data), descriptors)
                 socket.send_fds(visitor, [json.dumps(answer).encode()], given)
             except (OSError, ValueError, KeyError, TypeError):
@@ -181,7 +184,14 @@ class Loop:
                 return {"ok": True}, []
             case "get":
                 entry = self.entries.get(request["name"])
-                return {"ok": entry is not None}, [entry.listener.fileno()] if entry else []
+                sockets = [entry.listener] if entry else self.held.get(request["name"], [])
+                return {"ok": bool(sockets)}, [each.fileno() for each in sockets]
+            case "hold":
+                self._drop(request["name"])
+                self.held[request["name"]] = [socket.socket(fileno=each) for each in descriptors]
+                return {"ok": True}, []
+            case "held":
+                return {"held": list(self.held)}, []
             case _:
                 return {"pid": os.getpid(), "entries": {n: e.target for n, e in self.entries.items()}}, []
 
@@ -201,6 +211,8 @@ class Loop:
         return True
 
     def _drop(self, name: str) -> None:
+        for sock in self.held.pop(name, ()):
+            sock.close()
         entry = self.entries.pop(name, None)
         if entry is None:
             return

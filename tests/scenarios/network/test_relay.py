@@ -73,3 +73,47 @@ def test_it_outlives_the_daemon_and_is_adopted(node: Node) -> None:
     assert not answers(node)
     node.start()
     wait_for("the relay", lambda: answers(node))
+
+
+def is_free(node: Node, port: int, *flags: str) -> bool:
+    done = node.run("sh", "-c", f"timeout 1 nc {' '.join(flags)} -l 0.0.0.0 {port} </dev/null 2>&1; true")
+    return "in use" not in done
+
+
+def test_published_ports_stay_taken_while_the_daemon_is_away(node: Node) -> None:
+    ports_of = {"80/tcp": 8080, "53/udp": 5300}
+    server = node.serve("srv", "hello", ports=ports_of)
+    dari(node, "port", "add", "srv", "9000-9009:9000-9009")
+    folder = f"{node.exec_root}/relay"
+    wait_for("all are handed over", lambda: len(door.held(folder) or ()) >= 3)
+    pid = relay(node)
+    node.kill()
+    assert not is_free(node, 8080) and not is_free(node, 9009) and not is_free(node, 5300, "-u")
+    assert is_free(node, 8081)
+    node.start()
+    # They are this daemon's as they were the last one's.
+    assert relay(node) == pid
+    dari(node, "port", "rm", "srv", "9000-9009")
+    assert is_free(node, 9009) and not is_free(node, 8080)
+    node.sleeper("next", ports={"1/tcp": 9009})
+    server.restart(timeout=0)
+    wait_for("the server", lambda: answers(node, address="127.0.0.1"))
+    # The relay's own death gives nothing away, for darid has the sockets too.
+    os.kill(pid, signal.SIGKILL)
+    assert not is_free(node, 8080)
+    wait_for("another one has them", lambda: len(door.held(folder) or ()) >= 3)
+    for name in ("srv", "next"):
+        node.client.containers.get(name).remove(force=True)
+    wait_for("its end", lambda: door.entries(folder) is None)
+    assert is_free(node, 8080)
+
+
+def test_what_ended_while_the_daemon_was_away_is_let_go(node: Node) -> None:
+    node.serve("srv", "hello", ports={"80/tcp": 8080})
+    wait_for("it is handed over", lambda: door.held(f"{node.exec_root}/relay"))
+    pid = node.pid(node.client.containers.get("srv"))
+    node.kill()
+    os.kill(pid, signal.SIGKILL)
+    assert not is_free(node, 8080)
+    node.start()
+    wait_for("it is free", lambda: is_free(node, 8080))
