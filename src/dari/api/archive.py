@@ -70,9 +70,9 @@ async def export(request: web.Request, eng: Engine) -> web.StreamResponse:
 
 
 ROUTES = [
-    Route("HEAD", "/containers/{id}/archive", archive_head),
-    Route("GET", "/containers/{id}/archive", archive_get),
-    Route("PUT", "/containers/{id}/archive", archive_put),
-    Route("GET", "/containers/{id}/changes", changes),
-    Route("GET", "/containers/{id}/export", export),
+    Route("HEAD", "/containers/{id:.*}/archive", archive_head),
+    Route("GET", "/containers/{id:.*}/archive", archive_get),
+    Route("PUT", "/containers/{id:.*}/archive", archive_put),
+    Route("GET", "/containers/{id:.*}/changes", changes),
+    Route("GET", "/containers/{id:.*}/export", export),
 ]

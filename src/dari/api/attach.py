@@ -101,7 +101,7 @@ async def container_resize(request: web.Request, eng: Engine) -> web.StreamRespo
 
 
 ROUTES = [
-    Route("POST", "/containers/{id}/attach", container_attach),
-    Route("GET", "/containers/{id}/attach/ws", container_attach_websocket),
-    Route("POST", "/containers/{id}/resize", container_resize),
+    Route("POST", "/containers/{id:.*}/attach", container_attach),
+    Route("GET", "/containers/{id:.*}/attach/ws", container_attach_websocket),
+    Route("POST", "/containers/{id:.*}/resize", container_resize),
 ]

@@ -12,7 +12,7 @@ from typing import Any, cast
 import msgspec
 from aiohttp import web
 
-from dari.api import stream, wire
+from dari.api import older, stream, wire
 from dari.api.casing import member
 from dari.api.inspect import container_json, summary_json
 from dari.api.networks import EndpointBody, endpoint_spec
@@ -20,7 +20,7 @@ from dari.api.route import Route
 from dari.api.versions import version_of
 from dari.engine import containers, look, update
 from dari.engine.base import Engine
-from dari.engine.create import Request, create
+from dari.engine.create import Request, create, has_unified_cgroups
 from dari.engine.filters import ListQuery
 from dari.model.container import ContainerConfig, HostConfig
 from dari.model.errors import InvalidArgument
@@ -40,12 +40,18 @@ async def container_create(request: web.Request, eng: Engine) -> web.StreamRespo
         raise InvalidArgument("config cannot be empty in order to create a container")
     host = _word_lists(_object(member(raw, "HostConfig"), "HostConfig"))
     _check_policy(host)
+    version = version_of(request)
+    endpoints = _endpoints(_object(member(raw, "NetworkingConfig"), "NetworkingConfig"))
+    older.check_endpoints(endpoints, version)
     asked = Request(
-        config=wire.convert(_word_lists(raw), ContainerConfig),
-        host=wire.convert(host, HostConfig),
+        config=older.config_of(wire.convert(_word_lists(raw), ContainerConfig), version),
+        host=older.host_of(
+            wire.convert(host, HostConfig), version, has_unified_cgroups=has_unified_cgroups()
+        ),
         name=request.query.get("name", ""),
-        endpoints=_endpoints(_object(member(raw, "NetworkingConfig"), "NetworkingConfig")),
-        platform=request.query.get("platform", ""),
+        endpoints=endpoints,
+        platform=request.query.get("platform", "") if version >= (1, 41) else "",
+        binds_recurse_read_only=version >= (1, 44),
     )
     made, warnings = await create(eng, asked)
     return wire.json_response({"Id": made.id, "Warnings": warnings}, 201)
@@ -144,7 +150,8 @@ async def container_rename(request: web.Request, eng: Engine) -> web.StreamRespo
 
 async def container_remove(request: web.Request, eng: Engine) -> web.StreamResponse:
     if wire.flag(request, "link"):
-        raise InvalidArgument("removing a link is not possible: remove the container that has it")
+        await containers.remove_link(eng, request.match_info["id"])
+        return wire.no_content()
     await containers.remove(
         eng,
         request.match_info["id"],
@@ -158,9 +165,10 @@ async def container_update(request: web.Request, eng: Engine) -> web.StreamRespo
     raw = _object(await wire.read_json(request), "the body")
     _check_policy(raw)
     has_policy = bool(_policy_name(raw))
-    warnings = await update.update(
-        eng, request.match_info["id"], wire.convert(raw, HostConfig), has_policy=has_policy
-    )
+    asked = wire.convert(raw, HostConfig)
+    if version_of(request) < (1, 40):
+        asked = msgspec.structs.replace(asked, pids_limit=None)
+    warnings = await update.update(eng, request.match_info["id"], asked, has_policy=has_policy)
     return wire.json_response({"Warnings": warnings})
 
 
@@ -193,15 +201,15 @@ ROUTES = [
     Route("POST", "/containers/create", container_create),
     Route("GET", "/containers/json", container_list),
     Route("POST", "/containers/prune", container_prune, (1, 25)),
-    Route("GET", "/containers/{id}/json", container_inspect),
-    Route("POST", "/containers/{id}/start", container_start),
-    Route("POST", "/containers/{id}/stop", container_stop),
-    Route("POST", "/containers/{id}/restart", container_restart),
-    Route("POST", "/containers/{id}/kill", container_kill),
-    Route("POST", "/containers/{id}/pause", container_pause),
-    Route("POST", "/containers/{id}/unpause", container_unpause),
-    Route("POST", "/containers/{id}/rename", container_rename),
-    Route("POST", "/containers/{id}/update", container_update),
-    Route("POST", "/containers/{id}/wait", container_wait),
-    Route("DELETE", "/containers/{id}", container_remove),
+    Route("GET", "/containers/{id:.*}/json", container_inspect),
+    Route("POST", "/containers/{id:.*}/start", container_start),
+    Route("POST", "/containers/{id:.*}/stop", container_stop),
+    Route("POST", "/containers/{id:.*}/restart", container_restart),
+    Route("POST", "/containers/{id:.*}/kill", container_kill),
+    Route("POST", "/containers/{id:.*}/pause", container_pause),
+    Route("POST", "/containers/{id:.*}/unpause", container_unpause),
+    Route("POST", "/containers/{id:.*}/rename", container_rename),
+    Route("POST", "/containers/{id:.*}/update", container_update),
+    Route("POST", "/containers/{id:.*}/wait", container_wait),
+    Route("DELETE", "/containers/{id:.*}", container_remove),
 ]

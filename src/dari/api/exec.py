@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 
 from aiohttp import web
 
@@ -69,14 +70,16 @@ async def exec_start(request: web.Request, eng: Engine) -> web.StreamResponse:
         await exec.start(eng, found.id, is_detached=True, console_size=body.console_size)
         return web.Response(status=200)
     is_tty = found.spec.is_tty
+    # Docker frames what is sent unless this very request speaks of a terminal, whatever the exec has.
+    is_raw = body.tty
     # The answer's head goes first: docker-py loses output that comes in one piece with it.
-    connection = Connection.take_over(request, content_type(request, is_tty=is_tty))
+    connection = Connection.take_over(request, content_type(request, is_tty=is_raw))
     try:
         handle = await exec.start(eng, found.id, is_detached=False, console_size=body.console_size)
         is_detached = await join(
             connection,
             handle,
-            is_tty=is_tty,
+            is_tty=is_raw,
             wants=lambda stream: found.spec.attach_stdout if stream == 1 else found.spec.attach_stderr,
             takes_input=found.spec.attach_stdin,
             detach_keys=_detach_keys(found.detach_keys) if is_tty else b"",
@@ -88,7 +91,7 @@ async def exec_start(request: web.Request, eng: Engine) -> web.StreamResponse:
         # As Docker does: the reason is in the stream, the exit code (126, 127) in the exec's inspect.
         text = f"{error.message}\r\n".encode()
         with contextlib.suppress(ConnectionResetError):
-            await connection.send(text if is_tty else frame(1, text))
+            await connection.send(text if is_raw else frame(1, text))
     finally:
         connection.close()
     return web.Response()
@@ -101,12 +104,17 @@ async def exec_resize(request: web.Request, eng: Engine) -> web.StreamResponse:
 
 def window(request: web.Request) -> tuple[int, int]:
     """Height and width of a resize. Raises InvalidArgument."""
-    height, width = wire.number(request, "h"), wire.number(request, "w")
-    if height is None or width is None:
-        raise InvalidArgument("a resize needs both h (rows) and w (columns)")
-    if not (0 <= height <= 0xFFFF and 0 <= width <= 0xFFFF):
-        raise InvalidArgument(f"invalid size of a terminal: {height} rows, {width} columns")
-    return height, width
+    return _side(request, "h", "height"), _side(request, "w", "width")
+
+
+def _side(request: web.Request, name: str, what: str) -> int:
+    text = request.query.get(name, "")
+    if not re.fullmatch(r"-?[0-9]+", text):
+        raise InvalidArgument(f'invalid resize {what} "{text}": invalid syntax')
+    if not 0 <= int(text) <= 0xFFFF_FFFF:
+        raise InvalidArgument(f'invalid resize {what} "{text}": value out of range')
+    # The kernel keeps 16 bits of it (ioctl_tty(2), TIOCSWINSZ).
+    return int(text) & 0xFFFF
 
 
 async def exec_inspect(request: web.Request, eng: Engine) -> web.StreamResponse:
@@ -136,7 +144,7 @@ async def exec_inspect(request: web.Request, eng: Engine) -> web.StreamResponse:
 
 
 ROUTES = [
-    Route("POST", "/containers/{id}/exec", exec_create),
+    Route("POST", "/containers/{id:.*}/exec", exec_create),
     Route("POST", "/exec/{id}/start", exec_start),
     Route("POST", "/exec/{id}/resize", exec_resize),
     Route("GET", "/exec/{id}/json", exec_inspect),

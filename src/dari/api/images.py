@@ -286,9 +286,9 @@ async def distribution(request: web.Request, eng: Engine) -> web.StreamResponse:
 
 async def commit(request: web.Request, eng: Engine) -> web.StreamResponse:
     query = request.query
+    raw = await wire.read_json(request)
     if not query.get("container"):
         raise NotFound("No such container: ")
-    raw = await wire.read_json(request)
     image = await commits.commit_container(
         eng,
         query["container"],

@@ -246,7 +246,7 @@ def summary_json(view: ContainerView, now: int, version: Version = NEWEST) -> Js
     container = view.container
     body: Json = {
         "Id": container.id,
-        "Names": [f"/{container.name}"],
+        "Names": [f"/{container.name}", *view.link_names],
         "Image": view.image or container.config.image,
         "ImageID": container.image_id,
         "Command": _command_text(container),

@@ -165,7 +165,7 @@ _EMPTY_BLKIO: dict[str, Any] = dict.fromkeys(
 )
 
 ROUTES = [
-    Route("GET", "/containers/{id}/logs", container_logs),
-    Route("GET", "/containers/{id}/stats", container_stats),
-    Route("GET", "/containers/{id}/top", container_top),
+    Route("GET", "/containers/{id:.*}/logs", container_logs),
+    Route("GET", "/containers/{id:.*}/stats", container_stats),
+    Route("GET", "/containers/{id:.*}/top", container_top),
 ]

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
+from dari.api import jsontext
 from dari.api.casing import respell, shape_of
 from dari.model.errors import InvalidArgument
 
@@ -35,8 +36,20 @@ async def read_json(request: web.Request) -> Any:
         raise InvalidArgument(f"unsupported Content-Type header ({kind}): must be 'application/json'")
     try:
         return msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
-        raise InvalidArgument(f"invalid JSON: {error}") from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidArgument(_why_no_json(body, error)) from error
+
+
+def _why_no_json(body: bytes, error: Exception) -> str:
+    try:
+        rest = jsontext.rest_of(body)
+    except jsontext.Malformed as found:
+        return f"invalid JSON: {found}"
+    if rest:
+        return "unexpected content after JSON"
+    return (
+        "invalid JSON: exceeded max depth" if isinstance(error, RecursionError) else f"invalid JSON: {error}"
+    )
 
 
 def convert(raw: Any, kind: type[T]) -> T:

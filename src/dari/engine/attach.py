@@ -162,5 +162,5 @@ async def resize(eng: Engine, ref: str, height: int, width: int) -> None:
     """Raises NotFound, Conflict (it does not run)."""
     container = find_container(eng, ref)
     if not is_alive(container):
-        raise Conflict(f"cannot resize a stopped container: {container.id}")
+        raise Conflict(f"container {container.id} is not running")
     await eng.ctx.runtime.resize(container.id, height, width)

@@ -260,6 +260,26 @@ def _relinked(link: str, old: str, new: str, is_own: bool) -> str:
     return f"{target}:{path}"
 
 
+async def remove_link(eng: Engine, ref: str) -> None:
+    """Take the link `app/db` from `app`. Raises NotFound, Conflict (that is a container's own name)."""
+    path = f"/{ref.lstrip('/')}"
+    owner_name, _, alias = path[1:].partition("/")
+    if not alias:
+        raise Conflict("Conflict, cannot remove the default link name of the container")
+    find_container(eng, ref)
+    owner = find_container(eng, owner_name)
+    ctx = eng.ctx
+
+    def without(row: Container) -> Container:
+        links = [each for each in row.host.links if each.partition(":")[2] != path]
+        return msgspec.structs.replace(row, host=msgspec.structs.replace(row.host, links=links))
+
+    async with ctx.lock(owner.id):
+        await change(ctx, owner.id, without)
+    networks = [each.network_id for each in of_sandbox(ctx, owner.sandbox_id) if each.is_active]
+    await settle(ctx, owner.id, *networks)
+
+
 async def remove(eng: Engine, ref: str, *, force: bool = False, with_volumes: bool = False) -> None:
     """Remove a container, with `force` also one that runs. Raises NotFound, Conflict."""
     container = find_container(eng, ref)

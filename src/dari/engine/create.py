@@ -54,6 +54,8 @@ class Request:
     name: str = ""
     endpoints: dict[str, EndpointSpec] = field(default_factory=dict)
     platform: str = ""
+    # Before 1.44, mounts below a read-only one of Binds stayed writable.
+    binds_recurse_read_only: bool = True
 
 
 async def create(eng: Engine, request: Request) -> tuple[Container, list[str]]:
@@ -100,7 +102,9 @@ async def _create(eng: Engine, request: Request, name: str, image: Image) -> tup
         path=path,
         args=args,
     )
-    container = await mounts.prepare(eng, container, image)
+    container = await mounts.prepare(
+        eng, container, image, binds_recurse_read_only=request.binds_recurse_read_only
+    )
     try:
         await _write(eng, container, sandbox, specs)
     except BaseException:
@@ -190,7 +194,7 @@ def _with_defaults(host: HostConfig, config: Config) -> HostConfig:
         log_config=host.log_config if host.log_config.type else LogConfig(config=host.log_config.config),
         shm_size=host.shm_size or config.default_shm_size,
         ipc_mode=host.ipc_mode or "private",
-        cgroupns_mode=host.cgroupns_mode or ("private" if _has_unified_cgroups() else "host"),
+        cgroupns_mode=host.cgroupns_mode or ("private" if has_unified_cgroups() else "host"),
         runtime=host.runtime or config.runtime,
         oom_kill_disable=bool(host.oom_kill_disable),
         memory_swappiness=None if host.memory_swappiness == -1 else host.memory_swappiness,
@@ -200,7 +204,7 @@ def _with_defaults(host: HostConfig, config: Config) -> HostConfig:
     )
 
 
-def _has_unified_cgroups() -> bool:
+def has_unified_cgroups() -> bool:
     return os.path.exists("/sys/fs/cgroup/cgroup.controllers")
 
 

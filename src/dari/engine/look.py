@@ -16,6 +16,7 @@ from dari.model.errors import DariError, NotFound
 from dari.model.network import Endpoint, Network, NetworkSpec, PendingEndpoint, Sandbox
 from dari.reconcile.containers import is_alive
 from dari.reconcile.networks import of_sandbox
+from dari.store.tables import LINKING
 
 _START_SECONDS = 10.0
 
@@ -28,6 +29,7 @@ class _Rows:
     networks: dict[str, Network]
     endpoints: dict[str, list[Endpoint]]
     exec_ids: dict[str, list[str]]
+    links: dict[str, list[str]] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
 
 
@@ -105,6 +107,7 @@ def views(eng: Engine) -> list[ContainerView]:
         networks={each.id: each for each in ctx.tables.networks.all(ctx.shared)},
         endpoints=by_sandbox,
         exec_ids=_exec_ids(eng),
+        links=_link_names(eng),
     )
     return [_view(eng, each, rows) for each in ctx.tables.containers.all(ctx.local)]
 
@@ -113,6 +116,16 @@ def _exec_ids(eng: Engine) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     for each in eng.rooms.get("exec", {}).values():
         found[each.container_id].append(each.id)
+    return found
+
+
+def _link_names(eng: Engine) -> dict[str, list[str]]:
+    """Name of a linked container → what links to it call it."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for each in eng.ctx.tables.linking_containers.get(eng.ctx.local, LINKING):
+        for link in each.host.links:
+            target, _, path = link.partition(":")
+            found[target.lstrip("/")].append(path)
     return found
 
 
@@ -138,6 +151,7 @@ def _view(eng: Engine, container: Container, rows: _Rows) -> ContainerView:
         # The reference that was asked, or the id where it means another image by now.
         image=asked if rows.images[asked] == container.image_id else container.image_id,
         exec_ids=rows.exec_ids.get(container.id, []),
+        link_names=rows.links.get(container.name, []),
     )
 
 

@@ -31,10 +31,23 @@ def find_network(eng: Engine, ref: str) -> Network:
     return network
 
 
+def _linked(eng: Engine, path: str) -> str:
+    """Name of the container that the link `app/db` leads to; empty where there is no such link."""
+    tables, store = eng.ctx.tables, eng.ctx.local
+    owner_id = tables.names.get(store, path.partition("/")[0])
+    owner = tables.containers.get(store, owner_id) if owner_id else None
+    links = owner.host.links if owner is not None else []
+    targets = [target for target, _, named in (link.partition(":") for link in links) if named == f"/{path}"]
+    return targets[0].lstrip("/") if targets else ""
+
+
 def find_container(eng: Engine, ref: str) -> Container:
-    """Raises NotFound, InvalidArgument where the beginning of an id means several."""
+    """Also by the name a link gives it, `app/db`. Raises NotFound, InvalidArgument where the beginning of an id means
+    several."""
     tables, store = eng.ctx.tables, eng.ctx.local
     plain = ref.removeprefix("/")
+    if "/" in plain:
+        plain = _linked(eng, plain)
     container = tables.containers.get(store, plain) if plain else None
     if container is not None:
         return container

@@ -6,6 +6,8 @@ know: where images lie.
 
 from __future__ import annotations
 
+import posixpath
+
 import msgspec
 
 from dari.model.container import ContainerConfig, HealthConfig
@@ -37,12 +39,17 @@ def merge_config(asked: ContainerConfig, image: ContainerConfig) -> ContainerCon
         entrypoint=entrypoint,
         cmd=cmd,
         healthcheck=merge_health(asked.healthcheck, image.healthcheck),
-        working_dir=asked.working_dir or image.working_dir,
+        working_dir=_cleaned(asked.working_dir or image.working_dir),
         volumes=image.volumes | asked.volumes,
         stop_signal=asked.stop_signal or image.stop_signal,
         on_build=None if asked.on_build is None else asked.on_build,
         shell=asked.shell or image.shell,
     )
+
+
+def _cleaned(folder: str) -> str:
+    """Without slashes and dots that lead nowhere; empty stays empty."""
+    return folder and "/" + posixpath.normpath(folder).lstrip("/")
 
 
 def merge_env(asked: list[str], image: list[str]) -> list[str]:

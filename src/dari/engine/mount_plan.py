@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from dari.model.container import Container, ContainerConfig, HostConfig, Mount, MountRequest
+from dari.model.container import BindOptions, Container, ContainerConfig, HostConfig, Mount, MountRequest
 from dari.model.errors import InvalidArgument
 from dari.units import is_valid_name
 
+# Word of a mount's options: only the mount itself is read-only, what is mounted below it stays as it is.
+RO_NON_RECURSIVE = "ro-non-recursive"
 _PROPAGATIONS = frozenset(("shared", "rshared", "slave", "rslave", "private", "rprivate"))
 _LABELS = frozenset(("z", "Z"))
 _COPIES = frozenset(("copy", "nocopy"))
@@ -35,6 +37,7 @@ class Planned:
     """A mount and what has to be made for it. An anonymous volume has no name and no source yet.
 
     `makes_source`: a missing host folder is made. `copies`: an empty volume gets the image's content.
+    `has_propagation`: somebody asked for the mount's propagation, it is no default.
     """
 
     mount: Mount
@@ -43,13 +46,20 @@ class Planned:
     volume_options: dict[str, str] = field(default_factory=dict)
     volume_labels: dict[str, str] = field(default_factory=dict)
     is_borrowed: bool = False
+    has_propagation: bool = False
 
 
-def plan_mounts(config: ContainerConfig, host: HostConfig, find: Callable[[str], Container]) -> list[Planned]:
+def plan_mounts(
+    config: ContainerConfig,
+    host: HostConfig,
+    find: Callable[[str], Container],
+    *,
+    binds_recurse_read_only: bool = True,
+) -> list[Planned]:
     """All mounts, by Docker's precedence: Binds and Mounts over VolumesFrom over VOLUMEs of image and request.
 
-    `config` has the image's volumes merged in; `find` finds a container or raises NotFound. Raises
-    InvalidArgument.
+    `config` has the image's volumes merged in; `find` finds a container or raises NotFound. Without
+    `binds_recurse_read_only`, mounts below a read-only one of Binds stay writable. Raises InvalidArgument.
     """
     tmpfs = {_clean(target) for target in host.tmpfs}
     for target, options in host.tmpfs.items():
@@ -57,7 +67,7 @@ def plan_mounts(config: ContainerConfig, host: HostConfig, find: Callable[[str],
         _check_tmpfs_options(options)
     asked: dict[str, Planned] = {}
     requests = [
-        *(_parse_bind(spec, host.volume_driver) for spec in host.binds),
+        *(_parse_bind(spec, host.volume_driver, binds_recurse_read_only) for spec in host.binds),
         *(_parse_mount(request) for request in host.mounts),
     ]
     for planned in requests:
@@ -101,7 +111,7 @@ def check_volume_name(name: str) -> None:
         )
 
 
-def _parse_bind(spec: str, driver: str) -> Planned:
+def _parse_bind(spec: str, driver: str, recurses_read_only: bool) -> Planned:
     """One of `Binds`: `[source:]target[:mode]`."""
     parts = spec.split(":")
     wrong = f"invalid volume specification: '{spec}'"
@@ -119,8 +129,14 @@ def _parse_bind(spec: str, driver: str) -> Planned:
     if source.startswith("/"):
         if _COPIES & set(words):
             raise InvalidArgument(f"invalid mode: {mode}")
-        mount = Mount(type="bind", source=_clean(source), propagation=propagation or "rprivate", **common)  # type: ignore[arg-type]
-        return Planned(mount=mount, makes_source=True)
+        mount = Mount(
+            type="bind",
+            source=_clean(source),
+            propagation=propagation or "rprivate",
+            options=[] if recurses_read_only else [RO_NON_RECURSIVE],
+            **common,  # type: ignore[arg-type]
+        )
+        return Planned(mount=mount, makes_source=True, has_propagation=bool(propagation))
     if propagation:
         raise InvalidArgument(f"{wrong}: invalid mode: {mode}")
     if source:
@@ -184,10 +200,30 @@ def _bind_mount(request: MountRequest, wrong: str) -> Planned:
         source=_clean(request.source),
         is_read_only=request.read_only,
         propagation=propagation or "rprivate",
-        options=["bind"] if options and options.non_recursive else [],
+        options=_bind_words(options, request, wrong) if options else [],
         origin="mount",
     )
-    return Planned(mount=mount, makes_source=bool(options and options.create_mountpoint))
+    return Planned(
+        mount=mount,
+        makes_source=bool(options and options.create_mountpoint),
+        has_propagation=bool(propagation),
+    )
+
+
+def _bind_words(options: BindOptions, request: MountRequest, wrong: str) -> list[str]:
+    if options.read_only_force_recursive:
+        if not request.read_only:
+            raise InvalidArgument(f"{wrong}: mount must be set to read-only to use ReadOnlyForceRecursive")
+        if options.read_only_non_recursive:
+            raise InvalidArgument(
+                f"{wrong}: ReadOnlyForceRecursive and ReadOnlyNonRecursive exclude each other"
+            )
+        if options.propagation != "rprivate":
+            raise InvalidArgument(f"{wrong}: propagation must be rprivate to use ReadOnlyForceRecursive")
+    return [
+        *(["bind"] if options.non_recursive else []),
+        *([RO_NON_RECURSIVE] if options.read_only_non_recursive else []),
+    ]
 
 
 def _volume_mount(request: MountRequest, wrong: str) -> Planned:

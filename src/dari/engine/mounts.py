@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -22,17 +23,26 @@ from dari.model.image import Image
 from dari.model.volume import Volume
 from dari.reconcile.context import Context
 from dari.reconcile.rootfs import drop_volumes
-from dari.runtime import volumes
+from dari.runtime import hostfacts, volumes
 from dari.units import new_id
 
 
-async def prepare(eng: Engine, container: Container, image: Image | None) -> Container:
+async def prepare(
+    eng: Engine, container: Container, image: Image | None, *, binds_recurse_read_only: bool = True
+) -> Container:
     """The container with its mounts, which are ready. Its `config` has the image's volumes merged in.
 
     Call it before the row is written; `abandon` undoes it. On failure everything made here is taken back. Raises
     InvalidArgument, Conflict, NotFound, Internal.
     """
-    mounts = await prepare_mounts(eng.ctx, container.id, image, container.config, container.host)
+    mounts = await prepare_mounts(
+        eng.ctx,
+        container.id,
+        image,
+        container.config,
+        container.host,
+        binds_recurse_read_only=binds_recurse_read_only,
+    )
     return msgspec.structs.replace(container, mounts=mounts)
 
 
@@ -42,16 +52,28 @@ async def abandon(eng: Engine, container: Container) -> None:
 
 
 async def prepare_mounts(
-    ctx: Context, container_id: str, image: Image | None, config: ContainerConfig, host: HostConfig
+    ctx: Context,
+    container_id: str,
+    image: Image | None,
+    config: ContainerConfig,
+    host: HostConfig,
+    *,
+    binds_recurse_read_only: bool = True,
 ) -> list[Mount]:
     """Everything a new container mounts, made ready: root folders, volumes with the image's content, host folders.
 
     On failure everything made here is taken back. Raises InvalidArgument, Conflict, NotFound, Internal.
     """
     eng = Engine(ctx=ctx)
-    planned = plan_mounts(config, host, lambda ref: find_container(eng, ref))
+    planned = plan_mounts(
+        config,
+        host,
+        lambda ref: find_container(eng, ref),
+        binds_recurse_read_only=binds_recurse_read_only,
+    )
     for each in planned:
         _check_source(each)
+    planned = [_propagated(each, ctx.config.data_root) for each in planned]
     made: list[Volume] = []
     try:
         if image is not None:
@@ -85,6 +107,31 @@ def _check_source(planned: Planned) -> None:
         raise InvalidArgument(
             f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
         )
+
+
+def _propagated(planned: Planned, data_root: str) -> Planned:
+    """A bind that shows this engine's own mounts must see them go, or they stay busy: `rslave`, unless asked otherwise.
+
+    Raises InvalidArgument for what would hold them.
+    """
+    mount = planned.mount
+    if mount.type != "bind" or planned.is_borrowed:
+        return planned
+    if not (mount.source.startswith(data_root) or data_root.startswith(mount.source)):
+        return planned
+    if not planned.has_propagation:
+        _, fields = hostfacts.mount_of(mount.source)
+        # A root that is neither shared nor a slave hears of nothing anyhow, and the kernel's refusal would help nobody.
+        is_heard = any(field.startswith(("shared:", "master:")) for field in fields)
+        propagation = "rslave" if is_heard else mount.propagation
+        return replace(planned, mount=msgspec.structs.replace(mount, propagation=propagation))
+    if mount.propagation not in ("rslave", "rshared"):
+        raise InvalidArgument(
+            'invalid mount config: must use either propagation mode "rslave" or "rshared" when mount source is within '
+            f'the daemon root, daemon root: "{data_root}", bind mount source: "{mount.source}", '
+            f'propagation: "{mount.propagation}"'
+        )
+    return planned
 
 
 async def _make(ctx: Context, container_id: str, planned: Planned, made: list[Volume]) -> Mount:

@@ -48,7 +48,7 @@ def merged(host: HostConfig, asked: HostConfig, *, has_policy: bool) -> HostConf
     if has_policy and asked.restart_policy.name:
         changed["restart_policy"] = asked.restart_policy
     if asked.pids_limit is not None and asked.pids_limit <= 0:
-        changed["pids_limit"] = None
+        changed["pids_limit"] = 0
     return msgspec.structs.replace(host, **changed)
 
 

@@ -16,6 +16,7 @@ from dari.engine.signals import parse_signal
 from dari.model.container import ContainerConfig, HealthConfig, HostConfig, PortBinding, RestartPolicy
 from dari.model.errors import InvalidArgument
 from dari.net import names_options, policy
+from dari.runtime.oci import read_security
 from dari.units import SECOND
 
 _MIB = 1024 * 1024
@@ -125,6 +126,7 @@ def check_host(config: ContainerConfig, host: HostConfig, limits: HostLimits) ->
         raise InvalidArgument(f"invalid cgroup namespace mode: {host.cgroupns_mode}")
     if host.cgroupns_mode == "private" and host.privileged is False and host.cgroup:
         raise InvalidArgument(f"invalid cgroup: {host.cgroup}")
+    read_security(host.security_opt, host.privileged)
     return check_resources(host, limits)
 
 

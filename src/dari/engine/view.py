@@ -37,6 +37,8 @@ class ContainerView:
     places: list[Place] = field(default_factory=list)
     image: str = ""
     exec_ids: list[str] = field(default_factory=list)
+    # Names others' links give it: `/app/db`.
+    link_names: list[str] = field(default_factory=list)
     sizes: Sizes | None = None
     # Folders of the overlay under overlayfs's names; empty in lists.
     layers: dict[str, str] = field(default_factory=dict)

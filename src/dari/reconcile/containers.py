@@ -165,6 +165,8 @@ def _check_joined(ctx: Context, container: Container) -> None:
         if not is_alive(owner):
             if what == "IPC":
                 raise Conflict(f"cannot join IPC of a non running container: {owner.id}")
+            if what == "PID":
+                raise Internal(f"failed to join PID namespace: container {owner.id} is not running")
             raise Conflict(
                 f"cannot join {what} namespace of a non running container: container {owner.name} is "
                 f"{owner.status.state}"

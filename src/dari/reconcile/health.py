@@ -106,13 +106,17 @@ async def probe(ctx: Context, container: Container, words: list[str], timeout: i
         with contextlib.suppress(ProcessLookupError):
             os.kill(handle.pid, signal.SIGKILL)
         text = f"Health check exceeded timeout ({_go_seconds(timeout)})"
+        if output:
+            text += f": {_shown(output)}"
         return HealthResult(start=begin, end=ctx.now(), exit_code=TIMED_OUT, output=text)
     finally:
         handle.close()
+    return HealthResult(start=begin, end=ctx.now(), exit_code=code, output=_shown(output))
+
+
+def _shown(output: bytearray) -> str:
     text = bytes(output[:OUTPUT_LIMIT]).decode(errors="replace")
-    if len(output) > OUTPUT_LIMIT:
-        text += "..."
-    return HealthResult(start=begin, end=ctx.now(), exit_code=code, output=text)
+    return f"{text}..." if len(output) > OUTPUT_LIMIT else text
 
 
 def _go_seconds(ns: int) -> str:

@@ -113,6 +113,8 @@ def _look(view: View, path: str) -> PathStat:
         seen = os.lstat(full)
     except OSError as error:
         raise NotFound(f"Could not find the file {path} in container {view.shown}") from error
+    if path.endswith(("/", "/.")) and not stat.S_ISDIR(seen.st_mode):
+        raise InvalidArgument(f"stat {path}: not a directory")
     target = os.path.realpath(full) if stat.S_ISLNK(seen.st_mode) else ""
     name = os.path.basename(os.path.normpath(f"/{path}")) or "/"
     return PathStat(name, seen.st_size, seen.st_mode, seen.st_mtime_ns, target)
@@ -156,6 +158,9 @@ async def put(
             if not os.path.isdir(folder):
                 raise InvalidArgument(f"extraction point is not a directory: {path}")
             _check_writable(view, folder)
+            if not pipe.peek(1):
+                # Nothing at all is an archive of nothing.
+                return
             try:
                 with tarfile.open(fileobj=pipe, mode="r|*", bufsize=_CHUNK) as archive:
                     extract(archive, folder, keep_kind=keep_kind)

@@ -132,7 +132,7 @@ def _defaults(host: HostConfig, shm_source: str, shm_size: int) -> list[dict[str
             ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
         _mount("/sys", "sysfs", "sysfs", safe + closed),
-        _mount("/sys/fs/cgroup", "cgroup", "cgroup", safe + closed),
+        _mount("/sys/fs/cgroup", "cgroup", "cgroup", safe + ([] if _has_writable_cgroups(host) else ["ro"])),
         _mount("/dev/mqueue", "mqueue", "mqueue", safe),
     ]
     if shm_source:
@@ -140,6 +140,14 @@ def _defaults(host: HostConfig, shm_source: str, shm_size: int) -> list[dict[str
     elif host.ipc_mode != "none":
         result.append(_mount("/dev/shm", "tmpfs", "shm", [*safe, "mode=1777", f"size={shm_size}"]))
     return result
+
+
+def _has_writable_cgroups(host: HostConfig) -> bool:
+    for option in reversed(host.security_opt):
+        name, _, value = option.replace(":", "=", 1).partition("=")
+        if name == "writable-cgroups":
+            return value != "false"
+    return host.privileged
 
 
 def _mount(target: str, kind: str, source: str, options: list[str]) -> dict[str, Any]:

@@ -165,7 +165,11 @@ def read_security(options: list[str], is_privileged: bool) -> Security:
             seccomp = None if value == "builtin" else value
         elif name == "systempaths" and value == "unconfined":
             is_unmasked = True
-        elif name in ("apparmor", "label", "writable-cgroups", "disable"):
+        elif name == "writable-cgroups":
+            # mounts.py reads it; Docker takes these words alone.
+            if value not in ("", "true", "false"):
+                raise InvalidArgument(f'invalid --security-opt 2: "{option}"')
+        elif name in ("apparmor", "label", "disable"):
             continue
         else:
             raise InvalidArgument(f'invalid --security-opt 2: "{option}"')

@@ -54,7 +54,8 @@ def parse_all_credentials(header: str) -> dict[str, Credentials]:
         return {}
     try:
         text = base64.b64decode(header.replace("-", "+").replace("_", "/") + "=" * (-len(header) % 4))
-        return msgspec.json.decode(text, type=dict[str, Credentials])
+        # Go's clients without credentials send an encoded null.
+        return msgspec.json.decode(text, type=dict[str, Credentials] | None) or {}
     except (ValueError, msgspec.MsgspecError) as error:
         raise InvalidArgument(f"invalid X-Registry-Config header: {error}") from error
 

@@ -53,7 +53,14 @@ async def test_paths(api: Api, path: str, status: int, message: str | None) -> N
 @pytest.mark.parametrize(
     ("body", "kind", "message"),
     [
-        (b'{"Name": "x"', "application/json", "invalid JSON: Input data was truncated"),
+        (b'{"Name": "x"', "application/json", "invalid JSON: unexpected EOF"),
+        (b"{} trash", "application/json", "unexpected content after JSON"),
+        (
+            b"{trash",
+            "application/json",
+            "invalid JSON: invalid character 't' looking for beginning of object key string",
+        ),
+        (b"[" * 100_000 + b"]" * 100_000, "application/json", "invalid JSON: exceeded max depth"),
         (b"[]", "application/json", "invalid JSON: expected an object, got list"),
         (
             b'{"Name": "x"}',
