@@ -102,6 +102,9 @@ class FakeRuntime:
     async def resize(self, id: str, height: int, width: int) -> None:
         self._find(id)
 
+    def exec_check(self, id: str, user: str) -> None:
+        self._find(id)
+
     async def exec_start(self, id: str, spec: ExecSpec) -> FakeStdio:
         self._find(id)
         return FakeStdio()

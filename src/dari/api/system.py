@@ -165,7 +165,8 @@ def info_json(eng: Engine) -> dict[str, Any]:
 
 def _registries(eng: Engine) -> dict[str, Any]:
     config = eng.ctx.config
-    hosts = ["docker.io", *config.insecure_registries]
+    networks = [each for each in config.insecure_registries if "/" in each]
+    hosts = ["docker.io", *(each for each in config.insecure_registries if "/" not in each)]
     indexes = {
         host: {
             "Name": host,
@@ -178,7 +179,7 @@ def _registries(eng: Engine) -> dict[str, Any]:
     return {
         "AllowNondistributableArtifactsCIDRs": None,
         "AllowNondistributableArtifactsHostnames": None,
-        "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
+        "InsecureRegistryCIDRs": [*dict.fromkeys(["::1/128", "127.0.0.0/8", *networks])],
         "IndexConfigs": indexes,
         "Mirrors": [url.rstrip("/") + "/" for url in config.mirrors.get("docker.io", [])],
     }

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+
 
 def main() -> int:
     """The console script's entry."""
+    # Before anything is loaded: whoever reloads settings right after a start must not end it.
+    signal.signal(signal.SIGHUP, lambda *_: None)
     from dari.daemon.main import main as run
 
     return run()

@@ -2,6 +2,6 @@
 
 import sys
 
-from dari.daemon.main import main
+from dari.daemon import main
 
 sys.exit(main())

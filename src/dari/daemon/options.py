@@ -55,6 +55,8 @@ _KEYS = {
     "bridge-accept-fwmark": "accept_mark",
     "default-ulimits": "default_ulimits",
     "default-shm-size": "default_shm_size",
+    "default-ipc-mode": "default_ipc_mode",
+    "default-cgroupns-mode": "default_cgroupns_mode",
     "shutdown-timeout": "shutdown_timeout",
     "bridge-name": "bridge_name",
     "resolv-conf": "resolv_conf",
@@ -70,9 +72,33 @@ _LISTS |= {"exec_options", "labels", "overlay_pools", "plugin_dirs", *network_op
 _IGNORED_TEXT = """
 live-restore storage-driver iptables ip6tables userland-proxy features experimental log-driver log-opts default-runtime
 runtimes builder max-concurrent-downloads max-concurrent-uploads max-download-attempts metrics-addr containerd
-selinux-enabled firewall-backend default-cgroupns-mode
+selinux-enabled firewall-backend containerd-namespace containerd-plugin-namespace userland-proxy-path
+allow-nondistributable-artifacts no-new-privileges seccomp-profile validate raw-logs network-control-plane-mtu
+swarm-default-advertise-addr node-generic-resources
 """
 _IGNORED = frozenset(_IGNORED_TEXT.split())
+# Those of them that are flags of dockerd's too, without and with a value of their own word.
+_IGNORED_SWITCH_TEXT = """
+live-restore iptables ip6tables userland-proxy experimental selinux-enabled raw-logs no-new-privileges
+"""
+_IGNORED_VALUE_TEXT = """
+storage-driver storage-opt log-driver log-opt default-runtime add-runtime max-concurrent-downloads
+max-concurrent-uploads max-download-attempts metrics-addr containerd containerd-namespace containerd-plugins-namespace
+firewall-backend userland-proxy-path seccomp-profile network-control-plane-mtu feature
+"""
+
+
+class _Ignored(argparse.Action):
+    """A flag of dockerd's that means nothing here: its name is kept for the log."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        namespace.ignored = [*(namespace.ignored or []), option_string]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -189,6 +215,20 @@ def parser() -> argparse.ArgumentParser:
         help="folder of plugins' sockets, .spec and .json files, instead of Docker's folders",
     )
     add("--plugin-timeout", type=int, metavar="SECONDS", help="how long a plugin may be silent (default 30)")
+    add(
+        "--default-ipc-mode",
+        choices=("private", "shareable"),
+        help="IPC of containers that do not say otherwise (default private)",
+    )
+    add(
+        "--default-cgroupns-mode",
+        choices=("private", "host"),
+        help="cgroup namespace of containers that do not say otherwise",
+    )
+    for name in _IGNORED_SWITCH_TEXT.split():
+        add(f"--{name}", dest="ignored", action=_Ignored, nargs="?", help=argparse.SUPPRESS)
+    for name in _IGNORED_VALUE_TEXT.split():
+        add(f"--{name}", dest="ignored", action=_Ignored, help=argparse.SUPPRESS)
     network_options.add_flags(flags)
     cluster_options.add_flags(flags)
     add("-v", "--version", action="version", version=f"darid version {__version__}")
@@ -199,6 +239,9 @@ def read(arguments: Sequence[str], warnings: list[str] | None = None) -> Config:
     """The settings. Raises InvalidArgument naming the flag or key; `warnings` gets lines for the log."""
     given = {key: value for key, value in vars(parser().parse_args(arguments)).items() if value is not None}
     path = given.pop("config_file", None)
+    ignored = given.pop("ignored", [])
+    if warnings is not None:
+        warnings.extend(f"{flag} has no effect here" for flag in dict.fromkeys(ignored))
     from_file = _read_file(path or DEFAULT_FILE, must_exist=path is not None, warnings=warnings)
     twice = [key for key, name in _KEYS.items() if name in given and name in from_file and name not in _LISTS]
     if twice:
@@ -227,7 +270,9 @@ def reload(config: Config, arguments: Sequence[str]) -> Config:
 def _read_file(path: str, *, must_exist: bool, warnings: list[str] | None) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
-            raw = json.load(file)
+            text = file.read()
+        # dockerd takes a file with nothing in it for no settings.
+        raw = json.loads(text) if text.strip() else {}
     except FileNotFoundError:
         if must_exist:
             raise InvalidArgument(f"unable to configure the daemon with file {path}: no such file") from None
@@ -273,6 +318,12 @@ def _config(values: dict[str, Any]) -> Config:
         fields["shutdown_timeout"] = _whole("shutdown-timeout", values["shutdown_timeout"], -1, 1 << 31)
     if "default_shm_size" in values:
         fields["default_shm_size"] = _size("default-shm-size", values["default_shm_size"])
+    for name, known in (
+        ("default_ipc_mode", ("private", "shareable")),
+        ("default_cgroupns_mode", ("private", "host")),
+    ):
+        if name in values:
+            fields[name] = _one_of(name.replace("_", "-"), values[name], known)
     if "pools" in values:
         fields["pools"] = [_pool(each) for each in values["pools"]] or DEFAULT_POOLS
     fields["default_ulimits"] = _ulimits(values)
@@ -298,6 +349,12 @@ def _whole(name: str, value: Any, least: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise InvalidArgument(f"{name}: expected a number from {least} to {most}, got {value!r}")
     return value
+
+
+def _one_of(name: str, value: Any, known: Sequence[str]) -> str:
+    if value not in known:
+        raise InvalidArgument(f"{name}: expected {' or '.join(known)}, got {value!r}")
+    return str(value)
 
 
 def _mark(text: str) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from dari.engine.networks import check_spec
 from dari.engine.validate import HostLimits, check_config, check_host
 from dari.model.config import Config
 from dari.model.container import Container, ContainerConfig, HostConfig, LogConfig, RestartPolicy
-from dari.model.errors import Conflict, InvalidArgument, NotFound
+from dari.model.errors import Conflict, InvalidArgument, NotFound, PluginMissing
 from dari.model.image import Image
 from dari.model.network import Endpoint, EndpointSpec, Network, PendingEndpoint, Sandbox
 from dari.reconcile.containers import joined_id
@@ -61,8 +61,8 @@ class Request:
 async def create(eng: Engine, request: Request) -> tuple[Container, list[str]]:
     """The container and the warnings it deserves.
 
-    Raises NotFound (the image alone: clients answer it with a pull), Conflict (the name is in use), InvalidArgument,
-    Forbidden (a network that only holds configuration).
+    Raises NotFound (the image, which clients answer with a pull, or a volume driver), Conflict (the name is in use),
+    InvalidArgument, Forbidden (a network that only holds configuration).
     """
     name = check_name(request.name) if request.name else ""
     if name:
@@ -71,6 +71,8 @@ async def create(eng: Engine, request: Request) -> tuple[Container, list[str]]:
     image = _resolve_image(eng, request)
     try:
         return await _create(eng, request, name, image)
+    except PluginMissing:
+        raise
     except NotFound as missing:
         raise InvalidArgument(missing.message) from missing
 
@@ -193,8 +195,10 @@ def _with_defaults(host: HostConfig, config: Config) -> HostConfig:
         restart_policy=policy if policy.name else RestartPolicy(),
         log_config=host.log_config if host.log_config.type else LogConfig(config=host.log_config.config),
         shm_size=host.shm_size or config.default_shm_size,
-        ipc_mode=host.ipc_mode or "private",
-        cgroupns_mode=host.cgroupns_mode or ("private" if has_unified_cgroups() else "host"),
+        ipc_mode=host.ipc_mode or config.default_ipc_mode,
+        cgroupns_mode=host.cgroupns_mode
+        or config.default_cgroupns_mode
+        or ("private" if has_unified_cgroups() else "host"),
         runtime=host.runtime or config.runtime,
         oom_kill_disable=bool(host.oom_kill_disable),
         memory_swappiness=None if host.memory_swappiness == -1 else host.memory_swappiness,

@@ -61,11 +61,13 @@ def find(eng: Engine, exec_id: str) -> Exec:
 
 
 async def create(eng: Engine, ref: str, spec: ExecSpec, detach_keys: str = "") -> Exec:
-    """Raises NotFound, Conflict (the container does not run, is paused), InvalidArgument (no command)."""
+    """Raises NotFound, Conflict (the container does not run, is paused), InvalidArgument (no command, no such user)."""
     container = find_container(eng, ref)
     _check_running(container)
     if not spec.cmd:
         raise InvalidArgument("No exec command specified")
+    if spec.user:
+        eng.ctx.runtime.exec_check(container.id, spec.user)
     made = Exec(id=new_id(), container_id=container.id, spec=spec, detach_keys=detach_keys)
     room = _room(eng)
     room[made.id] = made

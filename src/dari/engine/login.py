@@ -7,13 +7,13 @@ token authentication.
 from __future__ import annotations
 
 import base64
-import ipaddress
 import re
 
 import aiohttp
 
 from dari.engine.base import Engine
 from dari.model.errors import Unauthorized, Unavailable
+from dari.runtime.registries import is_insecure, is_loopback
 
 _HUB = "registry-1.docker.io"
 _HUB_NAMES = ("", "docker.io", "index.docker.io", _HUB)
@@ -44,12 +44,7 @@ async def check(eng: Engine, address: str, username: str, password: str) -> None
 
 
 def _is_insecure(eng: Engine, host: str) -> bool:
-    name = host.rpartition(":")[0].strip("[]") or host
-    try:
-        is_loopback = ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        is_loopback = name == "localhost"
-    return is_loopback or host in eng.ctx.config.insecure_registries
+    return is_loopback(host) or is_insecure(host, eng.ctx.config.insecure_registries)
 
 
 async def _is_let_in(

@@ -12,7 +12,7 @@ from dari.engine.base import Engine, commit
 from dari.engine.mount_plan import check_volume_name, users_of
 from dari.engine.selection import truth
 from dari.model.container import Container
-from dari.model.errors import Conflict, Internal, InvalidArgument, NotFound
+from dari.model.errors import Conflict, Internal, InvalidArgument, NotFound, PluginMissing
 from dari.model.event import Event
 from dari.model.volume import Volume
 from dari.reconcile.context import Context
@@ -121,7 +121,7 @@ async def ensure(
             )
         return existing, False
     if driver != "local":
-        raise NotFound(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
+        raise PluginMissing(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
     volumes.check_options(options)
     folder = ctx.config.volumes_dir
     try:

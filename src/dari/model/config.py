@@ -76,6 +76,9 @@ class Config(Noun, frozen=True, kw_only=True):
     default_ulimits: dict[str, str] = {}
     default_shm_size: int = 64 * 1024 * 1024
     shutdown_timeout: int = 15
+    # Of containers that do not say otherwise; empty: private where the host has unified cgroups, else host.
+    default_ipc_mode: str = "private"
+    default_cgroupns_mode: str = ""
     is_debug: bool = False
     # The store shared with other nodes: a URL ("" = none), its credentials, and who this node is among them.
     store: str = ""

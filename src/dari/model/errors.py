@@ -39,6 +39,10 @@ class NotFound(DariError):
     """The named object does not exist."""
 
 
+class PluginMissing(NotFound):
+    """A driver nobody offers."""
+
+
 class Conflict(DariError):
     """The object's state, or another object, forbids it."""
 

@@ -113,7 +113,7 @@ def _look(view: View, path: str) -> PathStat:
         seen = os.lstat(full)
     except OSError as error:
         raise NotFound(f"Could not find the file {path} in container {view.shown}") from error
-    if path.endswith(("/", "/.")) and not stat.S_ISDIR(seen.st_mode):
+    if _is_followed(f"/{path}") and not stat.S_ISDIR(seen.st_mode):
         raise InvalidArgument(f"stat {path}: not a directory")
     target = os.path.realpath(full) if stat.S_ISLNK(seen.st_mode) else ""
     name = os.path.basename(os.path.normpath(f"/{path}")) or "/"
@@ -123,16 +123,21 @@ def _look(view: View, path: str) -> PathStat:
 def _resolved(path: str) -> str:
     """The path with its folders' links followed; the last part as it is, unless a slash or a dot follows it."""
     absolute = "/" + path.lstrip("/")
-    if absolute.endswith(("/", "/.")):
+    if _is_followed(absolute):
         return os.path.realpath(absolute)
     folder, name = os.path.split(os.path.normpath(absolute))
     return os.path.join(os.path.realpath(folder), name)
 
 
+def _is_followed(path: str) -> bool:
+    """Whether what is meant is the folder a link leads to, not the link."""
+    return path.endswith(("/", "/."))
+
+
 async def fetch(rootfs: Rootfs, view: View, path: str) -> tuple[PathStat, AsyncIterator[bytes]]:
     """What is at a path, and it as a tar whose entries start with the path's last name. Raises NotFound."""
     seen = await look(rootfs, view, path)
-    is_content = path.endswith("/.")
+    is_content = path.rstrip("/").rpartition("/")[2] == "."
     prefix = "." if is_content else seen.name
 
     def write(file: int) -> None:

@@ -290,6 +290,10 @@ class Runtime:
         finally:
             os.close(fd)
 
+    def exec_check(self, id: str, user: str) -> None:
+        """Whether a further process may be `user`. Raises InvalidArgument, Conflict."""
+        exec.find_user(self._living(id), user)
+
     async def exec_start(self, id: str, spec: ExecSpec) -> ExecHandle:
         """Run a further process. Raises ExecRefused (InvalidArgument, `exit_code` 126 or 127), Conflict."""
         known = self._living(id)

@@ -131,13 +131,7 @@ async def start(
 def process_of(record: Record, spec: ExecSpec) -> dict[str, Any]:
     """The OCI process: the container's own, changed where the exec asks for something else."""
     process = dict(record.process)
-    asked = spec.user or record.user
-    user = users.find_user(
-        asked,
-        read_text_in(record.rootfs, "/etc/passwd"),
-        read_text_in(record.rootfs, "/etc/group"),
-        record.group_add,
-    )
+    user = find_user(record, spec.user)
     names = record.all_capabilities if spec.is_privileged else record.capabilities
     env = dict(entry.partition("=")[::2] for entry in process["env"])
     if record.is_home_default:
@@ -159,7 +153,21 @@ def process_of(record: Record, spec: ExecSpec) -> dict[str, Any]:
         capabilities=oci.capability_sets(names, user.uid),
     )
     process.pop("consoleSize", None)
+    height, width = (*spec.console_size, 0, 0)[:2]
+    if spec.is_tty and height and width:
+        # Known before the command runs, which may ask at once.
+        process["consoleSize"] = {"height": height, "width": width}
     return process
+
+
+def find_user(record: Record, asked: str) -> users.User:
+    """Whom a further process would run as. Raises InvalidArgument where the container knows no such user or group."""
+    return users.find_user(
+        asked or record.user,
+        read_text_in(record.rootfs, "/etc/passwd"),
+        read_text_in(record.rootfs, "/etc/group"),
+        record.group_add,
+    )
 
 
 async def _with_pipes(

@@ -87,10 +87,11 @@ def _auth_entry(credentials: Credentials) -> dict[str, str]:
 
 
 def registries_conf(config: Config, domains: Iterable[str] = ()) -> str:
-    """The registries file: mirrors in their order, insecure registries; `domains` on loopback are insecure too,
-    as they are for Docker."""
+    """The registries file: mirrors in their order, insecure registries; of `domains` those on loopback are insecure
+    too, as they are for Docker, and those with an address of a network that is listed."""
     parts = ['unqualified-search-registries = ["docker.io"]', 'short-name-mode = "disabled"']
-    insecure = [*config.insecure_registries, *(each for each in domains if is_loopback(each))]
+    listed = config.insecure_registries
+    insecure = [*listed, *(each for each in domains if is_loopback(each) or is_insecure(each, listed))]
     for domain, mirrors in config.mirrors.items():
         parts.append(_registry("registry", domain, is_insecure(domain, insecure)))
         for url in mirrors:

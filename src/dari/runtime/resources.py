@@ -53,8 +53,9 @@ def cgroup_resources(
     for name, part in (("memory", memory(host)), ("cpu", cpu(host)), ("blockIO", blkio(host, numbers))):
         if part:
             result[name] = part
-    if host.pids_limit:
-        result["pids"] = {"limit": host.pids_limit}
+    if host.pids_limit is not None:
+        # Without bound again, after an update.
+        result["pids"] = {"limit": host.pids_limit or -1}
     return result
 
 

@@ -27,6 +27,8 @@ def add_path(archive: tarfile.TarFile, path: str, name: str) -> bool:
     entry = archive.gettarinfo(path, name)
     if entry is None:
         return False
+    # tarfile takes a leading slash away, which is all there is of the root's name.
+    entry.name = name
     entry.uname = entry.gname = ""
     entry.pax_headers = {
         _XATTR + key: value.decode("utf-8", "surrogateescape") for key, value in attributes(path).items()
