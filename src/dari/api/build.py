@@ -14,6 +14,7 @@ from dari.api.route import Route
 from dari.engine import build as builds
 from dari.engine.base import Engine
 from dari.model.errors import InvalidArgument, Unsupported
+from dari.model.platform import parse_platform
 
 Json = dict[str, Any]
 
@@ -35,6 +36,8 @@ def _request(request: web.Request) -> builds.BuildRequest:
     if query.get("remote"):
         raise Unsupported("building from a remote address is not supported, send the context")
     args = _json(request, "buildargs") or {}
+    if query.get("platform"):
+        parse_platform(query["platform"])
     return builds.BuildRequest(
         tags=builds.tags_of([name for name in query.getall("t", []) if name]),
         dockerfile=query.get("dockerfile") or "Dockerfile",

@@ -19,6 +19,7 @@ from dari.engine.base import Engine
 from dari.model.container import ContainerConfig
 from dari.model.errors import InvalidArgument, NotFound, Unavailable
 from dari.model.image import Image
+from dari.model.platform import parse_platform
 from dari.model.reference import parse
 from dari.units import SECOND, format_time
 
@@ -129,6 +130,8 @@ async def image_create(request: web.Request, eng: Engine) -> web.StreamResponse:
         raise InvalidArgument("fromImage or fromSrc must be given")
     credentials = images.parse_credentials(request.headers.get("X-Registry-Auth", ""))
     images.with_tag(name, tag)
+    if query.get("platform"):
+        parse_platform(query["platform"])
 
     async def work(send: Send) -> None:
         def report(each: images.Progress) -> None:

@@ -5,6 +5,8 @@ Translation only. Source: Docker Engine API v1.51, "System", "Swarm", "Plugin".
 
 from __future__ import annotations
 
+import asyncio
+import os
 import platform
 from typing import Any
 
@@ -78,7 +80,12 @@ async def version(request: web.Request, eng: Engine) -> web.StreamResponse:
 
 
 async def info(request: web.Request, eng: Engine) -> web.StreamResponse:
-    return wire.json_response(info_json(eng))
+    shape = info_json(eng)
+    if version_of(request) < (1, 50):
+        # Those who read them want to know whether rules see what bridges forward.
+        for name, key in (("BridgeNfIptables", "iptables"), ("BridgeNfIp6tables", "ip6tables")):
+            shape[name] = system.is_bridge_filtered(key)
+    return wire.json_response(shape)
 
 
 def info_json(eng: Engine) -> dict[str, Any]:
@@ -113,8 +120,8 @@ def info_json(eng: Engine) -> dict[str, Any]:
         "OomKillDisable": host.cgroup_version == "1",
         "IPv4Forwarding": True,
         "Debug": config.is_debug,
-        "NFd": 0,
-        "NGoroutines": 0,
+        "NFd": len(os.listdir("/proc/self/fd")) if config.is_debug else 0,
+        "NGoroutines": len(asyncio.all_tasks()) if config.is_debug else 0,
         "SystemTime": format_time(eng.ctx.now()),
         "LoggingDriver": "json-file",
         "CgroupDriver": config.cgroup_manager,
@@ -224,11 +231,12 @@ async def disk_usage(request: web.Request, eng: Engine) -> web.StreamResponse:
     ]
     return wire.json_response(
         {
-            "LayersSize": usage.layers,
-            "Images": images,
-            "Containers": containers,
-            "Volumes": volumes,
-            "BuildCache": [],
+            "LayersSize": usage.layers if "image" in asked else 0,
+            # What was not asked for is null.
+            "Images": images if "image" in asked else None,
+            "Containers": containers if "container" in asked else None,
+            "Volumes": volumes if "volume" in asked else None,
+            "BuildCache": [] if "build-cache" in asked else None,
             "BuilderSize": 0,
         }
     )

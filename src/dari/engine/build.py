@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from dari.engine.base import Engine
-from dari.engine.images import announce, image_event
+from dari.engine.images import announce, check_target, image_event
 from dari.engine.lookup import find_container, find_network
 from dari.model.errors import InvalidArgument
 from dari.model.image import Image
@@ -35,7 +35,8 @@ async def build(
     images = eng.ctx.images
     async with images.writing(), _placed(eng, request, network) as placed:
         image = await runtime_build.build_context(images.transfer, archive, placed, say)
-    await announce(eng, *(image_event(image.id, "tag", name=ref.familiar) for ref in request.tags))
+    tagged = (image_event(image.id, "tag", name=ref.familiar) for ref in request.tags)
+    await announce(eng, image_event(image.id, "create"), *tagged)
     say(f"Successfully built {image.short_id}\n")
     for ref in request.tags:
         say(f"Successfully tagged {ref.familiar}\n")
@@ -78,5 +79,6 @@ def tags_of(names: list[str]) -> list[Reference]:
         ref = parse(name)
         if ref.digest:
             raise InvalidArgument(f"invalid tag {name!r}: a digest cannot be given")
+        check_target(ref)
         found.append(ref)
     return found

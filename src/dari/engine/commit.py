@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import platform
 import re
 import shlex
 import shutil
@@ -18,19 +17,18 @@ import msgspec
 
 from dari.engine.base import Engine
 from dari.engine.dockerwords import words
-from dari.engine.images import announce, image_event
+from dari.engine.images import announce, check_target, image_event
 from dari.engine.lookup import find_container
 from dari.model.container import ContainerConfig, HealthConfig
 from dari.model.errors import InvalidArgument, Unavailable
 from dari.model.image import Image
+from dari.model.platform import Platform, machine, parse_linux
 from dari.model.reference import Reference, parse
 from dari.reconcile.journal import emit
 from dari.reconcile.rows import event
 from dari.runtime.archive import write_changes
 from dari.store.base import Txn
 from dari.units import format_time, parse_duration
-
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
 async def commit_container(
@@ -83,12 +81,13 @@ async def import_tar(
 ) -> Image:
     """An image of one layer: the tar in the file `archive`. Raises InvalidArgument."""
     target = _target(repository, tag)
+    asked = parse_linux(system) if system else None
     config = apply_changes(ContainerConfig(), changes)
     images = eng.ctx.images
     async with images.writing(), images.transfer.workspace() as folder:
         layer = f"{folder}/layer.tar"
         await asyncio.to_thread(_plain_tar, archive, layer)
-        raw = _image_config(eng, config, "", message or "Imported from -", None, "")
+        raw = _image_config(eng, config, "", message or "Imported from -", None, "", asked)
         image = await images.transfer.assemble(folder, raw, None, layer)
         if target is not None:
             images.tag(image, target)
@@ -105,6 +104,10 @@ def _plain_tar(source: str, target: str) -> None:
 
     with open(source, "rb") as file:
         magic = file.read(6)
+    if not magic:
+        # Nothing at all is an archive of nothing.
+        tarfile.open(target, "w").close()
+        return
     openers: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
     opener = next((each for mark, each in openers.items() if magic.startswith(mark)), open)
     try:
@@ -123,6 +126,7 @@ def _target(repository: str, tag: str) -> Reference | None:
     target = parse(f"{repository}:{tag}" if tag else repository)
     if target.digest:
         raise InvalidArgument("invalid repository name: cannot be a digest reference")
+    check_target(target)
     return target
 
 
@@ -136,11 +140,16 @@ def _overlaid(config: ContainerConfig, below: ContainerConfig) -> ContainerConfi
 
 
 def _image_config(
-    eng: Engine, config: ContainerConfig, author: str, comment: str, base: Image | None, command: str
+    eng: Engine,
+    config: ContainerConfig,
+    author: str,
+    comment: str,
+    base: Image | None,
+    command: str,
+    asked: Platform | None = None,
 ) -> dict[str, Any]:
     """The image's config without `rootfs`. Its history goes on from the base's."""
     now = format_time(eng.ctx.now())
-    machine = platform.machine()
     raw: dict[str, Any] = {"history": [], "config": {}}
     if base is not None:
         raw = json.loads(eng.ctx.images.storage.config_bytes(base.id))
@@ -156,8 +165,9 @@ def _image_config(
         "created": now,
         "author": author,
         "comment": comment,
-        "architecture": raw.get("architecture") or _ARCHITECTURES.get(machine, machine),
+        "architecture": raw.get("architecture") or (asked and asked.architecture) or machine(),
         "os": raw.get("os") or "linux",
+        **({"variant": asked.variant} if asked is not None and asked.variant else {}),
         "config": shown,
         "history": [*(raw.get("history") or []), step],
     }

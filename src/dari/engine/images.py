@@ -5,7 +5,8 @@ Must not know: JSON, where layers lie. Source: Docker Engine API v1.51, "Image".
 
 from __future__ import annotations
 
-import fnmatch
+import functools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ __all__ = ["Credentials", "Progress", "Report", "parse_credentials"]
 Filters = Mapping[str, Sequence[str]]
 _LIST_FILTERS = frozenset(("dangling", "label", "label!", "before", "since", "reference", "until"))
 _PRUNE_FILTERS = frozenset(("dangling", "label", "label!", "until"))
+_GLOB_PART = re.compile(r"\\.|\[[^\]]+\]|[*?]|[^\\*?\[]+", re.DOTALL)
 _TRUE = ("1", "true", "True", "t", "T", "TRUE")
 _FALSE = ("0", "false", "False", "f", "F", "FALSE")
 
@@ -116,13 +118,38 @@ def _matching(image: Image, patterns: Sequence[str]) -> Image | None:
     def matches(full: str) -> bool:
         ref = parse(full, default_tag=False)
         forms = (ref.familiar, ref.familiar_name, ref.full, ref.name)
-        return any(fnmatch.fnmatchcase(form, pattern) for form in forms for pattern in patterns)
+        return any(glob(pattern).fullmatch(form) for form in forms for pattern in patterns)
 
     names = [name for name in image.names if matches(name)]
     digests = [name for name in image.digests if matches(name)]
     if not names and not digests:
         return None
     return msgspec.structs.replace(image, names=names, digests=digests)
+
+
+@functools.lru_cache(maxsize=256)
+def glob(pattern: str) -> re.Pattern[str]:
+    """A pattern of Go's path.Match: stars and question marks stay within one part of a name.
+
+    Raises InvalidArgument where it is none.
+    """
+    parts: list[str] = []
+    at = 0
+    while at < len(pattern):
+        found = _GLOB_PART.match(pattern, at)
+        if found is None:
+            raise InvalidArgument(f"invalid filter 'reference={pattern}': syntax error in pattern")
+        word, at = found[0], found.end()
+        if word in ("*", "?"):
+            parts.append("[^/]*" if word == "*" else "[^/]")
+        elif word.startswith("[") and len(word) > 1:
+            parts.append("[" + word[1:-1].replace("[", r"\[") + "]")
+        else:
+            parts.append(re.escape(word.removeprefix("\\")))
+    try:
+        return re.compile("".join(parts), re.DOTALL)
+    except re.error:
+        raise InvalidArgument(f"invalid filter 'reference={pattern}': syntax error in pattern") from None
 
 
 def _boolean(filters: Filters, key: str) -> bool | None:
@@ -211,8 +238,15 @@ async def tag(eng: Engine, ref: str, repository: str, tag_name: str) -> None:
     target = parse(f"{repository}:{tag_name}" if tag_name else repository)
     if target.digest:
         raise InvalidArgument("refusing to create a tag with a digest reference")
+    check_target(target)
     eng.ctx.images.tag(image, target)
     await announce(eng, image_event(image.id, "tag", name=target.familiar))
+
+
+def check_target(target: Reference) -> None:
+    """Raises InvalidArgument for a name that would read as a digest."""
+    if target.familiar_name == "sha256":
+        raise InvalidArgument("refusing to create an ambiguous tag using digest algorithm as name")
 
 
 async def load(eng: Engine, archive: str) -> list[str]:
@@ -386,11 +420,13 @@ async def prune(eng: Engine, filters: Filters) -> tuple[list[Removed], int]:
     before = sum(images.storage.layer_size(layer) for layer in images.storage.all_layers())
     result: list[Removed] = []
     for image in list_images(eng, {}, show_all=True):
-        if images.get(image.id) is None or users(eng, image.id):
-            continue
-        if only_dangling and not image.is_dangling:
+        if images.get(image.id) is None or (only_dangling and not image.is_dangling):
             continue
         if not has_labels(image.config.labels, filters) or not all(image.created < each for each in until):
+            continue
+        if users(eng, image.id):
+            # As in Docker, one name of an image in use is enough.
+            result += await _untag(eng, image, sorted(image.names)[:-1])
             continue
         if image.id in parents(images.all()).values():
             continue

@@ -252,7 +252,7 @@ def _volume_mount(request: MountRequest, wrong: str) -> Planned:
     )
     return Planned(
         mount=mount,
-        copies=not (options and options.no_copy) and not subpath,
+        copies=not (options and options.no_copy),
         volume_options=dict(driver.options) if driver else {},
         volume_labels=dict(options.labels) if options else {},
     )

@@ -80,9 +80,9 @@ async def prepare_mounts(
             await asyncio.to_thread(ctx.images.rootfs.create, container_id, image)
         mounts = [await _make(ctx, container_id, each, made) for each in planned]
         wanted = [
-            (mount.target, mount.source)
+            (mount.target, source)
             for each, mount in zip(planned, mounts, strict=True)
-            if each.copies and mount.type == "volume"
+            if each.copies and mount.type == "volume" and (source := _fillable(mount))
         ]
         if wanted and image is not None:
             rootfs = ctx.images.rootfs
@@ -97,6 +97,16 @@ async def prepare_mounts(
             raise Internal(f"preparing the volumes of the container: {told(error)}") from error
         raise
     return mounts
+
+
+def _fillable(mount: Mount) -> str:
+    """The folder the image's content may go to; empty where the part of the volume that is asked is not there."""
+    try:
+        source = volumes.source_of(mount)
+    except InvalidArgument:
+        # Said when the container is started: it may be there by then.
+        return ""
+    return source if os.path.isdir(source) else ""
 
 
 def _check_source(planned: Planned) -> None:
@@ -168,8 +178,6 @@ async def _make(ctx: Context, container_id: str, planned: Planned, made: list[Vo
     source = volume.mountpoint
     if volume.options:
         await asyncio.to_thread(volumes.attach, volume)
-    if mount.subpath:
-        source = volumes.subpath(volume.mountpoint, mount.subpath)
     return msgspec.structs.replace(mount, volume=name, source=source)
 
 

@@ -57,6 +57,15 @@ class Usage:
     volumes: list[tuple[Volume, int, int]] = field(default_factory=list)
 
 
+def is_bridge_filtered(family: str) -> bool:
+    """Whether packets between ports of one bridge pass the rules of `iptables` or `ip6tables`."""
+    try:
+        with open(f"/proc/sys/net/bridge/bridge-nf-call-{family}", encoding="ascii") as file:
+            return file.read().strip() != "0"
+    except FileNotFoundError:
+        return False
+
+
 def warnings(eng: Engine) -> list[str]:
     """What stands between containers and the world, as last looked at."""
     facts = eng.ctx.settling.facts

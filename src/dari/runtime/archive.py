@@ -21,6 +21,7 @@ from dari.runtime import layer, paths
 from dari.runtime.mounting import MS_BIND, MS_RDONLY, MS_REC, MS_REMOUNT, in_private_mounts, mount
 from dari.runtime.rootfs import Rootfs
 from dari.runtime.tree import add_tree, extract
+from dari.runtime.volumes import source_of
 
 T = TypeVar("T")
 
@@ -91,15 +92,19 @@ def inside(rootfs: Rootfs, view: View, act: Callable[[], T]) -> T:
 def _place(root: str, each: Mount) -> None:
     if each.type == "tmpfs" or not os.path.lexists(each.source):
         return
+    try:
+        source = source_of(each)
+    except InvalidArgument:
+        return
     target = paths.resolve_in(root, each.target)
-    if os.path.isdir(each.source):
+    if os.path.isdir(source):
         paths.mkdir_in(root, target)
     elif not os.path.lexists(root + target):
         paths.mkdir_in(root, os.path.dirname(target))
         os.close(os.open(root + target, os.O_CREAT | os.O_WRONLY, 0o644))
-    mount(each.source, root + target, flags=MS_BIND | MS_REC)
+    mount(source, root + target, flags=MS_BIND | MS_REC)
     if each.is_read_only:
-        mount(each.source, root + target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
+        mount(source, root + target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
 
 
 async def look(rootfs: Rootfs, view: View, path: str) -> PathStat:

@@ -93,7 +93,7 @@ def unpack_context(archive: str, folder: str) -> None:
                 os.chroot(folder)
                 os.chdir("/")
                 with tarfile.open(fileobj=file, mode="r:*") as tar:
-                    extract(tar, "/")
+                    extract(tar, "/", confines=True)
 
             in_private_mounts(inside)
     except (tarfile.TarError, EOFError) as error:
@@ -116,6 +116,9 @@ async def build(
         raise InvalidArgument(f"Cannot locate specified Dockerfile: {request.dockerfile}")
     if os.path.getsize(path) == 0:
         raise InvalidArgument(f"the Dockerfile ({request.dockerfile}) cannot be empty")
+    with open(path, encoding="utf-8", errors="replace") as file:
+        if not any(line.strip() and not line.lstrip().startswith("#") for line in file):
+            raise InvalidArgument("dockerfile parse error: file with no instructions")
     argv = _command(transfer, folder, context, path, request)
     translate = _Translator(say)
     try:

@@ -14,6 +14,7 @@ import stat
 _SYS_OPENAT2 = 437
 _RESOLVE_IN_ROOT = 0x10
 _RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_BENEATH = 0x08
 _MAX_LINKS = 255
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -22,11 +23,13 @@ class _OpenHow(ctypes.Structure):
     _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
 
 
-def open_in(root: str, path: str, flags: int = os.O_RDONLY, mode: int = 0) -> int:
+def open_in(
+    root: str, path: str, flags: int = os.O_RDONLY, mode: int = 0, *, resolve: int = _RESOLVE_IN_ROOT
+) -> int:
     """A descriptor of `path` (absolute inside `root`). Raises OSError like os.open."""
     top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        how = _OpenHow(flags | os.O_CLOEXEC, mode, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+        how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve | _RESOLVE_NO_MAGICLINKS)
         while True:
             fd: int = _libc.syscall(
                 ctypes.c_long(_SYS_OPENAT2),
@@ -43,6 +46,15 @@ def open_in(root: str, path: str, flags: int = os.O_RDONLY, mode: int = 0) -> in
                 raise OSError(code, os.strerror(code), path)
     finally:
         os.close(top)
+
+
+def beneath(root: str, relative: str) -> str:
+    """The host path of `relative` below `root`, its links followed. Raises OSError: EXDEV where they lead out."""
+    fd = open_in(root, relative, os.O_PATH, resolve=_RESOLVE_BENEATH)
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)
 
 
 def read_text_in(root: str, path: str, limit: int = 1 << 20) -> str:

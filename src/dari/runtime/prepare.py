@@ -17,7 +17,8 @@ from dari.model.config import Config
 from dari.model.container import ContainerConfig, Mount
 from dari.model.errors import Internal, InvalidArgument, Unsupported
 from dari.model.wire import Noun
-from dari.runtime import capabilities, hostfacts, mounts, oci, resources, seccomp, users
+from dari.runtime import capabilities, hostfacts, mounts, oci, resources, seccomp, users, volumes
+from dari.runtime.failures import LaunchFailed
 from dari.runtime.hostfacts import HostFacts
 from dari.runtime.launch import Launch
 from dari.runtime.layout import Layout, layout_of
@@ -186,11 +187,18 @@ def _oom_score(asked: int, facts: HostFacts) -> tuple[int, list[str]]:
 
 
 def _resolved(rootfs: str, mount: Mount) -> Mount:
-    options = mount.options
-    if mount.source and not os.path.isdir(mount.source):
+    options, source = mount.options, mount.source
+    if mount.subpath:
+        try:
+            source = volumes.source_of(mount)
+        except InvalidArgument as error:
+            raise LaunchFailed(f"failed to create task for container: {error.message}") from error
+    if source and not os.path.isdir(source):
         # Nothing is mounted below a file, and crun cannot set attributes recursively on one.
         options = [*options, "non-recursive"]
-    return msgspec.structs.replace(mount, target=resolve_in(rootfs, mount.target), options=options)
+    return msgspec.structs.replace(
+        mount, source=source, target=resolve_in(rootfs, mount.target), options=options
+    )
 
 
 def _check_propagation(mount: Mount) -> None:

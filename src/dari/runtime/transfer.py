@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ from dari.runtime.blobs import Report as Report
 from dari.runtime.files import write_atomically
 from dari.runtime.program import ProgramFailed, output, run
 from dari.runtime.registries import Credentials
+from dari.runtime.savefiles import SaveFiles, blob_path
 from dari.runtime.storage import Storage
 
 _LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar"
@@ -209,8 +211,11 @@ class Transfer:
         return loaded
 
     async def save(self, folder: str, images: Sequence[tuple[Image, list[str]]]) -> str:
-        """A `docker save` archive of images with the names to keep, in `folder`; its path."""
-        manifest = []
+        """A `docker save` archive of images with the names to keep, in `folder`; its path.
+
+        An OCI layout, with the files on top of it by which `docker load` of any age finds its way.
+        """
+        files = SaveFiles()
         path = f"{folder}/save.tar"
         with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
             written: set[str] = set()
@@ -222,24 +227,22 @@ class Transfer:
                 except ProgramFailed as error:
                     reason = registries.fatal_message(error.lines)
                     raise Internal(f"saving image {plain[:12]}: {reason}") from error
-                files = [(f"{plain}.json", plain)]
-                layers = [diff.removeprefix("sha256:") for diff in image.diff_ids]
-                files += [(f"{layer}/layer.tar", layer) for layer in layers]
-                for name, blob in files:
+                for digest in (image.id, *image.diff_ids):
+                    name = blob_path(digest)
                     if name not in written:
                         written.add(name)
-                        await asyncio.to_thread(archive.add, f"{blobs}/{blob}", name)
+                        blob = f"{blobs}/{digest.removeprefix('sha256:')}"
+                        await asyncio.to_thread(archive.add, blob, name)
+                sizes = {
+                    digest: os.path.getsize(f"{blobs}/{digest.removeprefix('sha256:')}")
+                    for digest in (image.id, *image.diff_ids)
+                }
                 shutil.rmtree(blobs)
-                manifest.append(
-                    {
-                        "Config": files[0][0],
-                        "RepoTags": names or None,
-                        "Layers": [each[0] for each in files[1:]],
-                    }
-                )
-            index = f"{folder}/manifest.json"
-            write_atomically(index, json.dumps(manifest).encode())
-            archive.add(index, "manifest.json")
+                files.add(image, names, sizes)
+            for name, data in files.rest():
+                entry = tarfile.TarInfo(name)
+                entry.size = len(data)
+                archive.addfile(entry, io.BytesIO(data))
         return path
 
     async def assemble(

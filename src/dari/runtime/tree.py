@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import posixpath
 import shutil
 import stat
 import tarfile
@@ -81,14 +82,16 @@ def attributes(path: str) -> dict[str, bytes]:
     return found
 
 
-def extract(archive: tarfile.TarFile, root: str, *, keep_kind: bool = False) -> None:
+def extract(archive: tarfile.TarFile, root: str, *, keep_kind: bool = False, confines: bool = False) -> None:
     """Unpack into the folder `root`. Call it with `root` chrooted into, or for archives of our own.
 
-    `keep_kind`: a folder is not replaced by another kind of file, nor the reverse. Raises OSError, tarfile.TarError.
+    `keep_kind`: a folder is not replaced by another kind of file, nor the reverse. `confines`: a name that climbs out
+    of the folder means what is left of it at the top, instead of an error. Raises OSError, tarfile.TarError.
     """
     folders: list[tuple[str, tarfile.TarInfo]] = []
     for entry in archive:
         name = entry.name.strip("/")
+        name = posixpath.normpath(f"/{name}" if confines else name or ".")
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if ".." in parts:
             raise PermissionError(errno.EPERM, "the archive leaves its folder", entry.name)

@@ -7,11 +7,13 @@ All functions block. Must not know: who uses a volume, the store. Source: Docker
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import socket
 from collections.abc import Sequence
 
+from dari.model.container import Mount
 from dari.model.errors import Internal, InvalidArgument
 from dari.model.volume import Volume
 from dari.runtime import paths
@@ -124,11 +126,21 @@ def size(volume: Volume) -> int:
 
 
 def subpath(data: str, relative: str) -> str:
-    """The host path of a folder inside a volume, links followed inside only. Raises InvalidArgument."""
-    path = data + paths.resolve_in(data, relative)
-    if not os.path.exists(path):
-        raise InvalidArgument(f"cannot access path {relative}: no such file or directory in the volume")
-    return path
+    """The host path of a file or folder inside a volume, links followed inside only. Raises InvalidArgument."""
+    try:
+        return paths.beneath(data, relative)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise InvalidArgument(
+                f"path concatenation escapes the base directory, base: {data}, subpath: {relative}"
+            ) from None
+        reason = (error.strerror or str(error)).lower()
+        raise InvalidArgument(f"cannot access path {data}/{relative}: {reason}") from None
+
+
+def source_of(mount: Mount) -> str:
+    """What of a volume is mounted: its folder, or what lies in it where a part was asked. Raises InvalidArgument."""
+    return subpath(mount.source, mount.subpath) if mount.subpath else mount.source
 
 
 def fill_from_image(lowers: Sequence[str], scratch: str, wanted: Sequence[tuple[str, str]]) -> None:
