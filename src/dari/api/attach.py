@@ -53,7 +53,7 @@ async def container_attach(request: web.Request, eng: Engine) -> web.StreamRespo
             connection,
             streams,
             is_tty=is_tty,
-            wants=lambda stream: is_tty or wanted.get(stream, False),
+            wants=lambda stream: wanted.get(stream, False),
             takes_input=wants_stream and wire.flag(request, "stdin") and container.config.open_stdin,
             detach_keys=keys,
             # Docker lets go of the output too when the input ends, but where the container's input ends with it.

@@ -58,6 +58,9 @@ def _dispatcher(eng: Engine, rows: routes.Table) -> Callable[[web.Request], Awai
         except ConnectionResetError:
             # The client has gone; whatever is answered goes nowhere.
             return web.Response(status=499)
+        except versions.TooOld as error:
+            # Clients of that age know no JSON in errors.
+            response = web.Response(status=400, text=f"{error.message}\n")
         except Exception as error:
             response = error_response(error)
         if is_debug:
@@ -70,6 +73,8 @@ def _dispatcher(eng: Engine, rows: routes.Table) -> Callable[[web.Request], Awai
 
 async def _answer(request: web.Request, eng: Engine, rows: routes.Table) -> web.StreamResponse:
     version, path = versions.split(request.path)
+    if request.method == "OPTIONS":
+        return web.Response()
     found = rows.find(request.method, path, version)
     if found is None:
         return message_response(404, "page not found")

@@ -31,6 +31,10 @@ HEADERS = {
 }
 
 
+class TooOld(InvalidArgument):
+    """A version from before the oldest that is spoken."""
+
+
 def split(path: str) -> tuple[Version, str]:
     """Version and rest of a request's path; without a prefix the newest. Raises InvalidArgument."""
     match = _PREFIX.match(path)
@@ -39,7 +43,7 @@ def split(path: str) -> tuple[Version, str]:
     version = (int(match[1]), int(match[2]))
     text = f"{version[0]}.{version[1]}"
     if version < OLDEST:
-        raise InvalidArgument(
+        raise TooOld(
             f"client version {text} is too old. Minimum supported API version is {OLDEST_TEXT}, "
             "please upgrade your client to a newer version"
         )

@@ -86,7 +86,9 @@ async def _create(eng: Engine, request: Request, name: str, image: Image) -> tup
     if host.runtime not in (eng.ctx.config.runtime, *_RUNTIMES):
         raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}")
     host = _with_joined(eng, host)
-    links = [_checked_link(eng, each) for each in host.links]
+    # On networks with names of their own, a link may be there before its target is.
+    must_exist = host.network_mode == "bridge"
+    links = [_checked_link(eng, each, must_exist) for each in host.links]
     specs = _endpoint_specs(eng, config, host, request.endpoints)
     config = _with_hostname(config, host, container_id)
     config = msgspec.structs.replace(config, mac_address="")
@@ -162,6 +164,8 @@ def _check_free(eng: Engine, name: str) -> None:
 
 def _resolve_image(eng: Engine, request: Request) -> Image:
     if not request.config.image:
+        if not request.config.cmd and not request.config.entrypoint:
+            raise InvalidArgument("no command specified")
         raise InvalidArgument("no image specified: Config.Image must name one")
     image = eng.ctx.images.resolve(request.config.image)
     if request.platform:
@@ -231,7 +235,7 @@ def _joined_sandbox(eng: Engine, host: HostConfig) -> str:
     return find_container(eng, joined_id(host.network_mode)).sandbox_id
 
 
-def _checked_link(eng: Engine, link: str) -> tuple[str, str]:
+def _checked_link(eng: Engine, link: str, must_exist: bool) -> tuple[str, str]:
     """Name of the target and alias. Raises InvalidArgument, NotFound."""
     target, alias = split_link(link)
     if not target or not alias:
@@ -239,6 +243,8 @@ def _checked_link(eng: Engine, link: str) -> tuple[str, str]:
     try:
         return find_container(eng, target).name, alias
     except NotFound:
+        if not must_exist:
+            return target, alias
         raise NotFound(f"could not get container for {target}: No such container: {target}") from None
 
 

@@ -57,8 +57,11 @@ async def _trim(ctx: Context) -> None:
 async def subscribe(
     eng: Engine, since: int | None, until: int | None, filters: dict[str, list[str]]
 ) -> AsyncIterator[Event]:
-    """Events from `since` (ns; None = from now) to `until` (None = for ever) that pass the filters."""
+    """Events from `since` (ns; None = from now, or with `until` all there are) to `until` (None = for ever) that pass
+    the filters."""
     ctx = eng.ctx
+    if since is None and until is not None:
+        since = 0
     queue: asyncio.Queue[Event] = asyncio.Queue()
     ctx.listeners.add(queue.put_nowait)
     try:

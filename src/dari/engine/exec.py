@@ -63,7 +63,7 @@ def find(eng: Engine, exec_id: str) -> Exec:
 async def create(eng: Engine, ref: str, spec: ExecSpec, detach_keys: str = "") -> Exec:
     """Raises NotFound, Conflict (the container does not run, is paused), InvalidArgument (no command, no such user)."""
     container = find_container(eng, ref)
-    _check_running(container)
+    _check_running(container, ref)
     if not spec.cmd:
         raise InvalidArgument("No exec command specified")
     if spec.user:
@@ -81,10 +81,10 @@ def _line(spec: ExecSpec) -> str:
     return f"{spec.cmd[0]} {' '.join(spec.cmd[1:])}"
 
 
-def _check_running(container: Container) -> None:
+def _check_running(container: Container, ref: str) -> None:
     state = container.status.state
     if state == "paused":
-        raise Conflict(f"container {container.id} is paused, unpause the container before exec")
+        raise Conflict(f"Container {ref} is paused, unpause the container before exec")
     if state == "restarting":
         raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
     if state != "running":
@@ -101,9 +101,13 @@ def _forget_old(eng: Engine, room: dict[str, Exec]) -> None:
 
 
 def find_startable(eng: Engine, exec_id: str) -> Exec:
-    """Raises NotFound, Conflict (its container does not run, or it was started before)."""
+    """Raises NotFound (its container has ended), Conflict (that is paused, or it was started before)."""
     found = find(eng, exec_id)
-    _check_running(find_container(eng, found.container_id))
+    container = find_container(eng, found.container_id)
+    if container.status.state not in ("running", "paused", "restarting"):
+        # As in Docker, what was made to be run in a container goes with its end.
+        raise NotFound(f"No such exec instance: {exec_id}")
+    _check_running(container, container.id)
     if found.is_started:
         state = "is already running" if found.exit_code is None else "has already run"
         raise Conflict(f"Error: Exec command {exec_id} {state}")

@@ -79,7 +79,6 @@ def select(
     shows_all = query.show_all or query.limit > 0 or bool(filters.get("status"))
     before = _moment(filters, "before", resolve, min)
     since = _moment(filters, "since", resolve, max)
-    shows_all = shows_all or before is not None or since is not None
     found: list[ContainerView] = []
     for view in sorted(views, key=lambda view: view.container.created, reverse=True):
         created = view.container.created
@@ -204,16 +203,11 @@ def _mounts(view: ContainerView, wanted: frozenset[str]) -> bool:
 
 
 def _publishes(view: ContainerView, spans: list[tuple[int, int, str]]) -> bool:
-    # Docker compares the container's side of a binding, as `docker ps` documents it.
-    bound: list[tuple[int, int, str]] = [
-        (each.container_port, each.container_port + each.count - 1, each.protocol) for each in view.ports
-    ]
-    for name in view.container.host.port_bindings:
-        port, protocol = _plain_port(name)
-        bound.append((port, port, protocol))
+    # Docker compares the host's side of a binding.
     return any(
-        first <= high and low <= last and protocol == kind
-        for low, high, protocol in bound
+        first <= each.host_port + each.count - 1 and each.host_port <= last and each.protocol == kind
+        for each in view.ports
+        if each.host_port
         for first, last, kind in spans
     )
 

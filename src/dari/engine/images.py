@@ -75,6 +75,14 @@ def parents(images: Sequence[Image]) -> dict[str, str]:
     return found
 
 
+def is_built_on(image: Image, ancestor: Image) -> bool:
+    """By its history, which tells images apart that add no layer; an image without one by its layers."""
+    depth = len(ancestor.history)
+    if depth:
+        return len(image.history) > depth and _history_key(image, depth) == _history_key(ancestor, depth)
+    return bool(ancestor.layers) and image.layers[: len(ancestor.layers)] == ancestor.layers
+
+
 def _history_key(image: Image, length: int) -> tuple[tuple[int, str], ...]:
     return tuple((step.created, step.created_by) for step in image.history[:length])
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from dari.engine.base import Engine
 from dari.engine.filters import ListQuery, select
+from dari.engine.images import is_built_on
 from dari.engine.lookup import find_container
 from dari.engine.view import ContainerView, Place, Sizes
 from dari.model.container import Container
@@ -115,7 +116,9 @@ def views(eng: Engine) -> list[ContainerView]:
 def _exec_ids(eng: Engine) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     for each in eng.rooms.get("exec", {}).values():
-        found[each.container_id].append(each.id)
+        # One that has ended can be asked for by its id, but is not the container's any more.
+        if each.exit_code is None:
+            found[each.container_id].append(each.id)
     return found
 
 
@@ -194,14 +197,11 @@ def _resolve(eng: Engine, ref: str) -> ContainerView | None:
 
 
 def _descendants(eng: Engine, ref: str) -> frozenset[str]:
-    """The image `ref` names and all that stand on its layers; empty where there is no such image."""
+    """The image `ref` names and all that were built on it; empty where there is no such image."""
     try:
         ancestor = eng.ctx.images.resolve(ref)
     except DariError:
         return frozenset()
-    depth = len(ancestor.layers)
     return frozenset(
-        each.id
-        for each in eng.ctx.images.all()
-        if each.id == ancestor.id or (depth and each.layers[:depth] == ancestor.layers)
+        each.id for each in eng.ctx.images.all() if each.id == ancestor.id or is_built_on(each, ancestor)
     )

@@ -12,7 +12,9 @@ from dari.model.errors import InvalidArgument
 from dari.model.wire import Noun
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
-_OS_TEXT = "aix android darwin dragonfly freebsd hurd illumos ios js linux nacl netbsd openbsd plan9 solaris windows zos"
+_OS_TEXT = """
+aix android darwin dragonfly freebsd hurd illumos ios js linux nacl netbsd openbsd plan9 solaris windows zos
+"""
 _ARCHITECTURE_TEXT = (
     "386 amd64 amd64p32 arm armbe arm64 arm64be ppc64 ppc64le loong64 mips mipsle mips64 mips64le mips64p32 "
     "mips64p32le ppc riscv riscv64 s390 s390x sparc sparc64 wasm"

@@ -21,7 +21,7 @@ from dari.model.network import Sandbox
 from dari.reconcile import endpoints, inheritance, links, names, pending, rootfs
 from dari.reconcile.context import Context
 from dari.reconcile.journal import emit
-from dari.reconcile.rows import change, event, find, with_status
+from dari.reconcile.rows import change, event, find, volume_events, with_status
 from dari.reconcile.settle import settle, settle_quietly
 from dari.runtime.hostfacts import check_descriptors
 from dari.runtime.launch import Exit, Launch
@@ -64,6 +64,11 @@ async def bring_up(ctx: Context, container_id: str, *, restart_count: int = 0) -
             ),
         )
         created = await _launch(ctx, container)
+
+        def told(txn: Txn, row: Container) -> None:
+            for each in (*volume_events(row, "mount"), event(row, "start")):
+                emit(ctx, txn, each)
+
         container = await change(
             ctx,
             container_id,
@@ -79,7 +84,7 @@ async def bring_up(ctx: Context, container_id: str, *, restart_count: int = 0) -
                 restart_count=restart_count,
                 health=Health() if has_health_check(row) else None,
             ),
-            lambda row: event(row, "start"),
+            also=told,
         )
     except BaseException as error:
         await _take_back(ctx, was, error)
@@ -244,6 +249,8 @@ async def record_exit(
         seconds = max(0, finished - row.status.started) // 1_000_000_000
         emit(ctx, txn, event(row, "die", execDuration=str(seconds), exitCode=str(exit.code)))
         endpoints.deactivate(ctx, txn, row.id)
+        for each in volume_events(row, "unmount"):
+            emit(ctx, txn, each)
 
     return await change(ctx, container_id, ended, also=also)
 

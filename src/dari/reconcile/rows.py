@@ -6,7 +6,7 @@ Must not know: why a row changes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -41,6 +41,23 @@ def find(ctx: Context, container_id: str) -> Container:
     if container is None:
         raise NotFound(f"No such container: {container_id}")
     return container
+
+
+def volume_events(container: Container, action: Literal["mount", "unmount"]) -> list[Event]:
+    """What Docker tells of the volumes of a container that starts or ends."""
+    found = []
+    for mount in container.mounts:
+        if mount.type != "volume":
+            continue
+        attributes = {"driver": mount.driver, "container": container.id}
+        if action == "mount":
+            attributes |= {
+                "destination": mount.target,
+                "read/write": str(not mount.is_read_only).lower(),
+                "propagation": mount.propagation,
+            }
+        found.append(Event(type="volume", action=action, actor_id=mount.volume, attributes=attributes))
+    return found
 
 
 async def change(

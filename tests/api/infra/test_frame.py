@@ -33,7 +33,6 @@ async def test_ping(api: Api) -> None:
 @pytest.mark.parametrize(
     ("path", "status", "message"),
     [
-        ("/v1.23/info", 400, TOO_OLD),
         ("/v1.99/info", 400, "client version 1.99 is too new. Maximum supported API version is 1.51"),
         ("/v1.51/nothing", 404, "page not found"),
         ("/", 404, "page not found"),
@@ -48,6 +47,18 @@ async def test_paths(api: Api, path: str, status: int, message: str | None) -> N
         assert answer["message"].startswith("This node is not a swarm manager.")
     else:
         assert answer == {"message": message}
+
+
+async def test_clients_before_json_errors_are_told_in_plain_text(api: Api) -> None:
+    async with api.session.get("http://dari/v1.23/info") as response:
+        assert (response.status, response.content_type) == (400, "text/plain")
+        assert await response.text() == f"{TOO_OLD}\n"
+
+
+async def test_options_are_answered_everywhere(api: Api) -> None:
+    for path in ("/", "/v1.44/containers/json"):
+        async with api.session.options(f"http://dari{path}") as response:
+            assert response.status == 200
 
 
 @pytest.mark.parametrize(

@@ -98,19 +98,26 @@ def test_only_running_ones_newest_first() -> None:
         ({"network": ["aaaa"]}, ["web"]),
         ({"volume": ["store"]}, ["sick"]),
         ({"volume": ["/data"]}, ["sick"]),
-        ({"publish": ["80"]}, ["web"]),
-        ({"publish": ["70-90/tcp"]}, ["web"]),
+        ({"publish": ["8080"]}, ["web"]),
+        ({"publish": ["8000-8100/tcp"]}, ["web"]),
+        ({"publish": ["80"]}, []),
+        ({"publish": ["8080/udp"]}, []),
         ({"expose": ["81/udp"]}, ["web2"]),
         ({"expose": ["81"]}, []),
         ({"is-task": ["true"]}, []),
         ({"is-task": ["false"]}, ["sick", "web2", "web"]),
-        ({"before": ["sick"]}, ["done", "web2", "web"]),
-        ({"since": ["done"]}, ["new", "sick"]),
+        ({"before": ["sick"]}, ["web2", "web"]),
+        ({"since": ["done"]}, ["sick"]),
         ({"ancestor": ["child"], "status": ["created"]}, ["new"]),
     ],
 )
 def test_each_filter(filters: Filters, found: list[str]) -> None:
     assert names(filters) == found
+
+
+def test_neighbours_in_time_do_not_bring_stopped_ones() -> None:
+    assert names({"before": ["sick"]}, show_all=True) == ["done", "web2", "web"]
+    assert names({"since": ["done"]}, show_all=True) == ["new", "sick"]
 
 
 def test_exit_code_needs_all() -> None:

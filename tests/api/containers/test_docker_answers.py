@@ -1,0 +1,126 @@
+"""Answers that clients of Docker look at: texts of refusals, volumes in events, ended execs."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from tests.fakes.engine import Api, World
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("h=&w=10", 'invalid resize height "": invalid syntax'),
+        ("w=10", 'invalid resize height "": invalid syntax'),
+        ("h=x&w=10", 'invalid resize height "x": invalid syntax'),
+        ("h=10&w=-1", 'invalid resize width "-1": value out of range'),
+        ("h=10&w=4294967296", 'invalid resize width "4294967296": value out of range'),
+    ],
+)
+async def test_sizes_that_are_none(api: Api, run: Any, query: str, message: str) -> None:
+    await run("box")
+    status, answer = await api("POST", f"/containers/box/resize?{query}")
+    assert (status, answer["message"]) == (400, message)
+
+
+async def test_a_stopped_container_has_no_size(api: Api) -> None:
+    _, made = await api("POST", "/containers/create?name=box", {"Image": "busybox"})
+    status, answer = await api("POST", "/containers/box/resize?h=1&w=1")
+    assert (status, answer["message"]) == (409, f"container {made['Id']} is not running")
+
+
+async def test_the_namespace_of_one_that_does_not_run(api: Api) -> None:
+    _, owner = await api("POST", "/containers/create?name=owner", {"Image": "busybox"})
+    await api(
+        "POST",
+        "/containers/create?name=box",
+        {"Image": "busybox", "HostConfig": {"PidMode": "container:owner"}},
+    )
+    status, answer = await api("POST", "/containers/box/start")
+    assert status == 500
+    assert answer["message"] == f"failed to join PID namespace: container {owner['Id']} is not running"
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "message"),
+    [
+        ({"Image": ""}, 400, "no command specified"),
+        ({"Image": "busybox", "HostConfig": {"SecurityOpt": ["writable-cgroups=1"]}}, 400,
+         'invalid --security-opt 2: "writable-cgroups=1"'),
+        ({"Image": "busybox", "HostConfig": {"Mounts": [
+            {"Type": "volume", "Target": "/v", "VolumeOptions": {"DriverConfig": {"Name": "none-such"}}}]}}, 404,
+         'error looking up volume plugin none-such: plugin "none-such" not found'),
+        ({"Image": "busybox", "HostConfig": {"Mounts": [
+            {"Type": "bind", "Source": "/tmp", "Target": "/v", "BindOptions": {"ReadOnlyForceRecursive": True}}]}}, 400,
+         'invalid mount config for type "bind": mount must be set to read-only to use ReadOnlyForceRecursive'),
+    ],
+)  # fmt: skip
+async def test_refused_creates(api: Api, asked: dict[str, Any], status: int, message: str) -> None:
+    found, answer = await api("POST", "/containers/create", asked)
+    assert (found, answer["message"]) == (status, message)
+
+
+async def test_a_working_directory_is_cleaned(api: Api) -> None:
+    await api("POST", "/containers/create?name=box", {"Image": "busybox", "WorkingDir": "/tmp//a/../b/"})
+    assert (await api("GET", "/containers/box/json"))[1]["Config"]["WorkingDir"] == "/tmp/b"
+
+
+async def test_commit_looks_at_its_body_first(api: Api) -> None:
+    for container in ("", "?container=nobody"):
+        url, kind = f"http://dari/commit{container}", {"Content-Type": "application/json"}
+        async with api.session.post(url, data=b"{x", headers=kind) as response:
+            assert response.status == 400
+            answer = await response.json()
+        assert (
+            answer["message"]
+            == "invalid JSON: invalid character 'x' looking for beginning of object key string"
+        )
+
+
+async def test_binds_that_show_the_engines_own_files_follow_its_mounts(api: Api, found: World) -> None:
+    root = found.ctx.config.data_root
+    body = {"Image": "busybox", "HostConfig": {"Binds": [f"{root}:/data:private"]}}
+    status, answer = await api("POST", "/containers/create", body)
+    assert status == 400
+    assert answer["message"].startswith(
+        'invalid mount config: must use either propagation mode "rslave" or "rshared"'
+    )
+    body["HostConfig"] = {"Binds": [f"{root}:/data:rslave"]}
+    assert (await api("POST", "/containers/create", body))[0] == 201
+
+
+async def test_volumes_of_a_container_are_told_of(api: Api, run: Any) -> None:
+    """Without `since`, a list that ends has all there were."""
+    await run("box", {"Binds": ["data:/d:ro"]})
+    await api("POST", "/containers/box/kill")
+    await api("POST", "/containers/box/wait")
+    asked = {"until": f"{time.time() + 0.2:.3f}", "filters": '{"type": ["volume"]}'}
+    async with api.session.get("http://dari/events", params=asked) as response:
+        rows = [json.loads(line) for line in (await response.text()).splitlines()]
+    assert [(row["Action"], row["Actor"]["ID"]) for row in rows] == [
+        ("create", "data"),
+        ("mount", "data"),
+        ("unmount", "data"),
+    ]
+    told = rows[1]["Actor"]["Attributes"]
+    assert (told["destination"], told["read/write"], told["driver"]) == ("/d", "false", "local")
+
+
+async def test_an_exec_goes_with_its_container(api: Api, run: Any) -> None:
+    await run("box")
+    _, made = await api("POST", "/containers/box/exec", {"Cmd": ["true"]})
+    assert (await api("GET", "/containers/box/json"))[1]["ExecIDs"] == [made["Id"]]
+    await api("POST", "/containers/box/pause")
+    status, answer = await api("POST", "/containers/box/exec", {"Cmd": ["true"]})
+    assert (status, answer["message"]) == (
+        409,
+        "Container box is paused, unpause the container before exec",
+    )
+    await api("POST", "/containers/box/unpause")
+    await api("POST", "/containers/box/kill")
+    await api("POST", "/containers/box/wait")
+    status, answer = await api("POST", f"/exec/{made['Id']}/start", {"Detach": True})
+    assert (status, answer["message"]) == (404, f"No such exec instance: {made['Id']}")

@@ -1,0 +1,51 @@
+"""Requests in older versions of the API mean what they meant then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.fakes.engine import Api
+
+
+async def _inspect(api: Api, name: str) -> dict[str, Any]:
+    _, body = await api("GET", f"/containers/{name}/json")
+    return dict(body)
+
+
+@pytest.mark.parametrize(
+    ("version", "asked", "shown"),
+    [
+        ("1.39", {}, {"IpcMode": "shareable", "PidsLimit": None}),
+        ("1.39", {"IpcMode": "none", "PidsLimit": 5}, {"IpcMode": "none", "PidsLimit": None}),
+        ("1.40", {"PidsLimit": 5}, {"IpcMode": "private", "PidsLimit": 5}),
+        ("1.41", {"ConsoleSize": [10, 20]}, {"ConsoleSize": [0, 0]}),
+        ("1.42", {"ConsoleSize": [10, 20]}, {"ConsoleSize": [10, 20]}),
+        ("1.43", {"Annotations": {"a": "b"}}, {"Annotations": {"a": "b"}}),
+    ],
+)  # fmt: skip
+async def test_the_defaults_of_old(
+    api: Api, version: str, asked: dict[str, Any], shown: dict[str, Any]
+) -> None:
+    status, made = await api(
+        "POST", f"/v{version}/containers/create?name=box", {"Image": "busybox", "HostConfig": asked}
+    )
+    assert status == 201, made
+    host = (await _inspect(api, "box"))["HostConfig"]
+    assert {name: host[name] for name in shown} == shown
+
+
+async def test_several_networks_at_once_came_with_1_44(api: Api) -> None:
+    body = {"Image": "busybox", "NetworkingConfig": {"EndpointsConfig": {"a": {}, "b": None}}}
+    status, answer = await api("POST", "/v1.43/containers/create", body)
+    assert status == 400
+    assert answer["message"] == "Container cannot be created with multiple network endpoints: a, b"
+    assert (await api("POST", "/v1.44/containers/create", body))[0] == 201
+
+
+async def test_a_limit_of_processes_was_not_known_to_updates_before_1_40(api: Api, run: Any) -> None:
+    await run("box", {"PidsLimit": 32})
+    for version, asked, left in (("1.39", 16, 32), ("1.40", 16, 16), ("1.40", -1, 0)):
+        status, _ = await api("POST", f"/v{version}/containers/box/update", {"PidsLimit": asked})
+        assert status == 200
+        assert (await _inspect(api, "box"))["HostConfig"]["PidsLimit"] == left
