@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import ipaddress
 import json
@@ -99,6 +100,38 @@ def test_a_context_does_not_lead_out_of_itself(node: Any, tmp_path: Path) -> Non
     except (docker.errors.BuildError, docker.errors.APIError):
         pass
     assert os.listdir(tmp_path) == ["secret"]
+
+
+def test_what_compose_asks_for_beyond_dockers_call(node: Any, tmp_path: Path) -> None:
+    """Secrets, further contexts and privilege come in a header of dari's own and are in no layer."""
+    (tmp_path / "f").write_text("from elsewhere")
+    dockerfile = (
+        "FROM base\nCOPY --from=more f /f\n"
+        "RUN --mount=type=secret,id=token test $(cat /run/secrets/token) = s3cret\n"
+        "RUN ulimit -n > /limit; grep CapEff /proc/self/status > /caps\n"
+        "CMD cat /f /limit /caps; ls /run/secrets\n"
+    )
+    asked = {
+        "secrets": {"token": base64.b64encode(b"s3cret").decode()},
+        "contexts": {"base": "docker-image://busybox", "more": str(tmp_path)},
+        "privileged": True,
+    }
+    header = base64.urlsafe_b64encode(json.dumps(asked).encode()).decode()
+    url = node.client.api._url("/build")
+    limits = json.dumps([{"Name": "nofile", "Soft": 99, "Hard": 99}])
+    for value, code in ((header, 200), ("bm9uc2Vuc2U=", 400)):
+        answer = node.client.api.post(
+            url,
+            params={"t": "beyond:1", "ulimits": limits},
+            data=context({"Dockerfile": dockerfile}),
+            headers={"X-Dari-Build": value, "Content-Type": "application/x-tar"},
+        )
+        assert answer.status_code == code, answer.text
+    said = node.client.containers.run("beyond:1", remove=True).decode()
+    assert said.startswith("from elsewhere99\nCapEff:")
+    assert int(said.split("CapEff:")[1].split()[0], 16) & (1 << 21)  # CAP_SYS_ADMIN
+    assert "token" not in said
+    node.client.images.remove("beyond:1")
 
 
 def test_run_on_the_network_asked_for(node: Any, registry: str) -> None:
