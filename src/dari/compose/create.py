@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 from dari.client.errors import ApiError
 from dari.compose import images
@@ -13,6 +12,7 @@ from dari.compose.observed import Observed
 from dari.compose.plan import Plan, UpOptions, plan_up, selected_services
 from dari.compose.project import Project
 from dari.compose.session import Session, UserError
+from dari.compose.threads import at_once
 
 
 class Wish:
@@ -140,11 +140,10 @@ def check_external(session: Session, project: Project, names: Iterable[str]) -> 
             raise
         return None
 
-    with ThreadPoolExecutor(8) as pool:
-        for missing in pool.map(look, wanted):
-            if missing:
-                kind, name = missing
-                raise UserError(f"{kind} {name} declared as external, but could not be found")
+    for missing in at_once(look, wanted, 8):
+        if missing:
+            kind, name = missing
+            raise UserError(f"{kind} {name} declared as external, but could not be found")
 
 
 def scales(entries: Iterable[str]) -> dict[str, int]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from dari.client.docker import Docker
@@ -17,6 +16,7 @@ from dari.client.errors import ApiError, ClientError
 from dari.compose.plan.ops import Op, Plan
 from dari.compose.progress import Progress
 from dari.compose.record import Record
+from dari.compose.threads import Workers
 
 # Takes a line a hook says: the container's name, the text, whether it came on stderr.
 OnLine = Callable[[str, str, bool], None]
@@ -70,34 +70,31 @@ def execute(
             behind.setdefault(need, []).append(op.number)
     errors: list[str] = []
     run = _Run(docker, on_line, progress)
-    with ThreadPoolExecutor(min(len(ops), parallel if parallel > 0 else PARALLEL)) as pool:
-        running: dict[Future[str | None], int] = {}
+    workers = Workers(lambda number: _run(ops[number], run), parallel if parallel > 0 else PARALLEL)
 
-        def begin(number: int) -> None:
-            del waiting[number]
-            running[pool.submit(_run, ops[number], run)] = number
+    def begin(number: int) -> None:
+        del waiting[number]
+        workers.give(number)
 
+    try:
         for number in [number for number, needs in waiting.items() if not needs]:
             begin(number)
-        try:
-            while running:
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    number = running.pop(future)
-                    error = future.result()
-                    if error is not None and not ops[number].is_optional:
-                        errors.append(error)
-                        continue
-                    for following in behind.get(number, ()):
-                        needs = waiting.get(following)
-                        if needs is not None:
-                            needs.discard(number)
-                            if not needs:
-                                begin(following)
-        except KeyboardInterrupt:
-            run.stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+        while workers.pending:
+            number, error = workers.take()
+            if error is not None and not ops[number].is_optional:
+                errors.append(error)
+                continue
+            for following in behind.get(number, ()):
+                needs = waiting.get(following)
+                if needs is not None:
+                    needs.discard(number)
+                    if not needs:
+                        begin(following)
+    except KeyboardInterrupt:
+        run.stop.set()
+        raise
+    finally:
+        workers.close()
     return Outcome(errors=tuple(errors), skipped=len(waiting))
 
 

@@ -6,12 +6,18 @@ recreates nothing. Pure.
 
 from __future__ import annotations
 
-import hashlib
+import importlib
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from dari.compose.project import Network, Project, Service, Volume
+
+try:  # Python's own: hashlib would load OpenSSL, which takes longer than all there is to digest here
+    _sha256 = importlib.import_module("_sha256" if sys.version_info < (3, 12) else "_sha2").sha256
+except ImportError:
+    _sha256 = importlib.import_module("hashlib").sha256
 
 _NO_PART = frozenset(
     ("build", "pull_policy", "scale", "depends_on", "profiles", "attach", "develop", "env_file")
@@ -20,7 +26,7 @@ _NO_PART = frozenset(
 
 def _digest(value: Any) -> str:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return str(_sha256(text.encode()).hexdigest())
 
 
 def _parts(project: Project, service: Service) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from dari.client.docker import Docker
 from dari.client.errors import ApiError, ClientError
 from dari.compose.progress import Progress
 from dari.compose.project import Project, Service
+from dari.compose.threads import at_once
 from dari.units import SECOND, parse_time
 
 Auth = Callable[[str], Mapping[str, str]]
@@ -142,8 +142,7 @@ def pull(
     if not chosen:
         return
     docker.api_version  # noqa: B018  negotiated once, before the threads
-    with ThreadPoolExecutor(min(len(chosen), parallel or 8)) as pool:
-        errors = list(pool.map(lambda one: _pull_one(docker, one, progress, auth, is_quiet), chosen))
+    errors = at_once(lambda one: _pull_one(docker, one, progress, auth, is_quiet), chosen, parallel or 8)
     failed = [error for error in errors if error]
     if failed and not is_failure_ignored:
         raise ImageError("\n".join(failed))

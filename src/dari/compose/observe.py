@@ -6,42 +6,43 @@ The lists carry labels, mounts, networks and states, which is all the planner ne
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from dari.client.docker import Docker
 from dari.compose import labels
 from dari.compose.observed import Observed, ObservedContainer, ObservedNetwork, ObservedVolume
+from dari.compose.threads import at_once
 
 
 def observe(docker: Docker, project: str) -> Observed:
     """Containers (one-off ones too), networks and volumes that carry the project's label."""
     filters = labels.project_filter(project)
     docker.api_version  # noqa: B018  negotiated once, before the threads
-    with ThreadPoolExecutor(3) as pool:
-        containers = pool.submit(docker.get, "/containers/json", all=True, filters=filters)
-        networks = pool.submit(docker.get, "/networks", filters=filters)
-        volumes = pool.submit(docker.get, "/volumes", filters=filters)
-        return Observed(
-            containers=tuple(container(entry) for entry in containers.result() or []),
-            networks=tuple(
-                ObservedNetwork(
-                    id=entry["Id"],
-                    name=entry["Name"],
-                    key=(entry.get("Labels") or {}).get(labels.NETWORK, ""),
-                    config_hash=(entry.get("Labels") or {}).get(labels.CONFIG_HASH, ""),
-                )
-                for entry in networks.result() or []
-            ),
-            volumes=tuple(
-                ObservedVolume(
-                    name=entry["Name"],
-                    key=(entry.get("Labels") or {}).get(labels.VOLUME, ""),
-                    config_hash=(entry.get("Labels") or {}).get(labels.CONFIG_HASH, ""),
-                )
-                for entry in (volumes.result() or {}).get("Volumes") or []
-            ),
-        )
+
+    def ask(path: str) -> Any:
+        return docker.get(path, filters=filters, **({"all": True} if path == "/containers/json" else {}))
+
+    containers, networks, volumes = at_once(ask, ("/containers/json", "/networks", "/volumes"))
+    return Observed(
+        containers=tuple(container(entry) for entry in containers or []),
+        networks=tuple(
+            ObservedNetwork(
+                id=entry["Id"],
+                name=entry["Name"],
+                key=(entry.get("Labels") or {}).get(labels.NETWORK, ""),
+                config_hash=(entry.get("Labels") or {}).get(labels.CONFIG_HASH, ""),
+            )
+            for entry in networks or []
+        ),
+        volumes=tuple(
+            ObservedVolume(
+                name=entry["Name"],
+                key=(entry.get("Labels") or {}).get(labels.VOLUME, ""),
+                config_hash=(entry.get("Labels") or {}).get(labels.CONFIG_HASH, ""),
+            )
+            for entry in (volumes or {}).get("Volumes") or []
+        ),
+    )
 
 
 def containers_of(docker: Docker, project: str, *, all: bool = True) -> tuple[ObservedContainer, ...]:

@@ -7,7 +7,6 @@ in `keys.py` says which function belongs to which key.
 
 from __future__ import annotations
 
-import ipaddress
 import posixpath
 import re
 from typing import Any
@@ -321,6 +320,8 @@ def _short_port(text: str) -> list[dict[str, Any]]:
         raise ValueError(f"invalid proto or port: {text!r}")
     address, published = match["ip"], match["published"]
     if address:
+        import ipaddress
+
         try:
             ipaddress.ip_address(address.strip("[]").partition("%")[0])
         except ValueError:

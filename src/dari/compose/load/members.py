@@ -10,7 +10,6 @@ Each becomes a registration of the engine on `up` and ends with `down`. Pure; mu
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +29,8 @@ def read(tree: Mapping[str, Any], project: str) -> dict[str, dict[str, Any]]:
         member: Mapping[str, Any] = {"address": value} if isinstance(value, str) else value or {}
         if not member.get("address"):
             raise ComposeError("say where it is: 'address' is missing", path)
+        import ipaddress
+
         try:
             address, port = split_address(member["address"])
             ipaddress.ip_address(address)

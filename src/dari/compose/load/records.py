@@ -10,7 +10,6 @@ its containers runs. Pure; must not know what an engine makes of the label (its 
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 from collections.abc import Mapping
@@ -73,6 +72,8 @@ def _records(given: Mapping[str, Any], path: Path) -> dict[str, dict[str, list[s
 def _fault(kind: str, value: str) -> str:
     """What is wrong with a value; empty if nothing is."""
     if kind in ("A", "AAAA"):
+        import ipaddress
+
         version = 4 if kind == "A" else 6
         try:
             is_good = ipaddress.ip_address(value).version == version
