@@ -37,7 +37,7 @@ from tests.stacks.pinpoint import (
     state,
     zoo_port,
 )
-from tests.stacks.world import INTERNET, OUTSIDE, OnDocker, docker_bed, outside
+from tests.stacks.world import CLIENTS, INTERNET, OUTSIDE, OnDocker, chosen, docker_bed, outside
 
 pytestmark = [
     NEEDS_FILES,
@@ -48,17 +48,9 @@ pytestmark = [
 bed, on_docker, folder = outside, docker_bed, files
 
 
-ON_DOCKER = "dari compose on Docker"
-
-
-@pytest.fixture(
-    scope="module",
-    params=["dari compose", "docker-compose", pytest.param(ON_DOCKER, marks=pytest.mark.slow)],
-)
+@pytest.fixture(scope="module", params=CLIENTS)
 def stack(request: pytest.FixtureRequest, folder: Path) -> Iterator[Stack]:
-    """On Docker itself, too: what is asked of dari here is what Docker does."""
-    client, _, engine = request.param.partition(" on ")
-    compose = Stack(request.getfixturevalue("on_docker" if engine else "bed"), client, folder)
+    compose = Stack(*chosen(request), folder)
     compose("up", "-d")
     try:
         yield compose

@@ -26,7 +26,7 @@ from tests.stacks.pinpoint import (
     files,
     state,
 )
-from tests.stacks.world import Outside, outside
+from tests.stacks.world import CLIENTS, Outside, chosen, docker_bed, outside
 
 pytestmark = [
     NEEDS_FILES,
@@ -34,7 +34,12 @@ pytestmark = [
 ]
 
 
-bed, folder = outside, files
+bed, on_docker, folder = outside, docker_bed, files
+
+
+@pytest.fixture(params=CLIENTS)
+def on(request: pytest.FixtureRequest) -> tuple[Outside, str]:
+    return chosen(request)
 
 
 @pytest.mark.parametrize("client", ["dari compose", "docker-compose"])
@@ -97,9 +102,8 @@ def test_a_daemon_killed_while_the_stack_comes_up(bed: Outside, folder: Path) ->
         compose("down", "-v", "-t", "1")
 
 
-@pytest.mark.parametrize("client", ["dari compose", "docker-compose"])
-def test_the_metric_stack(bed: Outside, folder: Path, client: str) -> None:
-    compose = Stack(bed, client, folder)
+def test_the_metric_stack(on: tuple[Outside, str], folder: Path) -> None:
+    compose = Stack(*on, folder)
     try:
         compose(*OVERRIDE, "up", "-d")
         assert set(compose.containers()) == METRIC
@@ -121,9 +125,9 @@ def test_the_metric_stack(bed: Outside, folder: Path, client: str) -> None:
         compose(*OVERRIDE, "down", "-v", "-t", "1")
 
 
-@pytest.mark.parametrize("client", ["dari compose", "docker-compose"])
-def test_a_web_port_of_its_own_breaks_the_metric_stack(bed: Outside, folder: Path, client: str) -> None:
+def test_a_web_port_of_its_own_breaks_the_metric_stack(on: tuple[Outside, str], folder: Path) -> None:
     """Merging leaves one host port for two container ports: a defect of the files, told, and nothing half done."""
+    bed, client = on
     compose = Stack(bed, client, folder)
     env = {"WEB_SERVER_PORT": "18080"}
     try:
@@ -133,16 +137,16 @@ def test_a_web_port_of_its_own_breaks_the_metric_stack(bed: Outside, folder: Pat
         assert web.status == "created" and web.attrs["State"]["Pid"] == 0
         assert not web.attrs["NetworkSettings"]["Networks"][NETWORK]["IPAddress"]
         assert bed.node.curl(None, "http://127.0.0.1:18080/") == ""
-        assert "18080" not in bed.node.run("nft", "list", "table", "inet", "dari")
-        assert "9997" not in bed.node.run("nft", "list", "table", "inet", "dari")
+        rules = bed.node.run("nft", "list", "ruleset")
+        assert "18080" not in rules and "9997" not in rules
     finally:
         compose(*OVERRIDE, "down", "-v", "-t", "1", env=env)
     assert compose.containers() == {}
     assert NETWORK not in {each.name for each in bed.node.client.networks.list()}
 
 
-@pytest.mark.parametrize("client", ["dari compose", "docker-compose"])
-def test_files_that_cannot_work_say_why(bed: Outside, folder: Path, client: str) -> None:
+def test_files_that_cannot_work_say_why(on: tuple[Outside, str], folder: Path) -> None:
+    bed, client = on
     node = bed.node
     before = {each.name for each in node.client.networks.list()}
     # The context of pinpoint-agent is not there any more.

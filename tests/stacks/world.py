@@ -20,6 +20,8 @@ from tests.stacks.conftest import ROOT, Bed
 from tests.stacks.pinpoint import SOURCES
 
 OUTSIDE, INTERNET = "203.0.113.1", "203.0.113.2"
+CLIENTS = ["dari compose", "docker-compose", pytest.param("dari compose on Docker", marks=pytest.mark.slow)]
+"""Who brings a stack up, and on what: on Docker itself, too, since what is asked of dari is what Docker does."""
 
 
 class World:
@@ -138,3 +140,9 @@ def docker_bed() -> Iterator[OnDocker]:
         pytest.skip("needs root")
     with on_docker() as made:
         yield made
+
+
+def chosen(request: pytest.FixtureRequest) -> tuple[Outside, str]:
+    """The bed and the client of one of CLIENTS, by the test's fixtures `bed` and `on_docker`."""
+    client, _, engine = request.param.partition(" on ")
+    return request.getfixturevalue("on_docker" if engine else "bed"), client
