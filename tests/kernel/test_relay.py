@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tests.kernel.world import tcp_connect, tcp_listener, udp_socket
 
-from dari.relay import door
+from dari.relay import door, lookup
 
 pytestmark = pytest.mark.kernel_ns
 
@@ -139,3 +139,69 @@ def test_sockets_that_are_only_held(tmp_path: Path) -> None:
             each.close()
         udp_socket("127.0.0.1", 9063).close()
         assert door.get_all(directory, "range") == []
+
+
+needs_lookup = pytest.mark.skipif(
+    not lookup.is_available(), reason="needs BPF sk_lookup (Linux 5.9, CAP_BPF)"
+)
+
+
+@needs_lookup
+@pytest.mark.parametrize(("address", "asked"), [("::1", "::1"), ("::", "::1"), ("::", "2001:db8::9")])
+def test_a_long_range_is_one_socket(tmp_path: Path, address: str, asked: str) -> None:
+    subprocess.run(["ip", "addr", "add", "2001:db8::9/64", "dev", "lo", "nodad"], check=True)
+    with running(tmp_path) as directory:
+        with tcp_listener(address, 0) as sock:
+            span = (address, 20000, 29999)
+            assert door.add(directory, "range", "tcp", ("127.0.0.1", 5000), sock, span)
+            own = sock.getsockname()[1]
+        for port in (20000, 24321, 29999):
+            with tcp_listener("127.0.0.1", port - 15000) as server, tcp_connect(asked, port) as client:
+                accepted, _ = server.accept()
+                with accepted:
+                    accepted.sendall(b"hello")
+                    assert client.recv(16) == b"hello"
+        for port in (19999, 30000):
+            with pytest.raises(ConnectionRefusedError):
+                tcp_connect(asked, port)
+        # The range's own port is nobody's way in.
+        with tcp_connect(asked, own) as client:
+            assert client.recv(16) == b""
+        if address == "::1":
+            with pytest.raises(ConnectionRefusedError):
+                tcp_connect("2001:db8::9", 20000)
+        # A server that was there first, and one in front of it, are not asked; dropped, they are again.
+        assert door.drop(directory, ["range"])
+        with pytest.raises(ConnectionRefusedError):
+            tcp_connect(asked, 20000)
+
+
+@needs_lookup
+def test_a_long_range_of_udp_answers_from_the_port_that_was_asked(tmp_path: Path) -> None:
+    with running(tmp_path) as directory:
+        with udp_socket("::1", 0) as sock:
+            assert door.add(directory, "range", "udp", ("127.0.0.1", 5000), sock, ("::1", 20000, 20999))
+        with (
+            udp_socket("127.0.0.1", 5000) as first,
+            udp_socket("127.0.0.1", 5999) as last,
+            udp_socket("::1") as client,
+        ):
+            # One client, two ports of the range: two conversations.
+            for port, server in ((20000, first), (20999, last), (20000, first)):
+                client.sendto(b"question", ("::1", port))
+                data, peer = server.recvfrom(16)
+                server.sendto(b"answer to " + data, peer)
+                answer, source = client.recvfrom(64)
+                assert (answer, source[1]) == (b"answer to question", port)
+        assert door.drop(directory, ["range"])
+        assert (door.entries(directory) or (0, None))[1] == {}
+
+
+@needs_lookup
+def test_a_range_ends_with_the_relay(tmp_path: Path) -> None:
+    with tcp_listener("127.0.0.1", 5000), running(tmp_path) as directory:
+        with tcp_listener("::1", 0) as sock:
+            assert door.add(directory, "range", "tcp", ("127.0.0.1", 5000), sock, ("::1", 20000, 29999))
+        tcp_connect("::1", 20000).close()
+    with pytest.raises(ConnectionRefusedError):
+        tcp_connect("::1", 20000)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import cast
 
 from dari.model.container import Container, PortBinding
@@ -20,6 +21,7 @@ from dari.net.publish import parse_span, span
 from dari.reconcile import relays
 from dari.reconcile.context import Context
 from dari.reconcile.holds import Claim, strerror
+from dari.relay import lookup
 from dari.relay.door import MOST_HELD
 from dari.store.base import Txn
 
@@ -196,16 +198,27 @@ def _addresses(host_ip: str, defaults: tuple[str, ...], endpoint: Endpoint) -> t
     return tuple(each for each in defaults if (endpoint.ipv6 if ":" in each else endpoint.ipv4))
 
 
+@lru_cache(maxsize=1)
+def _has_lookup() -> bool:
+    return lookup.is_available()
+
+
 def _check_relayed(asked: Asked, endpoint: Endpoint) -> None:
     """Raises InvalidArgument for what neither the kernel nor the relay can carry."""
     for address in asked.host_ips:
         needs_relay = address == "::1" or (":" in address and not endpoint.ipv6)
-        if needs_relay and (asked.protocol == "sctp" or asked.count > MOST_HELD):
-            what = "SCTP" if asked.protocol == "sctp" else f"a range of more than {MOST_HELD} ports"
-            raise InvalidArgument(
-                f"cannot publish {what} at {shown(address)}: the kernel does not translate there, and the relay does "
-                "not carry it; publish at an IPv4 address, or at another IPv6 address on a network with IPv6"
+        if not needs_relay or (asked.protocol != "sctp" and (asked.count <= MOST_HELD or _has_lookup())):
+            continue
+        what, why = "SCTP", ""
+        if asked.protocol != "sctp":
+            what, why = (
+                f"a range of more than {MOST_HELD} ports",
+                " (BPF sk_lookup, Linux 5.9, is not to be had)",
             )
+        raise InvalidArgument(
+            f"cannot publish {what} at {shown(address)}: the kernel does not translate there, and the relay does "
+            f"not carry it{why}; publish at an IPv4 address, or at another IPv6 address on a network with IPv6"
+        )
 
 
 def _routed(asked: Iterable[Asked], modes: Mapping[int, GatewayMode]) -> Iterator[PublishedPort]:

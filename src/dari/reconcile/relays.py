@@ -31,12 +31,14 @@ log = logging.getLogger(__name__)
 
 _START_SECONDS = 5.0
 _HAND_OVER_SECONDS = 0.2
+WHOLE = -1
 HELD = ("", 0)
 """The target of ports that are only held."""
 
 
 class Want(NamedTuple):
-    """One relayed port: its claim, its place in it, and where its connections go."""
+    """One relayed port: its claim, its place in it, and where its connections go. Place WHOLE: a long range by one
+    socket, `target` the first port's."""
 
     claim: Claim
     place: int
@@ -49,6 +51,10 @@ def _directory(ctx: Context) -> str:
 
 def _name(claim: Claim, port: int) -> str:
     return f"{claim.protocol} [{claim.address}]:{port}"
+
+
+def _range_name(claim: Claim) -> str:
+    return f"{claim.protocol} [{claim.address}]:{claim.first}-{claim.last}"
 
 
 def _held_name(claim: Claim) -> str:
@@ -69,7 +75,11 @@ def _wanted(ctx: Context, sandbox: Sandbox) -> Iterator[tuple[str, Want]]:
     for each in published:
         claim, host = claim_of(each), ip_address(each.host_ip)
         is_translated = ":" in address and not host.is_loopback and not host.is_unspecified
-        if address and claim.is_held and not is_translated:
+        if not address or is_translated or claim.protocol == "sctp":
+            continue
+        if not claim.is_held:
+            yield _range_name(claim), Want(claim, WHOLE, (address, each.container_port))
+        else:
             for place, (host_port, container_port) in enumerate(each.pairs()):
                 yield _name(claim, host_port), Want(claim, place, (address, container_port))
 
@@ -167,6 +177,8 @@ async def _hand_over(ctx: Context) -> None:
 
 
 def _socket(ctx: Context, name: str, want: Want) -> socket.socket | None:
+    if want.place == WHOLE:
+        return _range_socket(name, want.claim)
     sockets = ctx.holds.held.get(want.claim, [])
     if want.place < len(sockets):
         return sockets[want.place]
@@ -174,13 +186,32 @@ def _socket(ctx: Context, name: str, want: Want) -> socket.socket | None:
     return None
 
 
+def _range_socket(name: str, claim: Claim) -> socket.socket | None:
+    """At any free port: the kernel is told which ones it is for."""
+    kind = socket.SOCK_STREAM if claim.protocol == "tcp" else socket.SOCK_DGRAM
+    made = socket.socket(socket.AF_INET6, kind)
+    try:
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind((claim.address, 0))
+    except OSError as error:
+        made.close()
+        log.error("%s cannot be relayed: %s", name, error.strerror)
+        return None
+    return made
+
+
 def _add(ctx: Context, name: str, want: Want, sock: socket.socket) -> None:
     if want.claim.protocol == "tcp":
         # Its connections inherit this: what lingers of them must not keep the port from the next who gets it.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.listen(128)
-    if not door.add(_directory(ctx), name, want.claim.protocol, want.target, sock):
+    claim = want.claim
+    span = (claim.address, claim.first, claim.last) if want.place == WHOLE else None
+    if not door.add(_directory(ctx), name, claim.protocol, want.target, sock, span):
         log.error("the relay does not take %s", name)
+    if span is not None:
+        # The relay alone has it; another one gets another.
+        sock.close()
 
 
 def drop(ctx: Context, names: Iterable[str]) -> None:
@@ -194,7 +225,7 @@ def drop_claims(ctx: Context, claims: Iterable[Claim]) -> None:
     """The same for all ports of these claims."""
     names = []
     for claim in claims:
-        names.append(_held_name(claim))
+        names += [_held_name(claim), _range_name(claim)]
         if ":" in claim.address:
             names += [_name(claim, port) for port in range(claim.first, claim.last + 1)]
     drop(ctx, names)
@@ -210,6 +241,9 @@ async def adopt(ctx: Context) -> None:
     wants = wanted(ctx)
     handles: dict[Claim, dict[int, socket.socket]] = {}
     for name, target in entries.items():
+        if name in wants and wants[name][1].place == WHOLE:
+            ctx.relays.told[name] = (wants[name][0], target)
+            continue
         sock = door.get(_directory(ctx), name) if name in wants else None
         if sock is None:
             door.drop(_directory(ctx), [name])

@@ -1,10 +1,11 @@
 """Speaking with the relay: one SOCK_SEQPACKET message and one reply each, both JSON, sockets beside them.
 
 `{"op": "add", "name": …, "kind": "tcp" | "udp", "target": [address, port]}` with the listening (or bound) socket;
-without a socket it gives a known name a new target. `{"op": "drop", "names": […]}`. `{"op": "list"}` answers pid and
-the names with their targets. `{"op": "hold", "name": …}` keeps up to MOST_HELD sockets open and does nothing with them;
-`{"op": "held"}` answers the names of those. `{"op": "get", "name": …}` answers with the socket, or sockets. Calls block
-for well under a millisecond while the relay is well. Must not know: whose ports these are.
+without a socket it gives a known name a new target. With `"span": [address, first, last]` the socket takes all these
+ports (lookup.py), and the target's port is the first one's. `{"op": "drop", "names": […]}`. `{"op": "list"}` answers
+pid and the names with their targets. `{"op": "hold", "name": …}` keeps up to MOST_HELD sockets open and does nothing
+with them; `{"op": "held"}` answers the names of those. `{"op": "get", "name": …}` answers with the socket, or sockets.
+Calls block for well under a millisecond while the relay is well. Must not know: whose ports these are.
 """
 
 from __future__ import annotations
@@ -32,11 +33,17 @@ def command(directory: str) -> list[str]:
 
 
 def add(
-    directory: str, name: str, kind: str, target: tuple[str, int], sock: socket.socket | None = None
+    directory: str,
+    name: str,
+    kind: str,
+    target: tuple[str, int],
+    sock: socket.socket | None = None,
+    span: tuple[str, int, int] | None = None,
 ) -> bool:
     """Whether it is relayed now."""
     descriptors = [] if sock is None else [sock.fileno()]
-    answer, _ = _ask(directory, {"op": "add", "name": name, "kind": kind, "target": target}, descriptors)
+    request = {"op": "add", "name": name, "kind": kind, "target": target, "span": span}
+    answer, _ = _ask(directory, request, descriptors)
     return bool(answer and answer.get("ok"))
 
 

@@ -13,9 +13,12 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dari.relay.door import MOST_HELD
+
+if TYPE_CHECKING:
+    from dari.relay.lookup import Range
 
 _CHUNK = 1 << 16
 _UDP_IDLE_SECONDS = 90.0
@@ -23,11 +26,16 @@ _MOST_CLIENTS = 1024
 """UDP clients remembered for each port; the one quiet for longest goes first."""
 
 _MOST_BUFFERED = 4 * _CHUNK
+# IPV6_RECVORIGDSTADDR, linux/in6.h: a message beside each packet with the struct sockaddr_in6 it was sent to.
+_ORIGINAL = 74
+_ANCILLARY_BYTES = 64
 
 
 @dataclass(slots=True)
 class Entry:
-    """One relayed port. `clients` (UDP): the socket to the target by client, the oldest first."""
+    """One relayed port, or a range of them (`first` to `last`, for which the kernel asks `lookup`; `target` is the
+    first one's). `clients` (UDP): the socket to the target by client and port, the oldest first; `mouths`: of a range,
+    the sockets answers leave by, by port."""
 
     name: str
     kind: str
@@ -35,16 +43,29 @@ class Entry:
     target: tuple[str, int]
     pairs: set[Pair] = field(default_factory=set)
     clients: dict[Any, tuple[socket.socket, float]] = field(default_factory=dict)
+    address: str = ""
+    first: int = 0
+    last: int = 0
+    lookup: Range | None = None
+    mouths: dict[int, socket.socket] = field(default_factory=dict)
+
+    def target_of(self, port: int) -> tuple[str, int] | None:
+        """Where what came to that port goes; None where it is none of the range's."""
+        if not self.last:
+            return self.target
+        if not self.first <= port <= self.last:
+            return None
+        return self.target[0], self.target[1] + port - self.first
 
 
 class Pair:
     """A TCP connection and its counterpart. Each side's bytes wait in a buffer for the other side; an end of one
     side is passed on when its buffer is empty."""
 
-    def __init__(self, loop: Loop, entry: Entry, client: socket.socket) -> None:
+    def __init__(self, loop: Loop, entry: Entry, client: socket.socket, target: tuple[str, int]) -> None:
         self._loop = loop
         self._entry = entry
-        family = socket.AF_INET6 if ":" in entry.target[0] else socket.AF_INET
+        family = socket.AF_INET6 if ":" in target[0] else socket.AF_INET
         self._ends = (client, socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
         # What waits to be sent to end 0 and 1; whether that end's counterpart has said all; who is shut already.
         self._waiting = (bytearray(), bytearray())
@@ -55,7 +76,7 @@ class Pair:
             each.setblocking(False)
         entry.pairs.add(self)
         try:
-            self._ends[1].connect(entry.target)
+            self._ends[1].connect(target)
         except BlockingIOError:
             pass
         except OSError:
@@ -177,7 +198,8 @@ class Loop:
             case "add":
                 sock = socket.socket(fileno=descriptors[0]) if descriptors else None
                 target = (str(request["target"][0]), int(request["target"][1]))
-                return {"ok": self._add(request["name"], request["kind"], target, sock)}, []
+                span = request.get("span") or ("", 0, 0)
+                return {"ok": self._add(request["name"], request["kind"], target, sock, *span)}, []
             case "drop":
                 for name in request["names"]:
                     self._drop(name)
@@ -195,7 +217,16 @@ class Loop:
             case _:
                 return {"pid": os.getpid(), "entries": {n: e.target for n, e in self.entries.items()}}, []
 
-    def _add(self, name: str, kind: str, target: tuple[str, int], sock: socket.socket | None) -> bool:
+    def _add(
+        self,
+        name: str,
+        kind: str,
+        target: tuple[str, int],
+        sock: socket.socket | None,
+        address: str,
+        first: int,
+        last: int,
+    ) -> bool:
         known = self.entries.get(name)
         if sock is None:
             if known is None:
@@ -205,7 +236,14 @@ class Loop:
             return True
         self._drop(name)
         sock.setblocking(False)
-        entry = self.entries[name] = Entry(name, kind, sock, target)
+        entry = Entry(name, kind, sock, target, address=address, first=first, last=last)
+        if last:
+            try:
+                entry.lookup = _range(sock, address, first, last)
+            except OSError:
+                sock.close()
+                return False
+        self.entries[name] = entry
         act = self._accept if kind == "tcp" else self._from_client
         self.selector.register(sock, selectors.EVENT_READ, lambda _, __: act(entry))
         return True
@@ -217,6 +255,10 @@ class Loop:
         if entry is None:
             return
         self.forget(entry.listener)
+        if entry.lookup is not None:
+            entry.lookup.close()
+        for mouth in entry.mouths.values():
+            mouth.close()
         entry.listener.close()
         for each in list(entry.pairs):
             each.close()
@@ -230,24 +272,33 @@ class Loop:
         except OSError:
             # Gone again, or no descriptor is left: the next turn tries again.
             return
-        Pair(self, entry, client)
+        target = entry.target_of(client.getsockname()[1])
+        if target is None:
+            # Somebody found the range's own socket.
+            client.close()
+            return
+        Pair(self, entry, client, target)
 
     # UDP
 
     def _from_client(self, entry: Entry) -> None:
         try:
-            data, client = entry.listener.recvfrom(_CHUNK)
+            data, ancillary, _, peer = entry.listener.recvmsg(_CHUNK, _ANCILLARY_BYTES)
         except OSError:
+            return
+        port = next((_port_of(each) for _, kind, each in ancillary if kind == _ORIGINAL), 0)
+        target, client = entry.target_of(port), (peer, port)
+        if target is None:
             return
         sock, _ = entry.clients.pop(client, (None, 0.0))
         if sock is None:
             if len(entry.clients) >= _MOST_CLIENTS:
                 self._close_client(entry, next(iter(entry.clients)))
-            family = socket.AF_INET6 if ":" in entry.target[0] else socket.AF_INET
+            family = socket.AF_INET6 if ":" in target[0] else socket.AF_INET
             sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
             sock.setblocking(False)
             try:
-                sock.connect(entry.target)
+                sock.connect(target)
             except OSError:
                 sock.close()
                 return
@@ -262,10 +313,29 @@ class Loop:
             return
 
     def _to_client(self, entry: Entry, client: Any, sock: socket.socket) -> None:
+        peer, port = client
         try:
-            entry.listener.sendto(sock.recv(_CHUNK), client)
+            self._mouth(entry, port).sendto(sock.recv(_CHUNK), peer)
         except OSError:
             return
+
+    def _mouth(self, entry: Entry, port: int) -> socket.socket:
+        """The socket an answer leaves by: with the port that was asked. Raises OSError."""
+        if not entry.last:
+            return entry.listener
+        mouth = entry.mouths.get(port)
+        if mouth is None:
+            if len(entry.mouths) >= _MOST_CLIENTS:
+                entry.mouths.pop(next(iter(entry.mouths))).close()
+            mouth = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            try:
+                mouth.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                mouth.bind((entry.address, port))
+            except OSError:
+                mouth.close()
+                raise
+            entry.mouths[port] = mouth
+        return mouth
 
     def _forget_quiet_clients(self) -> None:
         before = time.monotonic() - _UDP_IDLE_SECONDS
@@ -283,3 +353,17 @@ class Loop:
         sock, _ = entry.clients.pop(client)
         self.forget(sock)
         sock.close()
+
+
+def _range(sock: socket.socket, address: str, first: int, last: int) -> Range:
+    """Raises OSError."""
+    # Late: few have such a range, and what it needs is large.
+    from dari.relay.lookup import Range
+
+    if sock.type == socket.SOCK_DGRAM:
+        sock.setsockopt(socket.IPPROTO_IPV6, _ORIGINAL, 1)
+    return Range(sock, address, first, last)
+
+
+def _port_of(sockaddr: bytes) -> int:
+    return int.from_bytes(sockaddr[2:4], "big")

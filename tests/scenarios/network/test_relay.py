@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
 from docker.types import IPAMConfig, IPAMPool
 from tests.scenarios.conftest import Node, wait_for
+from tests.scenarios.network.test_explain import explain
 from tests.scenarios.network.test_live_ports import dari, ports
 
-from dari.relay import door
+from dari.relay import door, lookup
 
 
 def answers(node: Node, port: int = 8080, address: str = "[::1]") -> bool:
@@ -117,3 +119,29 @@ def test_what_ended_while_the_daemon_was_away_is_let_go(node: Node) -> None:
     assert not is_free(node, 8080)
     node.start()
     wait_for("it is free", lambda: is_free(node, 8080))
+
+
+@pytest.mark.skipif(not lookup.is_available(), reason="needs BPF sk_lookup (Linux 5.9, CAP_BPF)")
+def test_a_long_range_at_the_loopback_of_ipv6(node: Node) -> None:
+    server = node.serve(
+        "srv", "hello", ports={f"{80 + each}/tcp": ("::1", 20000 + each) for each in range(1000)}
+    )
+    assert answers(node, 20000) and not answers(node, 20001)
+    assert not answers(node, 20000, "127.0.0.1")
+    pid = relay(node)
+    # One socket, whoever counts.
+    assert len(node.run("ss", "-Hltn", "src", "[::1]").splitlines()) == 1
+    told = explain(node, "host", "::1", 20000)
+    assert told["IsReachable"], told["Text"]
+    node.kill()
+    assert answers(node, 20000)
+    node.start()
+    assert answers(node, 20000) and relay(node) == pid
+    # A part of it.
+    dari(node, "port", "rm", "srv", "90-1079")
+    assert answers(node, 20000)
+    os.kill(relay(node), signal.SIGKILL)
+    wait_for("another relay", lambda: answers(node, 20000))
+    server.remove(force=True)
+    wait_for("its end", lambda: door.entries(f"{node.exec_root}/relay") is None)
+    assert not answers(node, 20000)
