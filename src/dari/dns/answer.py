@@ -7,7 +7,7 @@ costs one dictionary lookup. Must not know sockets, clocks or files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain, cycle
 from socket import AF_INET, AF_INET6, inet_pton
@@ -90,13 +90,13 @@ class ViewTable:
         self.domain = wire.wire_name(view.domain) if view.domain else None
         self.is_forwarding = bool(view.upstreams) and not view.is_internal_only
         self.ready: dict[bytes, bytes | cycle[bytes]] = {}
-        self.refresh()
+        self.limit = _limit(self.zones)
 
-    def refresh(self) -> None:
-        """A zone of it changed: what was answered so far says nothing any more."""
-        names = sum(len(zone.names) for zone in self.zones)
-        self.limit = max(_READY_LIMITS[0], min(2 * names, _READY_LIMITS[1]))
-        self.ready.clear()
+
+def _limit(zones: Iterable[ZoneTable]) -> int:
+    """How many answers a view of these zones keeps."""
+    names = sum(len(zone.names) for zone in zones)
+    return max(_READY_LIMITS[0], min(2 * names, _READY_LIMITS[1]))
 
 
 def compile_zone(zone: Zone) -> ZoneTable:
@@ -109,7 +109,7 @@ def compile_zone(zone: Zone) -> ZoneTable:
 
 
 def change_zone(table: ZoneTable, change: Change) -> None:
-    """Make a change in a table that is in use; views that look into it are to be refreshed."""
+    """Make a change in a table that is in use; what views of it have kept (`ready`) is to be forgotten."""
     for into, wild, field in (
         (table.names, table.wild, change.names),
         (table.projects, table.project_wild, change.projects),
@@ -430,7 +430,9 @@ def _keep(table: ViewTable, query: bytes, end: int, found: Found, opt: wire.Opt 
     # Options (cookies) differ in every query, so such answers would only fill the table.
     if len(query) <= end + (11 if opt is not None else 0):
         if len(table.ready) >= table.limit:
-            table.ready.clear()
+            table.limit = _limit(table.zones)  # zones grow
+            if len(table.ready) >= table.limit:
+                table.ready.clear()
         if len(answers) == 1:
             table.ready[query[2:]] = answers[0]
         else:

@@ -59,6 +59,7 @@ class Server:
         self._files: dict[str, ZoneFile] = {}
         self._tables: dict[str, ZoneTable] = {}
         self._views: dict[str, View] = {}
+        self._onlookers: dict[str, set[str]] = {}  # by zone, the views that look into it
         self._listeners: dict[str, Listener] = {}
         self._failed: dict[str, str] = {}
         self._doors: list[_Door] = []
@@ -156,12 +157,24 @@ class Server:
     def _read_view(self, sandbox_id: str) -> None:
         text = self._read(view_path(sandbox_id))
         if text is None:
-            self._views.pop(sandbox_id, None)
+            self._know(sandbox_id, None)
             return
         view = decode_view(text)
         if view.sandbox_id != sandbox_id:
             raise ZoneError(f"is of sandbox {view.sandbox_id}")
-        self._views[sandbox_id] = view
+        self._know(sandbox_id, view)
+
+    def _know(self, sandbox_id: str, view: View | None) -> None:
+        before = self._views.pop(sandbox_id, None)
+        for network_id in before.networks if before is not None else ():
+            onlookers = self._onlookers[network_id]
+            onlookers.discard(sandbox_id)
+            if not onlookers:
+                del self._onlookers[network_id]
+        if view is not None:
+            self._views[sandbox_id] = view
+            for network_id in view.networks:
+                self._onlookers.setdefault(network_id, set()).add(sandbox_id)
 
     def _read(self, name: str) -> bytes | None:
         try:
@@ -194,17 +207,16 @@ class Server:
 
     def _look_again(self, changed: set[str], new: set[str], but: set[str]) -> None:
         """Zones changed and these views did not: their sockets stay. One without sockets is among the failed ones."""
-        both = changed | new
-        for number, (sandbox_id, view) in enumerate(list(self._views.items())):
-            if sandbox_id in but or both.isdisjoint(view.networks):
-                continue
+        onlookers = self._onlookers
+        for sandbox_id in {each for zone in changed for each in onlookers.get(zone, ())} - but:
             listener = self._listeners.get(sandbox_id)
-            if listener is None:
-                continue
-            if new.isdisjoint(view.networks):
-                listener.table.refresh()
-            else:
-                listener.table = compile_view(view, self._tables)
+            if listener is not None:
+                listener.table.ready.clear()
+        others = {each for zone in new for each in onlookers.get(zone, ())} - but
+        for number, sandbox_id in enumerate(others):
+            listener = self._listeners.get(sandbox_id)
+            if listener is not None:
+                listener.table = compile_view(self._views[sandbox_id], self._tables)
                 if number % _GLANCE_VIEWS == 0:
                     self._loop.glance()
 
