@@ -136,16 +136,20 @@ def pull(
     parallel: int = 0,
     is_failure_ignored: bool = False,
     is_quiet: bool = False,
-) -> None:
-    """Pulls images at the same time. Raises ImageError after all have ended."""
+) -> list[str]:
+    """Pulls images at the same time; names of the services whose image could not be had.
+
+    Raises ImageError after all have ended, unless failures are to be ignored.
+    """
     chosen = list(services)
     if not chosen:
-        return
+        return []
     docker.api_version  # noqa: B018  negotiated once, before the threads
     errors = at_once(lambda one: _pull_one(docker, one, progress, auth, is_quiet), chosen, parallel or 8)
     failed = [error for error in errors if error]
     if failed and not is_failure_ignored:
         raise ImageError("\n".join(failed))
+    return [one.name for one, error in zip(chosen, errors, strict=True) if error]
 
 
 def _pull_one(docker: Docker, service: Service, progress: Progress, auth: Auth, is_quiet: bool) -> str | None:
@@ -206,8 +210,7 @@ def build_query(project: Project, service: Service, options: Mapping[str, Any]) 
     hosts = [
         f"{name}:{one}" for name, addresses in (build.get("extra_hosts") or {}).items() for one in addresses
     ]
-    platforms = build.get("platforms") or []
-    platform = service.platform or (platforms[0] if len(platforms) == 1 else "")
+    platform = _platform(project, service, build.get("platforms") or [])
     limits = [
         {
             "Name": name,
@@ -234,6 +237,19 @@ def build_query(project: Project, service: Service, options: Mapping[str, Any]) 
         "rm": True,
         "forcerm": True,
     }
+
+
+def _platform(project: Project, service: Service, platforms: list[str]) -> str:
+    """What a service's image is built for; "" is the engine's own. Raises ImageError."""
+    default = project.variables.get("DOCKER_DEFAULT_PLATFORM", "")
+    if default and not service.platform and platforms and default not in platforms:
+        raise ImageError(
+            f'service "{service.name}" build.platforms does not support value set by DOCKER_DEFAULT_PLATFORM: {default}'
+        )
+    chosen = service.platform or default
+    if chosen and platforms and chosen not in platforms:
+        raise ImageError(f'service "{service.name}" build configuration does not support platform: {chosen}')
+    return chosen or (platforms[0] if len(platforms) == 1 else "")
 
 
 def in_build_order(project: Project, services: Iterable[Service]) -> list[Service]:
@@ -282,6 +298,8 @@ def more_of_build(project: Project, service: Service, ssh: Mapping[str, str]) ->
     agents = {
         name: path or os.environ.get("SSH_AUTH_SOCK", "") for name, path in (build.get("ssh") or {}).items()
     }
+    if not all({**agents, **ssh}.values()):
+        raise ImageError("invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set")
     contexts = {}
     for name, value in (build.get("additional_contexts") or {}).items():
         kind, _, target = value.partition(":")

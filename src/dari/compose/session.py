@@ -118,7 +118,8 @@ class Session:
         colour = {"never": False, "always": True}.get(self.ansi)
         if mode == "auto" and self.ansi == "never":
             mode = "plain"
-        return Progress("quiet" if is_quiet else mode, is_coloured=colour)
+        stream = sys.stdout if self.flag("COMPOSE_STATUS_STDOUT") else None
+        return Progress("quiet" if is_quiet else mode, stream, is_coloured=colour)
 
     @property
     def ansi(self) -> str:

@@ -476,3 +476,31 @@ def test_a_service_made_but_not_started_has_its_steps_when_it_starts() -> None:
     )
     stopped = plan_lifecycle(running(wanted, "exited").containers, "start", project=wanted).text()
     assert stopped == "[] #1 web:1 start"
+
+
+def test_a_restart_waits_for_what_is_depended_on() -> None:
+    wanted = project(
+        "services: {web: {image: img, depends_on: {db: {condition: service_healthy, restart: true}}}, db: {image: img}}"
+    )
+    there = running(wanted)
+    assert (
+        plan_lifecycle(there.containers, "restart", project=wanted).text()
+        == """\
+[] #1 db:1 restart
+[#1] #2 db wait until healthy, web asks for it
+[#1, #2] #3 web:1 restart"""
+    )
+    assert "wait" not in plan_lifecycle(there.containers, "restart", project=wanted, is_ordered=False).text()
+    assert "wait" not in plan_lifecycle(there.of_service("web"), "restart", project=wanted).text()
+
+
+def test_people_see_one_step_where_a_container_is_made_anew() -> None:
+    there = running(project("services: {web: {image: img}}"))
+    plan = plan_up(project("services: {web: {image: img, labels: {a: b}}}"), there, UpOptions())
+    assert [(op.title, op.doing, op.done) for op in plan.ops] == [
+        ("Container p-web-1", "Recreate", ""),
+        ("Container p-web-1", "", ""),
+        ("Container p-web-1", "", ""),
+        ("Container p-web-1", "", "Recreated"),
+        ("Container p-web-1", "Starting", "Started"),
+    ]

@@ -41,6 +41,17 @@ def dependencies(containers: Iterable[ObservedContainer]) -> dict[str, list[str]
     return found
 
 
+def conditions(container: ObservedContainer) -> dict[str, tuple[str, bool]]:
+    """Service a container depends on to the condition and whether it restarts with it, from its labels."""
+    found = {}
+    for part in container.labels.get(labels.DEPENDS_ON, "").split(","):
+        name, _, rest = part.partition(":")
+        condition, _, restart = rest.partition(":")
+        if name:
+            found[name] = (condition, restart == "true")
+    return found
+
+
 def plan_down(observed: Observed, options: DownOptions) -> Plan:
     """Stop and remove containers, then networks, volumes and images."""
     build = Builder()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dari.compose.observed import ObservedContainer
-from dari.compose.plan.down import dependencies
+from dari.compose.plan.down import conditions, dependencies
 from dari.compose.plan.inits import add_inits
 from dari.compose.plan.ops import Builder, Plan, add_hooks, by_dependency, stop_query
 from dari.compose.project import Project
@@ -45,6 +45,10 @@ def plan_lifecycle(
             service = project.services.get(name) if project else None
             model = service.model if service else {}
             needs_first: list[int] = list(before)
+            if is_forward and is_ordered:
+                waits = _waits(build, container, chosen, done)
+                before = [*before, *waits]
+                needs_first = list(before)
             label = f"{name}:{container.number}"
             if action in ("stop", "restart") and container.state == "running":
                 hooks = model.get("pre_stop") or ()
@@ -65,6 +69,35 @@ def plan_lifecycle(
     return build.plan()
 
 
+def _waits(
+    build: Builder,
+    container: ObservedContainer,
+    chosen: Iterable[ObservedContainer],
+    done: Mapping[str, Iterable[int]],
+) -> list[int]:
+    """Steps that wait until what the container depends on is as it asks for."""
+    found = []
+    for name, (condition, _) in conditions(container).items():
+        names = tuple(one.name for one in chosen if one.service == name)
+        if condition in ("", "service_started") or not names:
+            continue
+        what = "healthy" if condition == "service_healthy" else "completed"
+        found.append(
+            build.add(
+                name,
+                f"wait until {what}",
+                f"{container.service} asks for it",
+                done.get(name, ()),
+                word="wait",
+                title=f"Container {names[0]}",
+                kind="wait",
+                containers=names,
+                condition=condition,
+            )
+        )
+    return found
+
+
 def _applies(container: ObservedContainer, action: str) -> bool:
     state = container.state
     if action == "start":
@@ -72,7 +105,7 @@ def _applies(container: ObservedContainer, action: str) -> bool:
     if action in ("stop", "kill"):
         return container.is_running
     if action == "pause":
-        return state == "running"
+        return container.is_running  # what is paused already is the engine's to refuse
     if action == "unpause":
         return state == "paused"
     return True

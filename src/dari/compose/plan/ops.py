@@ -73,7 +73,10 @@ _WORDS = {
     "start": ("Starting", "Started"),
     "stop": ("Stopping", "Stopped"),
     "remove": ("Removing", "Removed"),
-    "restart": ("Restarting", "Restarted"),
+    "restart": ("Restarting", "Started"),
+    "recreate": ("Recreate", ""),
+    "recreated": ("", "Recreated"),
+    "hidden": ("", ""),
     "kill": ("Killing", "Killed"),
     "pause": ("Pausing", "Paused"),
     "unpause": ("Unpausing", "Unpaused"),
@@ -128,6 +131,11 @@ class Builder:
             )
         )
         return number
+
+    def retitle(self, number: int, word: str, title: str) -> None:
+        """Gives a step other words for the progress display."""
+        doing, done = _WORDS[word]
+        self.ops[number - 1] = self.ops[number - 1].replace(title=title, doing=doing, done=done)
 
     def plan(self) -> Plan:
         return Plan(

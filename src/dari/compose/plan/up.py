@@ -336,17 +336,22 @@ class _Up:
         after = digest.key_digests(self.project, service)
         if self.options.force_recreate or before.get("pre_start") != after.get("pre_start"):
             self.inits_due.add(service.name)
+        title = f"Container {final}"
         created = self._create(
             service, number, temporary, label, "create as tmp", cause, inherited, container, ()
         )
+        # People see one step: it begins with the first call and is done with the last.
+        self.build.retitle(created, "recreate", title)
         stopped = self._stop(container, label, "stop old", "", [created])
+        if stopped is not None:
+            self.build.retitle(stopped, "hidden", title)
         gone = self.build.add(
             label,
             "remove old",
             "",
             [stopped or created],
-            word="remove",
-            title=f"Container {container.name}",
+            word="hidden",
+            title=title,
             method="DELETE",
             path=f"/containers/{container.id}",
             query={} if stopped else {"force": True},
@@ -356,7 +361,8 @@ class _Up:
             "rename",
             "",
             [gone],
-            title=f"Container {final}",
+            word="recreated",
+            title=title,
             path=f"/containers/{temporary}/rename",
             query={"name": final},
         )

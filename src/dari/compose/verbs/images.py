@@ -18,21 +18,28 @@ def pull(session: Session, options: Any) -> int:
     names = list(options.services) or list(project.services)
     if options.include_deps:
         names = selected_services(project, names)
+    if options.policy not in (None, "missing", "always"):
+        raise UserError(f'unsupported pull policy "{options.policy}", use missing or always')
     chosen: dict[str, Service] = {}
+    policies = {name: options.policy or project.services[name].pull_policy for name in names}
     ids = {}
-    if options.policy == "missing":
+    if "missing" in policies.values():
         ids = image_work.present(session.docker, [project.services[name].image for name in names])
     progress = session.progress(is_quiet=options.quiet)
     for name in names:
         service = project.services[name]
+        # What has the tag latest may always be another one by now.
+        is_there = service.image in ids and (options.policy or image_work.split(service.image)[1] != "latest")
         if not service.has_image:
-            progress.end(name, "Skipped", "No image to be pulled")
+            progress.end(name, "Skipped - No image to be pulled")
+        elif policies[name] in ("never", "build"):
+            progress.end(name, "Skipped")
+        elif policies[name] == "missing" and is_there:
+            progress.end(name, "Skipped - Image is already present locally")
         elif options.ignore_buildable and service.build:
-            progress.end(name, "Skipped", "Image can be built")
-        elif service.image in ids:
-            progress.end(name, "Skipped", "Image is already present locally")
+            progress.end(name, "Skipped - Image can be built")
         elif service.image in chosen:
-            progress.end(name, "Skipped", f"Image is already being pulled by {chosen[service.image].name}")
+            progress.end(name, f"Skipped - Image is already being pulled by {chosen[service.image].name}")
         else:
             chosen[service.image] = service
     try:
@@ -47,7 +54,7 @@ def _pull(session: Session, chosen: list[Service], progress: Any, options: Any) 
     """What can be built instead may be missing in the registry; the rest must be there."""
     needed = [one for one in chosen if not one.build]
     buildable = [one for one in chosen if one.build]
-    image_work.pull(
+    missing = image_work.pull(
         session.docker,
         buildable,
         progress,
@@ -65,6 +72,11 @@ def _pull(session: Session, chosen: list[Service], progress: Any, options: Any) 
         is_failure_ignored=options.ignore_pull_failures,
         is_quiet=options.quiet,
     )
+    if missing:
+        names = " ".join(sorted(missing))
+        session.warn(
+            f"Some service image(s) must be built from source by running:\n    dari compose build {names}"
+        )
 
 
 def push(session: Session, options: Any) -> int:
@@ -114,8 +126,8 @@ def build(session: Session, options: Any) -> int:
         key, separator, value = entry.partition("=")
         arguments[key] = value if separator else session.environ.get(key, "")
     ssh = {}
-    if options.ssh:
-        for entry in options.ssh.split(","):
+    if options.ssh is not None:
+        for entry in (options.ssh or "default").split(","):
             name, _, path = entry.partition("=")
             ssh[name] = path or session.environ.get("SSH_AUTH_SOCK", "")
     for service in image_work.in_build_order(project, chosen):

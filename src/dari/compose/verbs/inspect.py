@@ -84,6 +84,7 @@ def ls(session: Session, options: Any) -> int:
 
 def events(session: Session, options: Any) -> int:
     """`events`: what happens to the project's containers, until interrupted."""
+    session.project_or_none(options.services)
     filters = {"type": ["container"], "label": [f"{labels.PROJECT}={session.name()}"]}
     for event in session.docker.stream_json(
         "GET", "/events", filters=filters, since=options.since, until=options.until, raise_errors=False

@@ -76,7 +76,27 @@ def stop(session: Session, options: Any) -> int:
 
 
 def restart(session: Session, options: Any) -> int:
-    return _act(session, options, "restart", is_ordered=not options.no_deps)
+    """`restart`: the named services, and those that are to restart with them (`depends_on: restart: true`)."""
+    from dari.compose.plan.down import conditions
+
+    found = _containers(session, options)
+    if options.services and not options.no_deps:
+        every = [one for one in session.containers() if not one.is_oneoff]
+        wanted, is_growing = set(options.services), True
+        while is_growing:
+            more = {
+                one.service
+                for one in every
+                if any(name in wanted and restarts for name, (_, restarts) in conditions(one).items())
+            }
+            is_growing = not more <= wanted
+            wanted |= more
+        found = [one for one in every if one.service in wanted]
+    project = session.project_or_none(options.services)
+    plan = plan_lifecycle(
+        found, "restart", timeout=options.timeout, project=project, is_ordered=not options.no_deps
+    )
+    return session.finish(session.carry_out(plan, session.progress()))
 
 
 def kill(session: Session, options: Any) -> int:

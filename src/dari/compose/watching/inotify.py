@@ -77,6 +77,7 @@ class Watcher:
                 continue
             path = os.path.join(folder, os.fsdecode(name))
             if mask & _ISDIR and mask & (_CREATE | _MOVED_TO):
+                found.add(path)
                 self._begin(path, found)
                 for root in self._roots:
                     if root.startswith(path + "/"):
@@ -109,7 +110,7 @@ class Watcher:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     stack.append(entry.path)
-                elif found is not None:
+                if found is not None:
                     found.add(entry.path)
 
     def _add(self, folder: str) -> None:

@@ -98,7 +98,7 @@ class Watch:
     def handle(self, changed: set[str]) -> None:
         """Does what a batch of changed paths asks for. An error of the engine is told and the watch goes on."""
         paths = sorted(changed)
-        there = [path for path in paths if os.path.lexists(path) and not os.path.isdir(path)]
+        there = [path for path in paths if os.path.lexists(path)]
         gone = [path for path in paths if not os.path.lexists(path)]
         works = {
             name: work
