@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
-from dari.kernel import neighbours, nfnetlink, rtnetlink, sysctl
+from dari.kernel import neighbours, nfnetlink, rtnetlink, sysctl, wireguard
 from dari.kernel.errors import NetlinkError, NftError
 from dari.kernel.mould import Mould
 from dari.kernel.netlink import Message, attributes, u32_of
@@ -19,6 +19,7 @@ from dari.kernel.netns import Namespaces
 from dari.kernel.nft import Nft
 from dari.kernel.unseen import unseen
 from dari.kernel.visit import Visit, Visits
+from dari.net import tunnel
 from dari.net.foreign import Unseen
 from dari.net.publish import TABLE
 from dari.net.state import HOST, KernelState, Veth
@@ -28,6 +29,7 @@ from dari.net.survey import (
     FoundAddress,
     FoundLink,
     FoundRoute,
+    Handshake,
     Neighbour,
     PolicyRule,
     PortState,
@@ -62,6 +64,7 @@ def survey(
         neighbours=tuple(surveyor.neighbours),
         fdb=tuple(surveyor.fdb),
         ports=tuple(surveyor.ports),
+        handshakes=tuple(surveyor.handshakes),
         routes=tuple(surveyor.routes),
         addresses=tuple(surveyor.addresses),
         links=tuple(surveyor.links),
@@ -81,6 +84,7 @@ class _Surveyor:
         self.neighbours: list[Neighbour] = []
         self.fdb: list[FdbEntry] = []
         self.ports: list[PortState] = []
+        self.handshakes: list[Handshake] = []
         self.routes: list[FoundRoute] = []
         self.addresses: list[FoundAddress] = []
         self.links: list[FoundLink] = []
@@ -111,6 +115,8 @@ class _Surveyor:
         with visit.entered():
             visit.open(has_netfilter=True)
         self._common(visit)
+        if visit.name == tunnel.NETNS:
+            self.handshakes += wireguard.handshakes(visit, tunnel.LINK)
         for number, name in nfnetlink.tables(visit.netfilter):
             family = _FAMILIES.get(number)
             if family is None or name == TABLE or family not in nfnetlink.FAMILIES:

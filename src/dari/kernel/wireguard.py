@@ -33,6 +33,7 @@ from dari.kernel.rtnetlink import Link
 from dari.kernel.visit import Visit, Visits
 from dari.net.plan import Op
 from dari.net.state import Address, Prefix, WireGuard, WireGuardPeer
+from dari.net.survey import Handshake
 
 KIND = "wireguard"
 
@@ -40,6 +41,7 @@ _CTRL, _CTRL_GETFAMILY, _CTRL_ID, _CTRL_NAME = 0x10, 3, 1, 2
 _GET, _SET = 0, 1
 _IFNAME, _PRIVATE_KEY, _PUBLIC_KEY, _PORT, _FWMARK, _PEERS = 2, 3, 4, 6, 7, 8
 _PEER_KEY, _PEER_SECRET, _PEER_FLAGS, _PEER_ENDPOINT, _PEER_KEEPALIVE, _PEER_ALLOWED = 1, 2, 3, 4, 5, 9
+_PEER_HANDSHAKE, _PEER_SENT = 6, 8
 _REMOVE_ME, _REPLACE_ALLOWED = 1, 2
 _ALLOWED_FAMILY, _ALLOWED_ADDRESS, _ALLOWED_LENGTH = 1, 2, 3
 _NO_SECRET = bytes(32)
@@ -85,26 +87,15 @@ def read(visit: Visit, links: dict[int, Link]) -> Iterator[WireGuard | WireGuard
 
 
 def _read(visit: Visit, link: Link, mark: str) -> Iterator[WireGuard | WireGuardPeer]:
-    family = _family(visit.generic)
-    if family is None:
+    answers = _about(visit, link.name)
+    if not answers:
+        # It went between the list of links and this question.
         return
-    asked = Message(family, 0, _command(_GET) + attr_text(_IFNAME, link.name))
-    try:
-        answers = visit.generic.dump(asked)
-    except NetlinkError as error:
-        if error.errno in GONE:
-            # Between the list of links and this question.
-            return
-        raise
-    values: dict[int, bytes] = {}
+    values = attributes(answers[0].body, _HEADER_BYTES)
     peers: dict[str, WireGuardPeer] = {}
-    for answer in answers:
-        values = {**attributes(answer.body, _HEADER_BYTES), **values}
-        # The peers of one interface may come in several answers, and those of one peer's networks too.
-        for kind, payload in iter_attributes(answer.body, _HEADER_BYTES):
-            for _, each in iter_attributes(payload) if kind == _PEERS else ():
-                peer = _read_peer(visit.name, link.name, attributes(each), peers)
-                peers[peer.public_key] = peer
+    for each in _peers_of(answers):
+        peer = _read_peer(visit.name, link.name, each, peers)
+        peers[peer.public_key] = peer
     yield WireGuard(
         netns=visit.name,
         name=link.name,
@@ -116,6 +107,36 @@ def _read(visit: Visit, link: Link, mark: str) -> Iterator[WireGuard | WireGuard
         fwmark=u32_of(values.get(_FWMARK, bytes(4))),
     )
     yield from peers.values()
+
+
+def handshakes(visit: Visit, link: str) -> Iterator[Handshake]:
+    """How it is with each peer of an interface. Raises NetlinkError."""
+    for values in _peers_of(_about(visit, link)):
+        # struct __kernel_timespec, zero where there never was one.
+        has_answered = any(values.get(_PEER_HANDSHAKE, b""))
+        sent = int.from_bytes(values.get(_PEER_SENT, b""), "little")
+        yield Handshake(_text(values.get(_PEER_KEY, b"")), sent, has_answered)
+
+
+def _about(visit: Visit, link: str) -> list[Message]:
+    """The kernel's answers about an interface; none where it is gone. Raises NetlinkError."""
+    family = _family(visit.generic)
+    if family is None:
+        return []
+    try:
+        return visit.generic.dump(Message(family, 0, _command(_GET) + attr_text(_IFNAME, link)))
+    except NetlinkError as error:
+        if error.errno in GONE:
+            return []
+        raise
+
+
+def _peers_of(answers: Sequence[Message]) -> Iterator[dict[int, bytes]]:
+    """The peers of one interface may come in several answers, and what one peer is allowed in several parts."""
+    for answer in answers:
+        for kind, payload in iter_attributes(answer.body, _HEADER_BYTES):
+            if kind == _PEERS:
+                yield from (attributes(each) for _, each in iter_attributes(payload))
 
 
 def _read_peer(

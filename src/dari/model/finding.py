@@ -83,6 +83,7 @@ CATALOGUE: dict[str, str] = {
     "encryption.peer.missing": "The encrypted tunnel does not know another node, or not its present key.",
     "encryption.peer.changed": "A peer of the encrypted tunnel is elsewhere than its node says, or may send as others.",
     "encryption.peer.leftover": "The encrypted tunnel knows somebody who is no node of these networks.",
+    "encryption.silent": "Another node has never answered what the encrypted tunnel sends it.",
     "encryption.impossible": "A node has containers on an encrypted network and cannot encrypt.",
     "encryption.key": "The key this node tells the others is not the one it has, or its file is not safe.",
     "rules.table.missing": "A table of dari's is gone.",

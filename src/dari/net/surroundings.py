@@ -13,9 +13,12 @@ from dari.model.finding import Finding, Severity
 from dari.net import drops, routes, wire
 from dari.net.judged import FIX, Judged, Truth
 from dari.net.names import Names
-from dari.net.state import HOST, Bridge, KernelState, Sysctl
+from dari.net.state import HOST, Bridge, KernelState, Sysctl, WireGuardPeer
 from dari.net.survey import ForgetConnection, PutSysctl, Survey
+from dari.net.text import endpoint_text
 
+# A WireGuard message that asks for a session.
+_INITIATION_BYTES = 148
 # What a container may ask of the host itself is the administrator's to say.
 _SEVERITIES: dict[str, Severity] = {"input": "warning", "output": "warning"}
 _UNSEEN_ADVICE = "tc qdisc show dev {0}; tc filter show dev {0} ingress; bpftool net show dev {0}"
@@ -52,6 +55,7 @@ def judge(
         *routes.foreign_routes(survey, truth, names),
         *routes.rules(survey, names),
         *_unseen(survey, truth, names),
+        *_handshakes(wanted, survey, names),
         *_sysctls(wanted, survey, names),
         *_stale(survey, names),
         *_firewalls(survey, truth, names),
@@ -74,6 +78,25 @@ def _unseen(survey: Survey, truth: Truth, names: Names) -> Iterator[Judged]:
                     _UNSEEN_ADVICE.format(each.link),
                 )
             )
+
+
+def _handshakes(wanted: KernelState, survey: Survey, names: Names) -> Iterator[Judged]:
+    """Peers that are sent to and have never answered. The first question is repeated after five seconds."""
+    peers = {each.public_key: each for each in wanted if isinstance(each, WireGuardPeer)}
+    for each in survey.handshakes:
+        peer = peers.get(each.public_key)
+        if peer is None or each.has_answered or each.sent < 2 * _INITIATION_BYTES:
+            continue
+        yield Judged(
+            Finding(
+                "encryption.silent",
+                "warning",
+                names.owner(peer),
+                f"it has never answered what the encrypted tunnel sends to {endpoint_text(peer)}",
+                "something between the hosts takes UDP packets to that port, or the node has another key by now",
+                "let that UDP port pass, there and back; dari explain names a firewall of either host",
+            )
+        )
 
 
 def _sysctls(wanted: KernelState, survey: Survey, names: Names) -> Iterator[Judged]:

@@ -40,6 +40,15 @@ class FdbEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Handshake:
+    """How it is with a peer of the encrypted tunnel. `sent`: bytes ever; `has_answered`: there was a session once."""
+
+    public_key: str
+    sent: int
+    has_answered: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PortState:
     """A port of a bridge. `state`: 3 forwards (linux/if_bridge.h, BR_STATE_FORWARDING)."""
 
@@ -142,6 +151,7 @@ class Survey:
     tables: tuple[ForeignTable, ...] = ()
     stale: tuple[Stale, ...] = ()
     neighbour_tables: tuple[NeighbourTable, ...] = ()
+    handshakes: tuple[Handshake, ...] = ()
     sysctls: Mapping[tuple[str, str], str] = field(default_factory=dict)
     answered: Mapping[tuple[str, Address], frozenset[str]] = field(default_factory=dict)
 

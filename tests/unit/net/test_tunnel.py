@@ -43,6 +43,8 @@ from dari.net.state import (
     WireGuard,
     WireGuardPeer,
 )
+from dari.net.surroundings import judge
+from dari.net.survey import Handshake, Survey
 from dari.net.text import describe
 
 FACTS = HostFacts()
@@ -159,6 +161,22 @@ def test_it_comes_and_goes_in_the_order_of_need() -> None:
 
 
 @given(st.data())
+def test_a_daemon_killed_at_any_step_leaves_what_the_next_one_finishes(data: st.DataObject) -> None:
+    worlds = [state(network()), state(network(), network(2)), state(network(way=None)), KernelState()]
+    before, after = (data.draw(st.sampled_from(worlds)) for _ in range(2))
+    kernel = FakeKernel(before)
+    todo = plan(after, kernel.state)
+    kernel.apply(todo, stop_after=data.draw(st.integers(0, len(todo.ops))))
+    # What is half-made sends nowhere but into the tunnel.
+    for each in kernel.state:
+        if isinstance(each, Vxlan):
+            assert each.underlay == tunnel.NETNS
+    kernel.apply(plan(after, kernel.state))
+    left = {each.key for each in kernel.state if each.key[0] != "sysctl"}
+    assert left == {each.key for each in after if each.key[0] != "sysctl"}
+
+
+@given(st.data())
 def test_whatever_is_lost_comes_back(data: st.DataObject) -> None:
     wanted = state(network(), network(2))
     kernel = FakeKernel(wanted)
@@ -190,6 +208,20 @@ def test_a_peer_that_may_send_as_everybody_is_put_right() -> None:
         assert (op.action, op.object) == ("set", peer)
         [finding] = of_plan(plan(wanted, found), found, Names(peers={FAR: "two"}))
         assert (finding.id, finding.object) == ("encryption.peer.changed", "node two")
+
+
+def test_a_peer_that_never_answers_is_told_of() -> None:
+    wanted, names = state(network()), Names(peers={FAR: "two"})
+
+    def told(*found: Handshake) -> list[tuple[str, str]]:
+        judged = judge(wanted, Survey(handshakes=found), names, frozenset())
+        return [(each.finding.id, each.finding.object) for each in judged if "encryption" in each.finding.id]
+
+    assert told(Handshake(FAR, 296, has_answered=False)) == [("encryption.silent", "node two")]
+    # It has not been asked twice yet, it has answered, it is a stranger.
+    assert told(Handshake(FAR, 148, has_answered=False)) == []
+    assert told(Handshake(FAR, 9000, has_answered=True)) == []
+    assert told(Handshake("X" * 43 + "=", 9000, has_answered=False)) == []
 
 
 def test_no_private_key_is_in_a_state_or_its_text() -> None:

@@ -172,37 +172,25 @@ def test_a_peer_that_is_gone_is_named_and_comes_back(town: tuple[Hosts, Any, Any
     eventually("one reaches two", lambda: fetch(hosts[0], one, "two"))
 
 
-def test_a_lost_key_is_made_anew_and_followed(town: tuple[Hosts, Any, Any]) -> None:
+def test_a_dead_nodes_peer_goes_and_the_key_it_made_anew_is_followed(town: tuple[Hosts, Any, Any]) -> None:
     hosts, one, two = town
-    before = key_of(hosts[1])
-    address = json.loads(dari(hosts[1], "node", "inspect", "self").stdout)[0]["WireGuard"]["TunnelAddress"]
-    # A restart alone changes nothing.
-    hosts[1].kill()
-    hosts[1].start()
-    eventually("all joined", lambda: all_joined(hosts))
-    assert key_of(hosts[1]) == before
-    hosts[1].kill()
-    (hosts[1].folder / "data" / "wireguard.key").unlink()
-    hosts[1].start()
-    eventually("it has told the new key", lambda: set(peers(hosts[0])) == {key_of(hosts[1])})
-    assert key_of(hosts[1]) != before
-    told = json.loads(dari(hosts[1], "node", "inspect", "self").stdout)[0]["WireGuard"]
-    assert told["TunnelAddress"] == address
-    eventually("one reaches two", lambda: fetch(hosts[0], one, "two"))
-    assert hosts[1].pid(two)
-
-
-def test_a_dead_nodes_peer_goes_with_its_session(town: tuple[Hosts, Any, Any]) -> None:
-    hosts, one, _ = town
-    assert peers(hosts[0])
+    before = json.loads(dari(hosts[1], "node", "inspect", "self").stdout)[0]["WireGuard"]
+    assert set(peers(hosts[0])) == {before["PublicKey"]}
     hosts[1].kill(signal.SIGKILL)
     try:
+        # Its session has run out.
         eventually("nothing is sent there any more", lambda: not peers(hosts[0]))
+        (hosts[1].folder / "data" / "wireguard.key").unlink()
     finally:
         hosts[1].start()
-    eventually("it is back", lambda: peers(hosts[0]))
+    eventually("it has told a new key", lambda: peers(hosts[0]))
+    after = json.loads(dari(hosts[1], "node", "inspect", "self").stdout)[0]["WireGuard"]
+    assert set(peers(hosts[0])) == {after["PublicKey"]} and after["PublicKey"] != before["PublicKey"]
+    assert after["TunnelAddress"] == before["TunnelAddress"]
     eventually("two is known", lambda: hosts[0].resolve(one, "two"))
     eventually("one reaches two", lambda: fetch(hosts[0], one, "two"))
+    # It went on meanwhile.
+    assert hosts[1].pid(two)
 
 
 def test_what_stops_it_on_the_other_host_is_named(town: tuple[Hosts, Any, Any]) -> None:

@@ -324,6 +324,18 @@ def test_a_key_not_known_is_no_reason_to_speak_in_the_clear(tmp_path: Path) -> N
         assert heard(hosts[0], hosts[1])
 
 
+def test_who_answers_is_surveyed(tmp_path: Path) -> None:
+    with wire(tmp_path) as (hosts, _):
+        wanted = hosts[0].wanted(hosts, 2)
+        hosts[0].settle(wanted)
+        told = hosts[0].do(lambda: hosts[0].kernel.survey(wanted, (), {}, ()).handshakes)
+        assert [(each.public_key, each.has_answered) for each in told] == [(key(1)[0], False)]
+        connect(hosts, 2)
+        assert heard(hosts[0], hosts[1])
+        told = hosts[0].do(lambda: hosts[0].kernel.survey(wanted, (), {}, ()).handshakes)
+        assert [each.has_answered for each in told] == [True] and told[0].sent > 148
+
+
 BREAKAGES = {
     "peer removed": ("wg", "set", "wg0", "peer", key(1)[0], "remove"),
     "peer may send as nobody": ("wg", "set", "wg0", "peer", key(1)[0], "allowed-ips", ""),
