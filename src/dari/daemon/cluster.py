@@ -18,7 +18,7 @@ from dari.cluster.nodes import ROOM
 from dari.engine.base import Engine
 from dari.model.cluster import Node
 from dari.model.config import Config
-from dari.model.errors import InvalidArgument
+from dari.model.errors import Internal, InvalidArgument
 from dari.reconcile import follow, tunnels
 from dari.reconcile.kernel import in_kernel
 from dari.reconcile.node_claims import tunnel_address_of
@@ -89,8 +89,13 @@ async def begin(eng: Engine, store: Federation) -> None:
 async def _with_key(eng: Engine, node: Node) -> Node:
     """The node with its public key, where its kernel can encrypt; the kernel room gets the private one."""
     kernel = eng.ctx.kernel
-    if not await in_kernel(eng.ctx, kernel.has_wireguard):
-        problem = "its kernel has no WireGuard (module wireguard, CONFIG_WIREGUARD)"
+    problem = ""
+    try:
+        if not await in_kernel(eng.ctx, kernel.has_wireguard):
+            problem = "its kernel has no WireGuard (module wireguard, CONFIG_WIREGUARD)"
+    except Internal as error:
+        problem = f"its kernel cannot be asked for WireGuard: {error.message}"
+    if problem:
         return msgspec.structs.replace(node, encryption_problem=problem)
     pair = keys.load(eng.ctx.config.wireguard_key_file)
     kernel.hold_key(pair.public, pair.private)

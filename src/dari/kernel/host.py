@@ -114,8 +114,11 @@ class Kernel:
             if self._has_wireguard is None:
                 try:
                     self._has_wireguard = wireguard.is_there(self._host.generic)
-                except NetlinkError as error:
-                    raise KernelError(None, error.errno or 0, error.strerror or "") from error
+                except OSError as error:
+                    # A kernel may lack generic netlink altogether.
+                    if error.errno not in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
+                        raise KernelError(None, error.errno or 0, error.strerror or "") from error
+                    self._has_wireguard = False
             return self._has_wireguard
 
     def hold_key(self, public: str, private: bytes) -> None:
