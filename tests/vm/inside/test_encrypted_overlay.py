@@ -32,7 +32,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
 
 @pytest.fixture(scope="module")
 def town(pair: Hosts) -> Iterator[tuple[Hosts, Any, Any]]:
-    """`one` on the first host and `two`, a server, on the second, on one encrypted network. Every test leaves it whole."""
+    """`one` on the first host and `two`, a server, on the second, on one encrypted network; tests leave it whole."""
     eventually("all joined", lambda: all_joined(pair))
     pair[0].client.networks.create("secret", driver="overlay", attachable=True, options={"encrypted": ""})
     eventually("the network", lambda: pair[1].client.networks.list(names=["secret"]))
