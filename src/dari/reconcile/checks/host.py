@@ -50,6 +50,7 @@ _FEATURES = {
     "ipvlan": ("CONFIG_IPVLAN", "note", "networks of the driver ipvlan"),
     "8021q": ("CONFIG_VLAN_8021Q", "note", "macvlan and ipvlan on a VLAN"),
     "vxlan": ("CONFIG_VXLAN", "note", "networks of the driver overlay"),
+    "wireguard": ("CONFIG_WIREGUARD", "note", "encrypted networks of the driver overlay"),
 }
 
 
