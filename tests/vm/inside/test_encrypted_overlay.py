@@ -84,11 +84,17 @@ def tapped(hosts: Hosts) -> Iterator[list[bytes]]:
             sniffer.bind(("p1", 3))
             sniffer.settimeout(0.1)
             is_open.set()
-            while not is_over.is_set():
+            while True:
                 try:
                     seen.append(sniffer.recv(65535))
                 except TimeoutError:
                     continue
+                except BlockingIOError:
+                    return
+                finally:
+                    if is_over.is_set():
+                        # What has passed is there; what passes later is nobody's.
+                        sniffer.setblocking(False)
 
     thread = threading.Thread(target=listen)
     thread.start()

@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import TypeVar
@@ -194,16 +194,33 @@ class Host:
 
 @dataclass
 class Wire:
-    """Every frame that passes between the hosts."""
+    """Every frame that passes between the hosts, heard in order by a thread of its own. `mouth` sends others there."""
 
-    frames: list[bytes]
+    mouth: socket.socket
+    heard: list[bytes] = field(default_factory=list)
+
+    @property
+    def frames(self) -> list[bytes]:
+        """All that passed up to now."""
+        mark = b"\xff" * 6 + bytes(6) + _OWN + os.urandom(50)
+        self.mouth.send(mark)
+        deadline = time.monotonic() + 10 * PATIENCE
+        while mark not in self.heard:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return [each for each in self.heard if each[12:14] != _OWN]
 
     def clear(self) -> None:
-        self.frames.clear()
+        assert self.frames is not None
+        self.heard.clear()
 
     def leaks(self) -> list[bytes]:
         """What is neither ARP nor WireGuard's."""
         return [each for each in self.frames if not _is_arp(each) and _ports(each) != (PORT, PORT)]
+
+
+# An Ethernet type for local experiments (IEEE 802).
+_OWN = b"\x88\xb5"
 
 
 def _is_arp(frame: bytes) -> bool:
@@ -229,13 +246,15 @@ def wire(folder: Path, count: int = 2) -> Iterator[tuple[list[Host], Wire]]:
         sniffer.settimeout(0.1)
         # A bridge sees what passes through it while it listens to everything.
         run("ip", "link", "set", "wire", "promisc", "on")
-        seen = Wire([])
+        mouth = stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
+        mouth.bind(("wire", 0))
+        seen = Wire(mouth)
         ended = threading.Event()
 
         def listen() -> None:
             while not ended.is_set():
                 try:
-                    seen.frames.append(sniffer.recv(65535))
+                    seen.heard.append(sniffer.recv(65535))
                 except TimeoutError:
                     continue
 
