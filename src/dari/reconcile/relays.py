@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _START_SECONDS = 5.0
 _HAND_OVER_SECONDS = 0.2
+_LOOK_SECONDS = 5.0
+_QUESTIONS = 3
 WHOLE = -1
 HELD = ("", 0)
 """The target of ports that are only held."""
@@ -110,15 +112,24 @@ async def entries(ctx: Context) -> dict[str, tuple[str, int]] | None:
 
 async def renew(ctx: Context) -> None:
     """End a relay that hangs, and have one carry everything that is wanted."""
-    if ctx.relays.pid and await entries(ctx) is None:
-        log.warning("the relay (pid %d) does not answer, ending it", ctx.relays.pid)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(ctx.relays.pid, signal.SIGKILL)
-        # Its end is heard of (`_again`), which takes the lock.
-        await wait_end(ctx.relays.pid)
+    # Its end is heard of (`_again`), which takes the lock.
+    await _end_mute(ctx)
     async with ctx.lock("settle"):
         ctx.relays.told.clear()
         await carry(ctx, {owner for owner, _ in wanted(ctx).values()})
+
+
+async def _end_mute(ctx: Context) -> None:
+    """One that hangs has the sockets, and who speaks to it waits; asked more than once, for a machine may be busy."""
+    pid = await asyncio.to_thread(door.owner, _directory(ctx))
+    for _ in range(_QUESTIONS if pid else 0):
+        if await entries(ctx) is not None:
+            return
+    if pid:
+        log.warning("the relay (pid %d) does not answer, ending it", pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        await wait_end(pid)
 
 
 async def carry(ctx: Context, sandbox_ids: Iterable[str]) -> None:
@@ -235,6 +246,7 @@ async def adopt(ctx: Context) -> None:
     """Take back what a relay of an earlier daemon carries; what nobody wants any more it lets go of."""
     found = await asyncio.to_thread(door.entries, _directory(ctx))
     if found is None:
+        await _end_mute(ctx)
         return
     pid, entries = found
     await _adopt_held(ctx)
@@ -324,8 +336,14 @@ def _supervise(ctx: Context, pid: int, child: subprocess.Popen[bytes] | None = N
 
 
 async def _again(ctx: Context, pid: int, child: subprocess.Popen[bytes] | None) -> None:
-    """When the relay ends, another one takes over: the sockets are here too."""
-    await wait_end(pid)
+    """When the relay ends, of itself or because it hangs, another one takes over: the sockets are here too."""
+    while True:
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await wait_end(pid)
+            break
+        except TimeoutError:
+            await _end_mute(ctx)
     if child is not None:
         child.poll()
     if ctx.relays.pid != pid:

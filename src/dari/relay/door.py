@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -45,6 +46,18 @@ def add(
     request = {"op": "add", "name": name, "kind": kind, "target": target, "span": span}
     answer, _ = _ask(directory, request, descriptors)
     return bool(answer and answer.get("ok"))
+
+
+def owner(directory: str) -> int:
+    """The pid of who has the door, even if it answers nobody; 0 where there is none."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.settimeout(_SECONDS)
+        try:
+            sock.connect(os.path.join(directory, SOCKET))
+        except OSError:
+            return 0
+        # struct ucred: pid, uid, gid of whoever listens.
+        return struct.unpack("=iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]  # type: ignore[no-any-return]
 
 
 def drop(directory: str, names: Iterable[str]) -> bool:

@@ -145,3 +145,17 @@ def test_a_long_range_at_the_loopback_of_ipv6(node: Node) -> None:
     server.remove(force=True)
     wait_for("its end", lambda: door.entries(f"{node.exec_root}/relay") is None)
     assert not answers(node, 20000)
+
+
+def test_a_relay_that_hangs_is_replaced(node: Node) -> None:
+    node.serve("srv", "hello", ports={"80/tcp": ("::1", 8080)})
+    pid = relay(node)
+    os.kill(pid, signal.SIGSTOP)
+    wait_for("another one", lambda: answers(node), 60)
+    # And by the next daemon, which finds it so.
+    pid = relay(node)
+    node.kill()
+    os.kill(pid, signal.SIGSTOP)
+    node.start()
+    wait_for("another one", lambda: answers(node), 60)
+    assert relay(node) != pid
