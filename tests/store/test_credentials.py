@@ -85,10 +85,14 @@ async def test_etcd_with_tls(tmp_path: Path) -> None:
         plain = parse(f"etcd://127.0.0.1:{member.port}")
         right = dataclasses.replace(plain, ca=str(made.ca), cert=str(made.client), key=str(made.client_key))
         await works(right)
-        await is_refused(dataclasses.replace(right, ca=str(made.strangers_ca)), "certificate")
-        await is_refused(dataclasses.replace(right, cert="", key=""), "certificate")
-    with pytest.raises(StoreRefused, match="cannot be used"):
+        strangers = dataclasses.replace(right, ca=str(made.strangers_ca))
+        await is_refused(strangers, "its certificate is not from the ca given")
+        await is_refused(dataclasses.replace(right, cert="", key=""), "it wants a client certificate")
+        await is_refused(plain, "if it speaks tls, give --store-ca")
+    with pytest.raises(StoreRefused, match="there is no file"):
         open_store(dataclasses.replace(right, cert=str(tmp_path / "missing.pem")))
+    with pytest.raises(StoreRefused, match="cannot be used"):
+        open_store(dataclasses.replace(right, key=str(made.server_key)))
 
 
 async def test_zookeeper_with_tls(tmp_path: Path) -> None:
@@ -99,11 +103,10 @@ async def test_zookeeper_with_tls(tmp_path: Path) -> None:
         plain = parse(f"zk://127.0.0.1:{member.port}")
         right = dataclasses.replace(plain, ca=str(made.ca), cert=str(made.client), key=str(made.client_key))
         await works(right)
-        async with opened(dataclasses.replace(right, ca=str(made.strangers_ca))) as store:
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(3):
-                    await store.whole()
-            assert not store.status().is_connected
+        strangers = dataclasses.replace(right, ca=str(made.strangers_ca))
+        await is_refused(strangers, "its certificate is not from the ca given")
+        await is_refused(dataclasses.replace(right, cert="", key=""), "it wants a client certificate")
+        await is_refused(plain, "not its secureclientport")
 
 
 def etcd_call(port: int, path: str, body: dict[str, object], token: str = "") -> dict[str, object]:
@@ -115,6 +118,29 @@ def etcd_call(port: int, path: str, body: dict[str, object], token: str = "") ->
     with urllib.request.urlopen(request, timeout=5) as answer:
         found: dict[str, object] = json.load(answer)
         return found
+
+
+async def token(port: int) -> str:
+    told = etcd_call(port, "auth/authenticate", {"name": "root", "password": "root-pw"})
+    return str(told["token"])
+
+
+async def test_what_is_there_and_is_another_is_told(tmp_path: Path) -> None:
+    if not servers.has_etcd() or not servers.has_zookeeper():
+        pytest.skip("needs etcd and ZooKeeper")
+    (nobody,) = servers.free_ports(1)
+    await is_refused(parse(f"etcd://127.0.0.1:{nobody}"), "connection refused")
+    await is_refused(parse(f"zk://127.0.0.1:{nobody}"), "connection refused")
+    (tmp_path / "c").mkdir()
+    made = certificates.make(tmp_path / "c")
+    with servers.running("etcd", tmp_path / "etcd", 1) as cluster:
+        plain = parse(cluster.url)
+        await is_refused(dataclasses.replace(plain, ca=str(made.ca)), "hangs up where tls should begin")
+        await is_refused(dataclasses.replace(plain, user="x", password="y"), "leave --store-user out")
+        await is_refused(parse(cluster.url.replace("etcd:", "zk:")), "is it zookeeper")
+    missing = dataclasses.replace(plain, ca=str(tmp_path / "none.pem"))
+    with pytest.raises(StoreRefused, match=r"--store-ca: there is no file .*none\.pem"):
+        open_store(missing)
 
 
 async def test_etcd_with_users(tmp_path: Path) -> None:
@@ -138,7 +164,11 @@ async def test_etcd_with_users(tmp_path: Path) -> None:
             await asyncio.sleep(2.5)
             await store.commit(Txn(puts={"n/2": b"x"}))
         await is_refused(dataclasses.replace(right, password="wrong"), "refuses user dari")
-        await is_refused(plain, "user name is empty")
+        await is_refused(plain, "wants a user (--store-user")
+        etcd_call(port, "auth/user/add", {"name": "poor", "password": "pw"}, await token(port))
+        await is_refused(
+            dataclasses.replace(right, user="poor", password="pw"), "must read and write all below"
+        )
 
 
 async def test_zookeeper_with_users(tmp_path: Path) -> None:

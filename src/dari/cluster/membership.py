@@ -18,7 +18,7 @@ from dari.cluster.answering import answer
 from dari.model.cluster import Member, Node
 from dari.net import tunnel
 from dari.reconcile.context import Context
-from dari.reconcile.node_claims import quarrel, tunnel_address_of
+from dari.reconcile.node_claims import quarrel, tunnel_address_of, twin_of
 from dari.store.base import ABSENT, Session, StoreUnavailable, Txn, TxnConflict
 
 log = logging.getLogger(__name__)
@@ -102,6 +102,8 @@ async def _join(ctx: Context, membership: Membership, session: Session) -> None:
         node = msgspec.structs.replace(node, tunnel_address=await _claim_tunnel_address(ctx, node.id))
     node = msgspec.structs.replace(node, joined=ctx.now())
     claims = Txn(session_id=session.id)
+    if twin_of(ctx, node) is not None:
+        raise TxnConflict(tables.nodes.key(node.id))
     tables.nodes.put(claims, node, node.id)
     for table, name in ((tables.node_names, node.name), (tables.node_addresses, node.address)):
         holder = table.get(ctx.shared, name)

@@ -9,13 +9,33 @@ from dari.store.base import Txn
 
 def quarrel(ctx: Context, node: Node) -> str:
     """Why `node` cannot join, as far as others are the reason; empty where they are not."""
+    twin = twin_of(ctx, node)
+    if twin is not None:
+        return (
+            f"a node with this one's id, {twin.name} at {twin.address}, is alive: it joins when that one is gone; if it"
+            f" is a copy of that host, stop it and remove {ctx.config.data_root}/engine-id"
+        )
     holder_id = ctx.tables.node_names.get(ctx.shared, node.name)
     if holder_id is not None and holder_id != node.id:
-        return f"another node ({holder_id}) is named {node.name}: start one of them with --node-name"
+        return f"another node ({_place(ctx, holder_id)}) is named {node.name}: start one of them with --node-name"
     holder_id = ctx.tables.node_addresses.get(ctx.shared, node.address)
     if holder_id is not None and holder_id != node.id:
-        return f"another node ({holder_id}) has address {node.address}: start one of them with --advertise"
+        return f"another node ({_place(ctx, holder_id)}) has address {node.address}: start one of them with --advertise"
     return ""
+
+
+def twin_of(ctx: Context, node: Node) -> Node | None:
+    """A living node of the same id under another name or address: this host's own of a moment ago, or one whose data
+    this one's is a copy of."""
+    found = ctx.tables.nodes.get(ctx.shared, node.id)
+    if found is None or (found.name, found.address) == (node.name, node.address):
+        return None
+    return found
+
+
+def _place(ctx: Context, node_id: str) -> str:
+    found = ctx.tables.nodes.get(ctx.shared, node_id)
+    return f"{found.name} at {found.address}, id {node_id}" if found is not None else node_id
 
 
 def tunnel_address_of(ctx: Context, node_id: str) -> str:

@@ -17,6 +17,7 @@ import msgspec
 
 from dari.store.address import StoreAddress
 from dari.store.base import StoreRefused, StoreUnavailable
+from dari.store.reachable import os_reason, tls_context, tls_reason
 
 Json = dict[str, Any]
 
@@ -51,11 +52,10 @@ class Gateway:
 
     def __init__(self, address: StoreAddress) -> None:
         self._address = address
-        is_tls = address.is_tls or bool(address.ca or address.cert)
-        scheme = "https" if is_tls else "http"
+        self._tls = tls_context(address)
+        scheme = "https" if self._tls is not None else "http"
         self._members = [f"{scheme}://{host}" for host in address.hosts]
         self._current = 0
-        self._tls = _tls(address) if is_tls else None
         self._client: aiohttp.ClientSession | None = None
         self._token = ""
 
@@ -79,16 +79,19 @@ class Gateway:
             try:
                 return await self._ask(self.member, path, body, seconds)
             except aiohttp.ClientConnectorCertificateError as error:
-                raise StoreRefused(f"{self.member}: its certificate is not one of ours: {error}") from error
+                reason = self._tls_reason(error.certificate_error)
+                raise StoreRefused(f"{self.member}: {reason}") from error
             except aiohttp.ClientConnectorSSLError as error:
-                raise StoreRefused(f"{self.member}: TLS failed: {error}") from error
+                raise StoreRefused(f"{self.member}: {self._tls_reason(error.os_error)}") from error
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-                problems.append(f"{self.member}: {_reason(error)}")
+                problems.append(f"{self.member}: {self._unreached(error)}")
                 self.move_on()
             except (aiohttp.ClientError, TimeoutError) as error:
                 member = self.member
                 self.move_on()
-                raise StoreUnavailable(f"{member} did not answer {path}: {_reason(error)}") from error
+                raise StoreUnavailable(
+                    f"{member} did not answer {path}: {self._unanswered(error)}"
+                ) from error
         raise StoreUnavailable("; ".join(problems))
 
     async def stream(self, path: str, body: Json) -> AsyncIterator[Json]:
@@ -134,6 +137,10 @@ class Gateway:
         status, answer = await self._post(self.member, "/v3/auth/authenticate", body, REQUEST_SECONDS)
         if status != 200:
             failure = _failure(self.member, answer, status)
+            if "not enabled" in str(failure):
+                raise StoreRefused(
+                    f"{failure}: leave --store-user out, or enable it there (etcdctl auth enable)"
+                )
             if isinstance(failure, GatewayError) and failure.code in (
                 _FAILED_PRECONDITION,
                 _INVALID_ARGUMENT,
@@ -149,6 +156,25 @@ class Gateway:
         ) as response:
             return response.status, await response.read()
 
+    def _unreached(self, error: BaseException) -> str:
+        cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else None
+        if self._tls is not None and isinstance(cause, ConnectionResetError | BrokenPipeError):
+            return self._tls_reason(cause)
+        if cause is not None and not str(cause):
+            return "it hangs up at once"
+        return _reason(error)
+
+    def _unanswered(self, error: BaseException) -> str:
+        cause = error.__cause__ or error
+        if self._tls is not None and isinstance(cause, ssl.SSLError):
+            return self._tls_reason(cause)
+        if self._tls is None and isinstance(error, aiohttp.ServerDisconnectedError):
+            return "it hangs up: is it etcd? if it speaks TLS, give --store-ca"
+        return _reason(error)
+
+    def _tls_reason(self, error: BaseException) -> str:
+        return tls_reason(error, has_cert=bool(self._address.cert))
+
     def _headers(self) -> dict[str, str]:
         return {"Authorization": self._token} if self._token else {}
 
@@ -158,16 +184,6 @@ class Gateway:
             # Nothing of the environment (proxies) stands between a node and its store.
             self._client = aiohttp.ClientSession(connector=connector, trust_env=False)
         return self._client
-
-
-def _tls(address: StoreAddress) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=address.ca or None)
-        if address.cert:
-            context.load_cert_chain(address.cert, address.key or None)
-    except (OSError, ssl.SSLError) as error:
-        raise StoreRefused(f"{address.url}: the certificate files cannot be used: {error}") from error
-    return context
 
 
 def _json(member: str, answer: bytes) -> Json:
@@ -194,8 +210,12 @@ def _failure(member: str, answer: bytes, status: int) -> StoreUnavailable:
     found = _json(member, answer)
     text = str(found.get("error") or found.get("message") or status)
     code = number(found.get("code"))
-    if code == _PERMISSION_DENIED or "user name is empty" in text:
-        return StoreRefused(f"{member}: {text}")
+    if "user name is empty" in text:
+        return StoreRefused(f"{member} wants a user (--store-user, --store-password-file): {text}")
+    if code == _PERMISSION_DENIED:
+        return StoreRefused(
+            f"{member}: {text}: the user's role must read and write all below dari's prefix (/dari/)"
+        )
     return GatewayError(f"{member}: {text}", code)
 
 
@@ -203,5 +223,5 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, asyncio.TimeoutError | aiohttp.ConnectionTimeoutError):
         return "timed out"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return (error.os_error.strerror or str(error.os_error)).lower()
+        return os_reason(error.os_error)
     return str(error) or type(error).__name__

@@ -45,6 +45,7 @@ class ZkClient:
     def __init__(self, address: StoreAddress, ttl: float, on_state: Callable[[str], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._url = address.url
+        self.is_tls = address.is_tls or bool(address.ca or address.cert)
         auth = [("digest", f"{address.user}:{address.password}")] if address.user else None
         acl = [make_digest_acl(address.user, address.password, all=True)] if address.user else None
         self._kazoo = KazooClient(
@@ -52,7 +53,7 @@ class ZkClient:
             timeout=ttl,
             auth_data=auth,
             default_acl=acl,
-            use_ssl=address.is_tls or bool(address.ca or address.cert),
+            use_ssl=self.is_tls,
             ca=address.ca or None,
             certfile=address.cert or None,
             keyfile=address.key or None,

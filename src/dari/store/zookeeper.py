@@ -23,12 +23,15 @@ import msgspec
 from dari.store.address import StoreAddress
 from dari.store.base import ABSENT, Row, Session, StoreUnavailable, Txn, TxnConflict
 from dari.store.layout import check_layout, new_layout
+from dari.store.reachable import why_not
 from dari.store.replica import Replica, Replicated
 from dari.store.zk_client import MultiFailed, ZkClient
 
 log = logging.getLogger(__name__)
 
 _SESSION_SECONDS = 10.0
+# Until somebody looks why there is none.
+_LOOK_SECONDS = 3.0
 _TRIES = 12
 _KEPT = 256
 _PAUSE_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
@@ -122,6 +125,7 @@ class ZooKeeperStore(Replicated):
         self._client = ZkClient(address, _SESSION_SECONDS, self._heard)
         self._client.start()
         self._follower = asyncio.create_task(self._follow())
+        self._looker = asyncio.create_task(self._say_why())
 
     async def session(self, ttl: float) -> Session:
         made = ZkSession(self._address, ttl)
@@ -143,8 +147,10 @@ class ZooKeeperStore(Replicated):
         await self._look({key for key in now | set(self.read(prefix)) if key.startswith(prefix)})
 
     async def close(self) -> None:
-        self._follower.cancel()
-        await asyncio.gather(self._follower, return_exceptions=True)
+        working = (self._follower, self._looker)
+        for task in working:
+            task.cancel()
+        await asyncio.gather(*working, return_exceptions=True)
         for each in self._sessions.values():
             if not each.is_abandoned:
                 await each.close()
@@ -264,6 +270,18 @@ class ZooKeeperStore(Replicated):
     def _tell_table(self, table: str) -> None:
         self._dirty_tables.add(table)
         self._news.set()
+
+    async def _say_why(self) -> None:
+        """kazoo only tells that it has no session: find out what is in the way, as long as that is so."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if self._client.is_connected:
+                continue
+            port = "clientPort" if self._client.is_tls else "secureClientPort"
+            hint = f"takes connections and no session: is it ZooKeeper, and not its {port}?"
+            reason = await why_not(self._address, hint)
+            if not self._client.is_connected:
+                self._replica.disconnected(f"no server takes a session ({reason})")
 
     async def _follow(self) -> None:
         failures = 0
