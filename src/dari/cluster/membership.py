@@ -147,9 +147,7 @@ async def _claim_tunnel_address(ctx: Context, node_id: str) -> str:
 def _has_endpoints(ctx: Context) -> bool:
     """Or published ports: whatever of this node others know."""
     return bool(ctx.tables.published.keys(ctx.shared, ctx.node_id)) or any(
-        each.is_active and each.node == ctx.node_id
-        for each in ctx.tables.endpoints.all(ctx.shared)
-        if each.node
+        each.is_active for each in ctx.tables.endpoints_of_node.get(ctx.shared, ctx.node_id)
     )
 
 

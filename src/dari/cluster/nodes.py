@@ -142,9 +142,7 @@ async def _forget(eng: Engine, node_id: str) -> None:
 
 
 def _own_endpoints(eng: Engine, node_id: str) -> list[Endpoint]:
-    return [
-        each for each in eng.ctx.tables.endpoints.all(eng.ctx.shared) if each.node and each.node == node_id
-    ]
+    return eng.ctx.tables.endpoints_of_node.get(eng.ctx.shared, node_id) if node_id else []
 
 
 def _require(eng: Engine) -> Membership:

@@ -15,6 +15,7 @@ from dari.engine.view import ContainerView, Place, Sizes
 from dari.model.container import Container
 from dari.model.errors import DariError, NotFound
 from dari.model.network import Endpoint, Network, NetworkSpec, PendingEndpoint, Sandbox
+from dari.reconcile.attached import own_endpoints
 from dari.reconcile.containers import is_alive
 from dari.reconcile.networks import of_sandbox
 from dari.store.tables import LINKING
@@ -99,7 +100,7 @@ def views(eng: Engine) -> list[ContainerView]:
     """All containers, in no particular order."""
     ctx = eng.ctx
     by_sandbox: dict[str, list[Endpoint]] = defaultdict(list)
-    for endpoint in ctx.tables.endpoints.all(ctx.shared):
+    for endpoint in own_endpoints(ctx):
         by_sandbox[endpoint.sandbox_id].append(endpoint)
     for endpoints in by_sandbox.values():
         endpoints.sort(key=lambda each: (each.index, each.id))

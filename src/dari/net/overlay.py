@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from dari.model.errors import Forbidden, InvalidArgument
-from dari.net.state import Address
+from dari.net.desired import PeerWant
+from dari.net.facts import HostFacts
+from dari.net.state import Address, Fdb, Neighbour
 
 VNI_OPTION = "com.docker.network.driver.overlay.vxlanid_list"
 ENCRYPTED = "encrypted"
@@ -21,6 +23,14 @@ _SMALLEST_MTU = 1280
 def vxlan_name(network_id: str) -> str:
     """The interface of a network; 15 characters, as many as there may be."""
     return f"vx-{network_id[:12]}"
+
+
+def peer_objects(link: str, peer: PeerWant, facts: HostFacts) -> Iterator[Fdb | Neighbour]:
+    """What the VXLAN interface `link` knows of one peer."""
+    yield Fdb(link, peer.mac, peer.via)
+    for address in peer.addresses:
+        if address.version == 4 or facts.has_ipv6:
+            yield Neighbour(link, address, peer.mac)
 
 
 def is_encrypted(options: dict[str, str]) -> bool:

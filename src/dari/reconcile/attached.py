@@ -9,12 +9,19 @@ from __future__ import annotations
 from dari.model.container import Container
 from dari.model.network import Endpoint, Network, Sandbox
 from dari.reconcile.context import Context
+from dari.store.tables import HERE
 
 
 def of_sandbox(ctx: Context, sandbox_id: str) -> list[Endpoint]:
     """All endpoints of a sandbox, active or not, in the order of their interfaces."""
     found = ctx.tables.endpoints_of_sandbox.get(ctx.shared, sandbox_id)
     return sorted(found, key=lambda each: (each.index, each.id))
+
+
+def own_endpoints(ctx: Context) -> list[Endpoint]:
+    """All endpoints of this host, active or not: on its own networks, and this node's on those it shares."""
+    of_node = ctx.tables.endpoints_of_node
+    return [each for word in dict.fromkeys((HERE, ctx.node_id)) for each in of_node.get(ctx.shared, word)]
 
 
 def attachments(ctx: Context, sandbox: Sandbox) -> list[tuple[Network, Endpoint]]:

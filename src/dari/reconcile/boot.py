@@ -28,9 +28,9 @@ from dari.reconcile import (
     ports,
     relays,
     rootfs,
-    shared_networks,
     watch,
 )
+from dari.reconcile.attached import own_endpoints
 from dari.reconcile.context import Context
 from dari.reconcile.file_changes import changes
 from dari.reconcile.kernel import in_kernel
@@ -100,7 +100,7 @@ async def settle_all_names(ctx: Context) -> None:
     sandboxes.pop(host_names.ID, None)
     await names.settle_names(ctx, networks, sandboxes)
     await host_names.settle(ctx)
-    for endpoint in ctx.tables.endpoints.all(ctx.shared):
+    for endpoint in own_endpoints(ctx):
         known = ctx.settling.attached.get(endpoint.sandbox_id, frozenset())
         ctx.settling.attached[endpoint.sandbox_id] = known | {endpoint.network_id}
 
@@ -114,7 +114,7 @@ async def free_forgotten(ctx: Context) -> None:
     for sandbox in sandboxes.values():
         if sandbox.is_active and sandbox.id not in used:
             _free(ctx, txn, sandbox)
-    active = {each.id for each in ctx.tables.endpoints.all(ctx.shared) if each.is_active}
+    active = {each.id for each in own_endpoints(ctx) if each.is_active}
     for parts in ctx.tables.leases.keys(ctx.local):
         if is_global_id(parts[0]):
             # On shared networks a lease comes and goes with its endpoint, in one transaction.
@@ -124,8 +124,8 @@ async def free_forgotten(ctx: Context) -> None:
     for parts in ctx.tables.ports.keys(ctx.local):
         if ctx.tables.ports.get(ctx.local, *parts) not in sandboxes:
             ctx.tables.ports.delete(txn, *parts)
-    for endpoint in ctx.tables.endpoints.all(ctx.shared):
-        if endpoint.sandbox_id not in sandboxes and shared_networks.is_mine(ctx, endpoint):
+    for endpoint in own_endpoints(ctx):
+        if endpoint.sandbox_id not in sandboxes:
             endpoints.add_release(ctx, txn, endpoint)
             ctx.tables.endpoints.delete(txn, endpoint.network_id, endpoint.id)
     inheritance.tidy(ctx, txn)

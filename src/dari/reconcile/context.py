@@ -11,12 +11,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from dari.kernel.host import Kernel
 from dari.kernel.plugin import Plugins
 from dari.model.cluster import Node
 from dari.model.config import Config
 from dari.model.event import Event
+from dari.model.network import Endpoint
+from dari.net.desired import NetworkWant, PeerWant
 from dari.net.facts import HostFacts
 from dari.net.scope import Key
 from dari.net.state import Fdb, Neighbour
@@ -32,6 +35,23 @@ from dari.store.tables import Tables
 
 def _one_thread() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
+
+
+class Peer(NamedTuple):
+    """An endpoint of another node, the node it is on, and what an overlay needs to know of the two."""
+
+    endpoint: Endpoint
+    node: Node
+    want: PeerWant
+
+
+class OverlayInForce(NamedTuple):
+    """An overlay as it was last put into the kernel: what was wanted (its peers left out), the host it was rendered
+    for, and the peers by endpoint."""
+
+    want: NetworkWant
+    facts: HostFacts
+    peers: dict[str, Peer]
 
 
 @dataclass(slots=True)
@@ -59,6 +79,10 @@ class Settling:
     zone_files: dict[str, Written] = field(default_factory=dict)
     # By network, the addresses that are somebody's (taken.py).
     taken: dict[str, Addresses] = field(default_factory=dict)
+    # This node's networks, and the stamp of its endpoints they were found at (shared_networks.py).
+    placed: tuple[int, frozenset[str]] | None = None
+    # By network, what the next change of a peer is compared with (peers.py).
+    overlays: dict[str, OverlayInForce] = field(default_factory=dict)
     facts: HostFacts | None = None
     # The interfaces networks have for parents that were there when the host was last looked after.
     parents: frozenset[str] = frozenset()

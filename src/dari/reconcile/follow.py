@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Iterable
 
 from dari.model.errors import DariError
-from dari.reconcile import members, shared_networks
+from dari.reconcile import members, peers, shared_networks
 from dari.reconcile.context import Context
 from dari.reconcile.settle import settle
 
@@ -48,18 +48,33 @@ async def _again(ctx: Context, ids: list[str]) -> None:
 
 
 def affected(ctx: Context, keys: Iterable[str]) -> list[str]:
-    """The networks that rows are about; a node that comes or goes is about those it has endpoints on."""
+    """What to settle: the networks that rows are about; of an endpoint that changed only its network's peers. A node
+    that comes or goes is about the networks it has endpoints on. Most of what a large cluster changes is about networks
+    nobody here is on: nothing is done about them."""
     ids: dict[str, None] = {}
+    others: set[str] = set()
+    nodes: list[str] = []
     for key in keys:
         table, _, rest = key.partition("/")
-        if table in ("networks", "endpoints"):
-            ids[rest.partition("/")[0]] = None
+        if table == "endpoints":
+            others.add(rest.partition("/")[0])
+        elif table == "networks":
+            ids[rest] = None
         elif table == "registrations":
             ids[members.ZONE_ID] = None
         elif table == "nodes":
-            ids.update(dict.fromkeys(sorted(shared_networks.networks_of(ctx, rest))))
-    return list(ids)
+            nodes.append(rest)
+    for each in nodes:
+        others |= shared_networks.placed_networks(ctx, each)
+    concerned = (each for each in sorted(others) if shared_networks.is_concerned(ctx, each))
+    return [*ids, *(_part_of_others(ctx, each) for each in concerned)]
+
+
+def _part_of_others(ctx: Context, network_id: str) -> str:
+    network = ctx.tables.networks.get(ctx.shared, network_id)
+    return peers.of(network_id) if network is not None and network.spec.driver == "overlay" else network_id
 
 
 def _all_shared(ctx: Context) -> list[str]:
-    return [each.id for each in ctx.tables.networks.all(ctx.shared) if shared_networks.is_shared(each)]
+    shared = [each.id for each in ctx.tables.networks.all(ctx.shared) if shared_networks.is_shared(each)]
+    return [each for each in shared if shared_networks.is_concerned(ctx, each)]

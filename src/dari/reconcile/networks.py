@@ -110,8 +110,9 @@ def bridge_name(ctx: Context, network: Network) -> str:
     return asked or f"br-{network.id[:12]}"
 
 
-def network_want(ctx: Context, network: Network) -> NetworkWant:
-    """A network, its driver options read. Options are checked when the network is created."""
+def network_want(ctx: Context, network: Network, *, has_peers: bool = True) -> NetworkWant:
+    """A network, its driver options read; an overlay's peers may be left out. Options are checked when the network is
+    created."""
     options = network.spec.options
     # Of a plugin's options only the plugin knows what they mean.
     asked = driver_options.parse({} if is_remote(network.spec) else options)
@@ -143,7 +144,7 @@ def network_want(ctx: Context, network: Network) -> NetworkWant:
         is_direct_routing=ctx.config.is_direct_routing,
         accept_mark=ctx.config.accept_mark,
         plugin=network.spec.driver if is_remote(network.spec) else "",
-        overlay=shared_networks.overlay_want(ctx, network),
+        overlay=shared_networks.overlay_want(ctx, network, has_peers=has_peers),
     )
 
 

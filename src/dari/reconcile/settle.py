@@ -16,15 +16,26 @@ from dari.kernel.errors import KernelError
 from dari.kernel.host import Kernel
 from dari.model.errors import DariError, Internal
 from dari.net import firewall, tunnel
+from dari.net.desired import Desired
 from dari.net.facts import HostFacts
 from dari.net.plan import Plan, plan
 from dari.net.render import render
 from dari.net.scope import Key, Scope
 from dari.net.state import HOST, Fdb, KernelState, Neighbour, Vxlan
 from dari.net.sublinks import parent_names
-from dari.reconcile import host_names, names, plugin_claims, plugin_ports, plugins, policies, ports, relays
+from dari.reconcile import (
+    host_names,
+    names,
+    peers,
+    plugin_claims,
+    plugin_ports,
+    plugins,
+    policies,
+    ports,
+    relays,
+)
 from dari.reconcile.checks import life
-from dari.reconcile.context import Context
+from dari.reconcile.context import Context, OverlayInForce
 from dari.reconcile.kernel import in_kernel
 from dari.reconcile.networks import desired, of_sandbox
 from dari.units import is_global_id
@@ -37,10 +48,12 @@ _FORWARDING6 = "net/ipv6/conf/all/forwarding"
 
 @dataclass(slots=True)
 class Ids:
-    """The networks and sandboxes a batch is about, each once, in the order they were asked for."""
+    """The networks and sandboxes a batch is about, each once, in the order they were asked for; `peers` are networks of
+    which only other hosts' endpoints are looked at."""
 
     networks: dict[str, None] = field(default_factory=dict)
     sandboxes: dict[str, None] = field(default_factory=dict)
+    peers: dict[str, None] = field(default_factory=dict)
 
 
 class BatchFailed(Exception):
@@ -53,7 +66,8 @@ class BatchFailed(Exception):
 
 
 async def settle(ctx: Context, *ids: str) -> None:
-    """Bring what these networks, sandboxes or containers need into being, or out of it.
+    """Bring what these networks, sandboxes or containers need into being, or out of it; `peers.of` a network stands for
+    what is there because of other hosts' endpoints.
 
     Raises Internal where the kernel or a plugin refuses, NotFound where a plugin is gone, Unavailable where names
     cannot be put in force. Plugins are spoken with around the batch: one that is slow holds up its own callers only.
@@ -150,8 +164,13 @@ async def _settle_batch(ctx: Context, batch: Iterable[str]) -> None:
     if ctx.holds.is_stale:
         ports.hold(ctx)
     ids = _sort(ctx, batch)
-    ids.sandboxes.update(dict.fromkeys(policies.beside(ctx, ids.networks, list(ids.sandboxes))))
-    await settle_kernel(ctx, ids)
+    changed = (*ids.networks, *ids.peers)
+    ids.sandboxes.update(dict.fromkeys(policies.beside(ctx, changed, list(ids.sandboxes))))
+    for each in list(ids.peers):
+        if not await _settle_peers(ctx, each):
+            ids.networks[each] = None
+    if ids.networks or ids.sandboxes:
+        await settle_kernel(ctx, ids)
     await relays.carry(ctx, ids.sandboxes)
     networks, sandboxes = _named(ctx, ids)
     await names.settle_names(ctx, networks, sandboxes)
@@ -172,6 +191,9 @@ def _sort(ctx: Context, batch: Iterable[str]) -> Ids:
     """Ids by kind: a container stands for its sandbox; what is in no table any more may have been either."""
     found = Ids()
     for each in batch:
+        if network_id := peers.network_of(each):
+            found.peers[network_id] = None
+            continue
         container = ctx.tables.containers.get(ctx.local, each)
         if container is not None:
             found.sandboxes[container.sandbox_id] = None
@@ -184,6 +206,8 @@ def _sort(ctx: Context, batch: Iterable[str]) -> Ids:
         if not is_network:
             found.sandboxes[each] = None
             found.networks.update(dict.fromkeys(_shared_networks(ctx, each)))
+    for each in found.networks:
+        found.peers.pop(each, None)
     return found
 
 
@@ -197,7 +221,7 @@ def _shared_networks(ctx: Context, sandbox_id: str) -> list[str]:
 def _named(ctx: Context, ids: Ids) -> tuple[list[str], list[str]]:
     """Whose zones and whose views and files may have changed: of the sandboxes, also the networks they were on and
     those who link to their containers."""
-    networks, sandboxes = dict(ids.networks), dict(ids.sandboxes)
+    networks, sandboxes = ids.networks | ids.peers, dict(ids.sandboxes)
     for each in ids.sandboxes:
         networks.update(dict.fromkeys(one.network_id for one in of_sandbox(ctx, each)))
         networks.update(dict.fromkeys(ctx.settling.attached.get(each, ())))
@@ -233,6 +257,7 @@ async def settle_kernel(ctx: Context, ids: Ids) -> None:
     each_id = dict.fromkeys((*ids.networks, *ids.sandboxes))
     facts = await host_facts(ctx)
     want = desired(ctx, ids.networks, ids.sandboxes)
+    overlays = _overlays(ctx, want, ids.networks, facts)
     wants = {each: render(want, facts, frozenset((each,))).untold() for each in each_id}
     wanted = KernelState.of(one for state_of_id in wants.values() for one in state_of_id)
     host_wide = frozenset(key for key in wanted.objects if is_host_wide(key))
@@ -243,6 +268,7 @@ async def settle_kernel(ctx: Context, ids: Ids) -> None:
         # What fails half-way has made something: who takes it back must know where to look.
         if len(rendered):
             state.rendered[each] = state.rendered.get(each, frozenset()) | frozenset(rendered.objects)
+        state.overlays.pop(each, None)
     for each, rendered in wants.items():
         _expect(ctx, each, rendered)
     rebuilt = await _converge_scope(ctx, wanted, keys)
@@ -252,6 +278,7 @@ async def settle_kernel(ctx: Context, ids: Ids) -> None:
             state.rendered[each] = frozenset(rendered.objects)
         else:
             state.rendered.pop(each, None)
+    state.overlays.update(overlays)
     if rebuilt:
         await settle_everything(ctx)
 
@@ -263,6 +290,44 @@ def _expect(ctx: Context, network_id: str, want: KernelState) -> None:
         ctx.settling.entries[network_id] = found
     else:
         ctx.settling.entries.pop(network_id, None)
+
+
+def _overlays(
+    ctx: Context, want: Desired, network_ids: Container[str], facts: HostFacts
+) -> dict[str, OverlayInForce]:
+    """What the next change of a peer is compared with, once `want` is in force."""
+    found = {}
+    for each in want.networks:
+        network = ctx.tables.networks.get(ctx.shared, each.id)
+        if each.overlay is not None and each.id in network_ids and network is not None:
+            found[each.id] = peers.in_force(ctx, each, facts, network)
+    return found
+
+
+async def _settle_peers(ctx: Context, network_id: str) -> bool:
+    """The kernel's part of what other hosts' endpoints are; whether that was enough."""
+    state = ctx.settling
+    change = peers.change(ctx, network_id, await host_facts(ctx))
+    if change is None:
+        return False
+    if change.keys:
+        known = state.rendered.get(network_id, frozenset())
+        # What fails half-way has made something: who takes it back must know where to look.
+        state.rendered[network_id] = known | change.keys
+        if network_id in state.entries:
+            # Before the kernel tells what is done.
+            entries = {key: each for key, each in state.entries[network_id].items() if key not in change.keys}
+            entries.update((each.key, each) for each in change.wanted if isinstance(each, Fdb | Neighbour))
+            state.entries[network_id] = entries
+        try:
+            scope = Scope(change.keys)
+            await in_kernel(ctx, lambda: converge(ctx.kernel, change.wanted, scope))
+        except Internal:
+            # What they stand on may be gone.
+            return False
+        state.rendered[network_id] = (known - change.keys) | change.wanted.objects.keys()
+    state.overlays[network_id] = change.then
+    return True
 
 
 async def _converge_scope(ctx: Context, wanted: KernelState, keys: set[Key]) -> bool:
@@ -339,6 +404,7 @@ async def settle_everything(ctx: Context) -> Plan:
     todo = await in_kernel(ctx, lambda: plan(wanted, ctx.kernel.read(scope)))
     # Whatever fails half-way has made something: who takes it back must know where to look.
     state.rendered = {each: frozenset(want.objects) for each, want in wants.items() if len(want)}
+    state.overlays.clear()
     state.entries.clear()
     for each, want in wants.items():
         _expect(ctx, each, want)

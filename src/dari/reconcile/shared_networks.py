@@ -16,7 +16,7 @@ from dari.net import overlay, tunnel
 from dari.net.desired import OverlayWant, PeerWant, TunnelPeerWant, TunnelWant
 from dari.net.facts import HostFacts
 from dari.net.state import Address
-from dari.reconcile.context import Context
+from dari.reconcile.context import Context, Peer
 from dari.store.federation import Federation
 from dari.units import is_global_id
 
@@ -32,27 +32,53 @@ def is_mine(ctx: Context, endpoint: Endpoint) -> bool:
 
 def living(ctx: Context, endpoints: Iterable[Endpoint]) -> Iterator[Endpoint]:
     """The active endpoints here, and those of nodes that are alive."""
+    is_alive = {"": True, ctx.node_id: True}
     for endpoint in endpoints:
         if not endpoint.is_active:
             continue
-        if is_mine(ctx, endpoint) or ctx.tables.nodes.get(ctx.shared, endpoint.node) is not None:
+        node = endpoint.node
+        if node not in is_alive:
+            is_alive[node] = ctx.tables.nodes.get(ctx.shared, node) is not None
+        if is_alive[node]:
             yield endpoint
 
 
 def is_here(ctx: Context, network: Network) -> bool:
     """Whether this node has active endpoints on a shared network: others have nothing of it in their kernels."""
-    return network.id in networks_of(ctx, ctx.node_id)
+    return network.id in own_networks(ctx)
 
 
-def networks_of(ctx: Context, node_id: str) -> frozenset[str]:
-    """The ids of shared networks on which a node, alive or not, has active endpoints."""
-    if not node_id:
+def own_networks(ctx: Context) -> frozenset[str]:
+    """The ids of shared networks on which this node has active endpoints."""
+    if not ctx.node_id:
         return frozenset()
-    placed = ctx.tables.endpoints_of_node.get(ctx.shared, node_id)
-    return frozenset(each.network_id for each in placed if each.is_active)
+    # Asked with every change of anybody's.
+    endpoints = ctx.tables.endpoints_of_node
+    stamp = endpoints.stamp(ctx.shared, ctx.node_id)
+    if ctx.settling.placed is None or ctx.settling.placed[0] != stamp:
+        own = endpoints.get(ctx.shared, ctx.node_id)
+        ctx.settling.placed = stamp, frozenset(each.network_id for each in own if each.is_active)
+    return ctx.settling.placed[1]
 
 
-def overlay_want(ctx: Context, network: Network) -> OverlayWant | None:
+def placed_networks(ctx: Context, node_id: str) -> set[str]:
+    """The ids of networks on which a node has endpoints, active or not: what can be said without looking into rows."""
+    return {key.split("/")[1] for key in ctx.tables.endpoints_of_node.keys(ctx.shared, node_id)}
+
+
+def is_concerned(ctx: Context, network_id: str) -> bool:
+    """Whether what others change on a shared network changes anything here: somebody here is on it, or something of it
+    is here still."""
+    settling = ctx.settling
+    if network_id in settling.rendered or network_id in settling.ledgers or ctx.config.dns_listen:
+        return True
+    if network_id in own_networks(ctx):
+        return True
+    network = ctx.tables.networks.get(ctx.shared, network_id)
+    return network is not None and network.spec.driver != "overlay"
+
+
+def overlay_want(ctx: Context, network: Network, *, has_peers: bool = True) -> OverlayWant | None:
     """None where the network is no overlay, or this node has nothing on it."""
     if network.spec.driver != "overlay" or not is_here(ctx, network):
         return None
@@ -65,7 +91,7 @@ def overlay_want(ctx: Context, network: Network) -> OverlayWant | None:
             vni=vni,
             local=ipaddress.ip_address(own.address),
             port=ctx.config.data_path_port,
-            peers=tuple(_peers(ctx, network)),
+            peers=_peer_wants(ctx, network) if has_peers else (),
         )
     way = _tunnel(ctx, own, network)
     return OverlayWant(
@@ -73,10 +99,14 @@ def overlay_want(ctx: Context, network: Network) -> OverlayWant | None:
         # Without a tunnel nothing is sent anywhere.
         local=way.address if way is not None else ipaddress.IPv4Address(0),
         port=ctx.config.data_path_port,
-        peers=tuple(_peers(ctx, network)) if way is not None else (),
+        peers=_peer_wants(ctx, network) if has_peers and way is not None else (),
         is_encrypted=True,
         tunnel=way,
     )
+
+
+def _peer_wants(ctx: Context, network: Network) -> tuple[PeerWant, ...]:
+    return tuple(each.want for each in peers(ctx, network).values())
 
 
 def is_encrypted(network: Network) -> bool:
@@ -117,7 +147,7 @@ def _tunnel(ctx: Context, own: Node, network: Network) -> TunnelWant | None:
 
 def _underlays(ctx: Context) -> set[int]:
     """The MTUs of all living nodes' underlays, this one's included."""
-    found = {each.mtu for each in ctx.tables.nodes.all(ctx.shared)}
+    found = {int(each) for each in ctx.tables.nodes_of_mtu.words(ctx.shared)}
     if ctx.node is not None:
         found.add(ctx.node.mtu)
     return found
@@ -134,19 +164,33 @@ def overlay_mtu(ctx: Context, asked: int, *, is_encrypted: bool = False) -> int:
     return overlay.mtu(_underlays(ctx), address, asked)
 
 
-def _peers(ctx: Context, network: Network) -> Iterator[PeerWant]:
-    is_hidden = is_encrypted(network)
-    nodes = {each.id: each for each in ctx.tables.nodes.all(ctx.shared)}
+def peers(ctx: Context, network: Network) -> dict[str, Peer]:
+    """The living endpoints of other nodes on an overlay, by id. Those whose rows are as they were when the network was
+    last put into the kernel are the same values."""
+    in_force = ctx.settling.overlays.get(network.id)
+    known = in_force.peers if in_force is not None else {}
+    nodes: dict[str, Node | None] = {}
+    found: dict[str, Peer] = {}
+    is_hidden, own = is_encrypted(network), ctx.node_id
     for endpoint in ctx.tables.endpoints.all(ctx.shared, network.id):
-        node = nodes.get(endpoint.node)
-        if node is None or not endpoint.is_active or endpoint.node == ctx.node_id or not endpoint.mac:
+        if endpoint.node not in nodes:
+            nodes[endpoint.node] = ctx.tables.nodes.get(ctx.shared, endpoint.node)
+        node = nodes[endpoint.node]
+        if node is None or not endpoint.is_active or endpoint.node == own or not endpoint.mac:
             continue
         if is_hidden and not node.is_encrypting:
             # Nothing is sent to a node whose key is not known.
             continue
+        before = known.get(endpoint.id)
+        if before is not None and before.endpoint is endpoint and before.node is node:
+            found[endpoint.id] = before
+            continue
         addresses = tuple(ipaddress.ip_address(each) for each in (endpoint.ipv4, endpoint.ipv6) if each)
         via = node.tunnel_address if is_hidden else node.address
-        yield PeerWant(endpoint.mac, addresses, ipaddress.ip_address(via))
+        found[endpoint.id] = Peer(
+            endpoint, node, PeerWant(endpoint.mac, addresses, ipaddress.ip_address(via))
+        )
+    return found
 
 
 def check_encryption(ctx: Context, network: Network) -> None:

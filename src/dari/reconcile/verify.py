@@ -27,6 +27,7 @@ from dari.net.plan import Op
 from dari.net.state import HOST
 from dari.reconcile import conclude, ends, far, far_words, lookup, names
 from dari.reconcile.across import Between, Other
+from dari.reconcile.attached import of_sandbox
 from dari.reconcile.context import Context
 from dari.reconcile.ends import HOST_END, OUTSIDE_END, Aim, End
 from dari.reconcile.explain import Inquiry, listeners, places, probe_of
@@ -543,11 +544,7 @@ def _differences(ctx: Context, picture: Picture, project: str) -> tuple[Op, ...]
     for container in ctx.tables.containers.all(ctx.local):
         if container.config.labels.get(_PROJECT) == project:
             own.add(container.sandbox_id)
-            own |= {
-                each.network_id
-                for each in ctx.tables.endpoints.all(ctx.shared)
-                if each.sandbox_id == container.sandbox_id
-            }
+            own |= {each.network_id for each in of_sandbox(ctx, container.sandbox_id)}
     return tuple(
         each for each in ops if not (owners := picture.owners.get(each.object.key, ())) or own & set(owners)
     )

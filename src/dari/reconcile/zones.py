@@ -19,6 +19,7 @@ from dari.reconcile import members, shared_networks
 from dari.reconcile.context import Context
 from dari.reconcile.ledger import Ledger
 from dari.reconcile.service_names import service_name
+from dari.units import is_global_id
 
 _UNWELL = "unhealthy"
 PROJECT = "com.docker.compose.project"
@@ -61,24 +62,21 @@ def _of_network(ctx: Context, network_id: str, kept: Ledger | None) -> Book | No
     head = records.zone(named, ())
     if kept is None or kept.book.head != head:
         kept = ctx.settling.ledgers[network_id] = Ledger(Book(head))
-    # Whether the endpoints of others count is for their nodes' rows to say, not for theirs alone.
-    is_whole = shared_networks.is_shared(network)
-    for endpoint_id in _endpoints_to_look_at(ctx, network_id, kept, is_whole=is_whole):
+    for endpoint_id in _endpoints_to_look_at(ctx, network_id, kept):
         _look(ctx, named, kept, endpoint_id)
     return kept.book
 
 
-def _endpoints_to_look_at(
-    ctx: Context, network_id: str, ledger: Ledger, *, is_whole: bool
-) -> Collection[str]:
-    """Those whose row or whose container's row changed since the last time; all where that is not known."""
+def _endpoints_to_look_at(ctx: Context, network_id: str, ledger: Ledger) -> Collection[str]:
+    """Those whose row or whose container's row changed since the last time; all where that is not known, and where a
+    node came or went: whether the endpoints of others count is for their nodes' rows to say."""
     before = ledger.seen
     shared, of_shared = ctx.shared.changes(before[0] if before else 0)
     local, of_local = (shared, of_shared)
     if ctx.local is not ctx.shared:
         local, of_local = ctx.local.changes(before[1] if before else 0)
     ledger.seen = (shared, local)
-    if is_whole or before is None or of_shared is None or of_local is None:
+    if before is None or of_shared is None or of_local is None or _has_nodes(ctx, network_id, of_shared):
         there = {each.id for each in ctx.tables.endpoints.all(ctx.shared, network_id)}
         return there | ledger.rows.keys()
     found: set[str] = set()
@@ -89,6 +87,11 @@ def _endpoints_to_look_at(
         elif key.startswith(containers):
             found |= ledger.by_container.get(key[len(containers) :], set())
     return found
+
+
+def _has_nodes(ctx: Context, network_id: str, changed: Collection[str]) -> bool:
+    prefix = ctx.tables.nodes.prefix
+    return is_global_id(network_id) and any(key.startswith(prefix) for key in changed)
 
 
 def _look(ctx: Context, named: records.NamedNetwork, ledger: Ledger, endpoint_id: str) -> None:

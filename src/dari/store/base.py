@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from dari.model.errors import Unavailable
 
 
@@ -31,9 +33,9 @@ class StoreRefused(StoreUnavailable):
     not help until somebody changes something."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A value and the revision of the commit that wrote it."""
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """A value and the revision of the commit that wrote it. Hundreds of thousands of them may be in memory: the
+    garbage collector, which has nothing to find in them, does not know them."""
 
     value: bytes
     revision: int

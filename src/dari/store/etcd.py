@@ -1,14 +1,19 @@
 """etcd as a store: a commit is one etcd transaction, the mirror follows one watch, a session is a lease.
 
-A key's revision is etcd's mod_revision, so checks cost nothing. A watch that hangs (a partition without a reset, a
-member cut off from the others) is noticed by a linearizable read every two seconds, which only a member in the
-majority can answer. Sources: etcd v3 API reference; "KV API guarantees".
+A key's revision is etcd's mod_revision, so checks cost nothing. A watch that ended begins again behind what it told
+last, in this process or in the one before (the copy on disk knows), so that a server that comes back is not asked for
+everything by everybody; all is read, in parts, only where there is nothing to begin from. A watch that hangs (a
+partition without a reset, a member cut off from the others) is noticed by a linearizable read every two seconds, which
+only a member in the majority can answer. It is of one key, `last`, which every commit puts: etcd's work for a range
+grows with the rows in it, whatever the limit. Sources: etcd v3 API reference; "KV API guarantees".
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
+import sys
 import time
 from collections.abc import AsyncIterator
 from uuid import uuid4
@@ -17,7 +22,7 @@ import msgspec
 
 from dari.store.address import StoreAddress
 from dari.store.base import ABSENT, Row, Session, StoreUnavailable, Txn, TxnConflict
-from dari.store.etcd_gateway import Gateway, GatewayError, Json, decode, encode, number
+from dari.store.etcd_gateway import Gateway, GatewayError, Json, WatchResult, decode, encode, number
 from dari.store.layout import Layout, check_layout, new_layout
 from dari.store.replica import Replica, Replicated
 
@@ -26,11 +31,22 @@ log = logging.getLogger(__name__)
 _PING_SECONDS = 2.0
 _TURNS, _TURN_SECONDS = 10, 0.2
 _PAUSE_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
-_LAYOUT = "layout"
+_LAYOUT, _LAST = "layout", "last"
+# Between two looks at all keys because the store has moved and our watch has told nothing: others may use it too.
+_LOOK_SECONDS = 30.0
+# A part of what is read whole: some 5 MB of JSON.
+_ROWS_AT_ONCE = 5000
+_READ_SECONDS = 30.0
+# Who has to read everything again is not alone: they spread over the time in which etcd can tell so many rows to many.
+_ROWS_A_SECOND = 20_000
+_OUT_OF_RANGE = 11
 
 
-class Compacted(Exception):
-    """The watch asked for what etcd has thrown away."""
+class Compacted(StoreUnavailable):
+    """What was asked for is older than what etcd still knows."""
+
+    def __init__(self) -> None:
+        super().__init__("it has thrown away what its watch would begin with")
 
 
 class EtcdSession:
@@ -89,8 +105,12 @@ class EtcdStore(Replicated):
         self._gateway = Gateway(address)
         self._top = f"{address.prefix}/rows/"
         self._meta = f"{address.prefix}/{_LAYOUT}"
+        self._last = encode(f"{address.prefix}/{_LAST}")
         super().__init__(Replica(address.url, address.copy_path))
-        self._seen = 0
+        # etcd's own cluster, and the revision up to which all of its rows are known here.
+        self._etcd, self._seen = parse_mark(self._replica.mark)
+        # The revision that has to be seen before the mirror is as new as the store was when the watch began.
+        self._goal = 0
         self._heard = 0
         self._follower = asyncio.create_task(self._follow())
 
@@ -114,6 +134,7 @@ class EtcdStore(Replicated):
                     for key, value in txn.puts.items()
                 ),
                 *({"requestDeleteRange": {"key": self._key(key)}} for key in deletes),
+                *([{"requestPut": {"key": self._last}}] if txn.puts or deletes else []),
             ],
             # What is there instead comes with the refusal, so that the next try starts from the truth.
             "failure": [{"requestRange": {"key": self._key(key)}} for key in txn.checks],
@@ -136,9 +157,7 @@ class EtcdStore(Replicated):
         return revision
 
     async def refresh(self, prefix: str) -> None:
-        answer = await self._gateway.call("/v3/kv/range", _range(self._top + prefix))
-        rows = self._rows_of(answer)
-        revision = number(answer["header"].get("revision"))
+        rows, revision = await self._read(self._top + prefix)
         gone = {key: revision for key in self.read(prefix) if key not in rows}
         self._replica.seen(rows, gone)
 
@@ -177,14 +196,16 @@ class EtcdStore(Replicated):
         return encode(self._top + key)
 
     async def _follow(self) -> None:
-        """Read everything, then watch, for ever. The pauses grow while the store stays away."""
+        """Know everything, then watch, for ever. The pauses grow while the store stays away, and differ."""
         failures = 0
         while True:
             try:
-                revision = await self._read_whole()
+                await self._begin()
                 failures = 0
-                await self._watch_from(revision + 1)
+                await self._watch_from(self._seen + 1)
             except Compacted:
+                self._seen = 0
+                await asyncio.sleep(random.random() * len(self._replica.mirror) / _ROWS_A_SECOND)
                 continue
             except StoreUnavailable as error:
                 self._replica.disconnected(str(error))
@@ -193,25 +214,58 @@ class EtcdStore(Replicated):
             except Exception as error:
                 log.exception("following the store %s", self.status().url)
                 self._replica.disconnected(str(error))
-            await asyncio.sleep(_PAUSE_SECONDS[min(failures, len(_PAUSE_SECONDS) - 1)])
+            pause = _PAUSE_SECONDS[min(failures, len(_PAUSE_SECONDS) - 1)]
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
             failures += 1
 
-    async def _read_whole(self) -> int:
+    async def _begin(self) -> None:
+        """Have something a watch can begin behind: what is known, or everything."""
         await self._ensure_layout()
-        answer = await self._gateway.call("/v3/kv/range", _range(self._top), seconds=30.0)
-        revision = number(answer["header"].get("revision"))
-        self._replica.replace(self._rows_of(answer), revision)
-        self._seen = revision
-        self._replica.connected()
-        return revision
+        last = await self._gateway.range({"key": self._last})
+        if self._etcd != last.header.cluster_id or not 0 < self._seen <= last.header.revision:
+            self._etcd, self._seen = last.header.cluster_id, 0
+        if not self._seen:
+            rows, revision = await self._read(self._top)
+            self._replica.replace(rows, revision)
+            self._see(revision)
+        self._goal = last.kvs[0].mod_revision if last.kvs else 0
+        self._arrive()
 
-    def _rows_of(self, answer: Json) -> dict[str, Row]:
-        return {
-            decode(kv["key"]).decode().removeprefix(self._top): Row(
-                decode(kv.get("value")), number(kv["mod_revision"])
-            )
-            for kv in answer.get("kvs", ())
-        }
+    def _see(self, revision: int) -> None:
+        self._seen = max(self._seen, revision)
+        self._replica.passed(self._seen)
+        self._replica.mark = f"{self._etcd}:{self._seen}"
+
+    def _arrive(self) -> None:
+        """Connected is who knows what the store knew when the watch began."""
+        if self._seen >= self._goal:
+            self._replica.caught_up()
+            self._replica.connected()
+
+    async def _read(self, prefix: str) -> tuple[dict[str, Row], int]:
+        """All rows below `prefix` as they were at one revision, and that revision. In parts, so that neither side
+        holds all of it as JSON. Raises Compacted where that takes longer than etcd remembers."""
+        rows: dict[str, Row] = {}
+        asked: Json = {**_range(prefix), "limit": str(_ROWS_AT_ONCE)}
+        revision, skip = 0, len(self._top)
+        while True:
+            try:
+                answer = await self._gateway.range(asked, _READ_SECONDS)
+            except GatewayError as error:
+                if error.code == _OUT_OF_RANGE:
+                    raise Compacted from error
+                raise
+            revision = revision or answer.header.revision
+            for each in answer.kvs:
+                rows[each.key.decode()[skip:]] = Row(each.value, each.mod_revision)
+            if not answer.more or not answer.kvs:
+                return rows, revision
+            # At a revision of the past every member tells the same, without asking the others.
+            asked |= {
+                "key": encode(answer.kvs[-1].key + b"\0"),
+                "revision": str(revision),
+                "serializable": True,
+            }
 
     async def _ensure_layout(self) -> None:
         """Raises StoreRefused where the store is another cluster's or of another layout; makes it ours where empty."""
@@ -240,8 +294,7 @@ class EtcdStore(Replicated):
         request = {
             "create_request": {**_range(self._top), "start_revision": str(revision), "progress_notify": True}
         }
-        stream = self._gateway.stream("/v3/watch", request)
-        reader = asyncio.create_task(self._take(stream))
+        reader = asyncio.create_task(self._take(self._gateway.watch(request)))
         pinger = asyncio.create_task(self._ping())
         try:
             done, _ = await asyncio.wait({reader, pinger}, return_when=asyncio.FIRST_COMPLETED)
@@ -253,51 +306,66 @@ class EtcdStore(Replicated):
             await asyncio.gather(reader, pinger, return_exceptions=True)
         raise StoreUnavailable("its watch ended")
 
-    async def _take(self, stream: AsyncIterator[Json]) -> None:
+    async def _take(self, stream: AsyncIterator[WatchResult]) -> None:
+        skip = len(self._top)
         async for result in stream:
             self._heard += 1
-            if number(result.get("compact_revision")):
+            if result.compact_revision:
                 raise Compacted
-            if result.get("canceled"):
-                raise StoreUnavailable(f"its watch was cancelled: {result.get('cancel_reason', '')}")
-            revision = number(result.get("header", {}).get("revision"))
+            if result.canceled:
+                raise StoreUnavailable(f"its watch was cancelled: {result.cancel_reason}")
+            if not result.events:
+                # What it says when it begins is not how far it has told; progress is told when all is.
+                continue
             puts: dict[str, Row] = {}
             deletes: dict[str, int] = {}
-            for event in result.get("events", ()):
-                kv = event["kv"]
-                key = decode(kv["key"]).decode().removeprefix(self._top)
-                changed = number(kv["mod_revision"])
-                if event.get("type") == "DELETE":
+            for event in result.events:
+                kv = event.kv
+                key = kv.key.decode()[skip:]
+                if event.type == "DELETE":
                     puts.pop(key, None)
-                    deletes[key] = changed
+                    deletes[key] = kv.mod_revision
                 else:
                     deletes.pop(key, None)
-                    puts[key] = Row(decode(kv.get("value")), changed)
+                    puts[key] = Row(kv.value, kv.mod_revision)
             self._replica.seen(puts, deletes)
-            self._seen = max(self._seen, revision)
-            self._replica.passed(self._seen)
+            # The header may be ahead of the events; those of one revision come together.
+            self._see(result.events[-1].kv.mod_revision)
+            if self._goal:
+                self._arrive()
 
     async def _ping(self) -> None:
-        """A read only the majority can answer. What it said a turn ago has not come by the watch: the watch hangs."""
-        newest, count = 0, len(self._replica.mirror)
+        """A read only the majority can answer. What had been committed a turn ago and has not come by the watch: the
+        watch hangs. Where the store has moved without a commit (a session ended, or others write there too), and once
+        when a watch has begun, all keys are looked at."""
+        committed, moved, looked = 0, sys.maxsize, -_LOOK_SECONDS
         while True:
             await asyncio.sleep(_PING_SECONDS)
-            asked = {"key": encode(self._top), "range_end": encode(_end(self._top)), "limit": "1",
-                     "sort_target": "MOD", "sort_order": "DESCEND", "keys_only": True}  # fmt: skip
-            answer = await self._gateway.call("/v3/kv/range", asked)
-            now = number(answer.get("count"))
-            is_behind = self._seen < newest or (now == count and now != len(self._replica.mirror))
-            if is_behind and not await self._hears():
+            answer = await self._gateway.range({"key": self._last})
+            if self._seen < committed and not await self._hears():
                 raise StoreUnavailable("its watch hangs")
-            count = now
-            kvs = answer.get("kvs")
-            newest = number(kvs[0].get("mod_revision")) if kvs else 0
-            self._replica.connected()
+            if self._goal <= self._seen < moved and time.monotonic() - looked > _LOOK_SECONDS:
+                looked = time.monotonic()
+                if await self._lacks_rows():
+                    self._seen = 0
+                    raise StoreUnavailable("it has other rows than its watch told")
+            committed = answer.kvs[0].mod_revision if answer.kvs else 0
+            moved = answer.header.revision
+            if self._seen >= self._goal:
+                self._replica.connected()
 
-    async def _hears(self) -> bool:
-        """Whether the watch still tells something. A daemon that had no time to listen is behind as well, and reading
-        everything again would leave it even less."""
+    async def _lacks_rows(self) -> bool:
+        """Whether the store has more or fewer rows than the mirror, and its watch does not tell why."""
         heard = self._heard
+        answer = await self._gateway.range({**_range(self._top), "count_only": True}, _READ_SECONDS)
+        if answer.count == len(self._replica.mirror) or await self._hears(heard):
+            return False
+        return answer.count != len(self._replica.mirror)
+
+    async def _hears(self, since: int | None = None) -> bool:
+        """Whether the watch still tells something (or has, since it had told `since` times). A daemon that had no time
+        to listen is behind as well, and reading everything again would leave it even less."""
+        heard = self._heard if since is None else since
         for _ in range(_TURNS):
             await asyncio.sleep(_TURN_SECONDS)
             if self._heard != heard:
@@ -312,3 +380,9 @@ def _range(prefix: str) -> Json:
 def _end(prefix: str) -> str:
     """The first key behind all that start with `prefix`."""
     return prefix[:-1] + chr(ord(prefix[-1]) + 1)
+
+
+def parse_mark(text: str) -> tuple[str, int]:
+    """etcd's cluster and the revision that a copy of the rows was taken at; nothing where there is none."""
+    cluster, _, revision = text.rpartition(":")
+    return (cluster, int(revision)) if cluster and revision.isdigit() else ("", 0)

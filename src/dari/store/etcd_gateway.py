@@ -26,6 +26,51 @@ _CONNECT_SECONDS = 1.5
 _FAILED_PRECONDITION, _UNAUTHENTICATED, _PERMISSION_DENIED, _INVALID_ARGUMENT = 9, 16, 7, 3
 
 
+class KeyValue(msgspec.Struct, gc=False):
+    key: bytes
+    mod_revision: int = 0
+    value: bytes = b""
+
+
+class Header(msgspec.Struct, gc=False):
+    """`revision` is the whole store's, `cluster_id` etcd's own: another one after a restore from a snapshot."""
+
+    revision: int = 0
+    cluster_id: str = ""
+
+
+class RangeAnswer(msgspec.Struct):
+    """Rows in key order; `more`: the limit left some out."""
+
+    header: Header = msgspec.field(default_factory=Header)
+    kvs: list[KeyValue] = []
+    more: bool = False
+    count: int = 0
+
+
+class WatchEvent(msgspec.Struct, gc=False):
+    kv: KeyValue
+    type: str = "PUT"
+
+
+class WatchResult(msgspec.Struct):
+    header: Header = msgspec.field(default_factory=Header)
+    events: list[WatchEvent] = []
+    compact_revision: int = 0
+    canceled: bool = False
+    cancel_reason: str = ""
+
+
+class _WatchLine(msgspec.Struct):
+    result: WatchResult | None = None
+    error: Json | None = None
+
+
+# The gateway writes 64-bit numbers as text, which only the lax mode takes; base64 becomes bytes by itself.
+_RANGE = msgspec.json.Decoder(RangeAnswer, strict=False)
+_LINE = msgspec.json.Decoder(_WatchLine, strict=False)
+
+
 class GatewayError(StoreUnavailable):
     """etcd answered with an error of its own; `code` is gRPC's."""
 
@@ -72,8 +117,20 @@ class Gateway:
             await self._client.close()
 
     async def call(self, path: str, body: Json, seconds: float = REQUEST_SECONDS) -> Json:
-        """One request. A member that cannot be reached is passed over; one that took the request and did not answer
-        is not, since what became of the request is unknown."""
+        """One request."""
+        return _json(self.member, await self._call(path, body, seconds))
+
+    async def range(self, body: Json, seconds: float = REQUEST_SECONDS) -> RangeAnswer:
+        """Rows from one key to another."""
+        answer = await self._call("/v3/kv/range", body, seconds)
+        try:
+            return _RANGE.decode(answer)
+        except msgspec.DecodeError as error:
+            raise StoreRefused(f"{self.member} is no etcd: it answered {answer[:60]!r}") from error
+
+    async def _call(self, path: str, body: Json, seconds: float) -> bytes:
+        """A member that cannot be reached is passed over; one that took the request and did not answer is not, since
+        what became of the request is unknown."""
         problems = []
         for _ in self._members:
             try:
@@ -94,13 +151,13 @@ class Gateway:
                 ) from error
         raise StoreUnavailable("; ".join(problems))
 
-    async def stream(self, path: str, body: Json) -> AsyncIterator[Json]:
-        """The results of a watch on the current member until it ends. Raises StoreUnavailable."""
+    async def watch(self, body: Json) -> AsyncIterator[WatchResult]:
+        """What a watch on the current member tells until it ends. Raises StoreUnavailable."""
         await self._log_in()
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
         try:
             async with self._session().post(
-                self.member + path, json=body, headers=self._headers(), timeout=timeout
+                self.member + "/v3/watch", json=body, headers=self._headers(), timeout=timeout
             ) as response:
                 if response.status != 200:
                     raise _failure(self.member, await response.read(), response.status)
@@ -114,11 +171,11 @@ class Gateway:
         except aiohttp.ClientError as error:
             raise StoreUnavailable(f"{self.member}: {_reason(error)}") from error
 
-    async def _ask(self, member: str, path: str, body: Json, seconds: float) -> Json:
+    async def _ask(self, member: str, path: str, body: Json, seconds: float) -> bytes:
         await self._log_in()
         status, answer = await self._post(member, path, body, seconds)
         if status == 200:
-            return _json(member, answer)
+            return answer
         failure = _failure(member, answer, status)
         if isinstance(failure, GatewayError) and failure.code == _UNAUTHENTICATED and self._token:
             # A token lives five minutes.
@@ -126,7 +183,7 @@ class Gateway:
             await self._log_in()
             status, answer = await self._post(member, path, body, seconds)
             if status == 200:
-                return _json(member, answer)
+                return answer
             failure = _failure(member, answer, status)
         raise failure
 
@@ -196,12 +253,14 @@ def _json(member: str, answer: bytes) -> Json:
     return found
 
 
-def _result(member: str, line: bytes) -> Json:
-    found = _json(member, line)
-    if "error" in found:
-        raise StoreUnavailable(f"{member}: {found['error'].get('message', found['error'])}")
-    result = found.get("result", found)
-    return result if isinstance(result, dict) else {}
+def _result(member: str, line: bytes) -> WatchResult:
+    try:
+        found = _LINE.decode(line)
+    except msgspec.DecodeError as error:
+        raise StoreRefused(f"{member} is no etcd: it answered {line[:60]!r}") from error
+    if found.error is not None:
+        raise StoreUnavailable(f"{member}: {found.error.get('message', found.error)}")
+    return found.result or WatchResult()
 
 
 def _failure(member: str, answer: bytes, status: int) -> StoreUnavailable:

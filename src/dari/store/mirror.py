@@ -19,25 +19,40 @@ class Mirror:
 
     def __init__(self) -> None:
         self._rows: dict[str, Row] = {}
-        self._keys: list[str] = []
+        # Sorted keys by folder, so that a key more costs what its folder has, and the sorted folders.
+        self._keys: dict[str, list[str]] = {}
+        self._folders: list[str] = []
         self._log = ChangeLog()
         self._watchers: set[_Watcher] = set()
 
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def rows(self) -> Mapping[str, Row]:
+        """All of them as they are now, in no particular order; not to be kept."""
+        return self._rows
+
     def get(self, key: str) -> Row | None:
         return self._rows.get(key)
 
     def read(self, prefix: str) -> Mapping[str, Row]:
-        start = bisect_left(self._keys, prefix)
-        found: dict[str, Row] = {}
-        for index in range(start, len(self._keys)):
-            key = self._keys[index]
-            if not key.startswith(prefix):
+        rows = self._rows
+        folder = _folder(prefix)
+        found: list[str] = []
+        here = self._keys.get(folder)
+        if here is not None and folder != prefix:
+            for index in range(bisect_left(here, prefix), len(here)):
+                if not here[index].startswith(prefix):
+                    break
+                found.append(here[index])
+        for index in range(bisect_left(self._folders, prefix), len(self._folders)):
+            if not self._folders[index].startswith(prefix):
                 break
-            found[key] = self._rows[key]
-        return found
+            found += self._keys[self._folders[index]]
+        # Nearly sorted: the order of folders is that of their keys but where one is in the other.
+        found.sort()
+        return {key: rows[key] for key in found}
 
     def changes(self, since: int) -> tuple[int, frozenset[str] | None]:
         """See `base.Store`."""
@@ -47,16 +62,36 @@ class Mirror:
         changed = set(puts)
         for key in deletes:
             if key not in puts and self._rows.pop(key, None) is not None:
-                del self._keys[bisect_left(self._keys, key)]
+                self._leave(key)
                 changed.add(key)
         for key, row in puts.items():
             if key not in self._rows:
-                insort(self._keys, key)
+                self._enter(key)
             self._rows[key] = row
         if changed:
             self._log.add(changed)
             for watcher in self._watchers:
                 watcher.tell(changed)
+
+    def _enter(self, key: str) -> None:
+        folder = _folder(key)
+        keys = self._keys.get(folder)
+        if keys is None:
+            self._keys[folder] = [key]
+            insort(self._folders, folder)
+        elif keys[-1] < key:
+            # Rows that are read whole come in order.
+            keys.append(key)
+        else:
+            insort(keys, key)
+
+    def _leave(self, key: str) -> None:
+        folder = _folder(key)
+        keys = self._keys[folder]
+        del keys[bisect_left(keys, key)]
+        if not keys:
+            del self._keys[folder]
+            del self._folders[bisect_left(self._folders, folder)]
 
     async def watch(self, prefix: str) -> AsyncIterator[frozenset[str]]:
         watcher = _Watcher(prefix, set(self.read(prefix)))
@@ -73,6 +108,11 @@ class Mirror:
     def close(self) -> None:
         for watcher in self._watchers:
             watcher.end()
+
+
+def _folder(key: str) -> str:
+    """Up to the last slash, with it."""
+    return key[: key.rfind("/") + 1]
 
 
 class _Watcher:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from itertools import islice
 
 from dari.store.base import Row, Status
 from dari.store.mirror import Mirror
 
 log = logging.getLogger(__name__)
 
-_SAVE_SECONDS = 0.5
+_SAVE_SECONDS = 2.0
+_SAVED_AT_ONCE = 2000
 
 
 class Replica:
@@ -32,9 +34,11 @@ class Replica:
         self._is_connected = False
         self._reason = "not connected yet"
         self._whole = asyncio.Event()
-        self._copy = _Copy(copy_path) if copy_path else None
+        # Up to where the store's news are in the rows, in its own words; kept with the copy.
+        self.mark = ""
+        self._copy = _Copy(copy_path, lambda: self.mark) if copy_path else None
         if self._copy is not None:
-            self.cluster_id, rows = self._copy.load()
+            self.cluster_id, self.mark, rows = self._copy.load()
             self._is_known = bool(self.cluster_id)
             self.mirror.change(rows, ())
 
@@ -42,7 +46,7 @@ class Replica:
         return Status(self._url, self._is_connected, self._is_known, self._reason)
 
     async def whole(self) -> None:
-        """Returns once the rows have been read whole from the store by this process."""
+        """Returns once all rows are as they were in the store after this process had begun."""
         await self._whole.wait()
 
     def connected(self) -> None:
@@ -77,16 +81,20 @@ class Replica:
 
     def replace(self, rows: Mapping[str, Row], revision: int) -> None:
         """Everything there was at `revision`; what we committed since stays."""
-        gone = [
-            key for key, row in self.mirror.read("").items() if key not in rows and row.revision <= revision
-        ]
-        fresh = {
-            key: row
-            for key, row in rows.items()
-            if self.mirror.get(key) != row and row.revision > self._floor(key)
-        }
-        fresh = {key: row for key, row in fresh.items() if row.revision >= self._last(key)}
+        known = self.mirror.rows
+        gone = [key for key, row in known.items() if key not in rows and row.revision <= revision]
+        fresh: dict[str, Row] = {}
+        for key, row in rows.items():
+            before = known.get(key)
+            if before is not None and (before.revision > row.revision or before == row):
+                continue
+            if row.revision > self._floors.get(key, 0):
+                fresh[key] = row
         self._change(fresh, gone)
+        self.caught_up()
+
+    def caught_up(self) -> None:
+        """The rows are as they were in the store a moment ago."""
         self._is_known = True
         self._whole.set()
 
@@ -108,12 +116,9 @@ class Replica:
         if self._copy is not None:
             self._copy.close()
 
-    def _floor(self, key: str) -> int:
-        return self._floors.get(key, 0)
-
     def _last(self, key: str) -> int:
         row = self.mirror.get(key)
-        return max(row.revision if row is not None else 0, self._floor(key))
+        return max(row.revision if row is not None else 0, self._floors.get(key, 0))
 
     def _change(self, puts: Mapping[str, Row], deletes: Iterable[str]) -> None:
         gone = list(deletes)
@@ -158,9 +163,9 @@ class Replicated:
 
 class _Copy:
     """The rows in a SQLite file, written a moment after they changed. Losing it costs nothing but a start without
-    the store."""
+    the store. `mark_of` tells the mark the rows are of."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, mark_of: Callable[[], str]) -> None:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.executescript(
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
@@ -168,19 +173,27 @@ class _Copy:
             " WITHOUT ROWID;"
             "CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value TEXT NOT NULL)"
         )
+        self._mark_of = mark_of
+        self._has_all = True
         self._pending: dict[str, Row | None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def load(self) -> tuple[str, dict[str, Row]]:
-        found = self._db.execute("SELECT value FROM meta WHERE name='cluster'").fetchone()
-        rows = self._db.execute("SELECT key, value, revision FROM rows")
-        return (found[0] if found else ""), {key: Row(bytes(value), rev) for key, value, rev in rows}
+    def load(self) -> tuple[str, str, dict[str, Row]]:
+        """Whose it is, its mark, and the rows in key order."""
+        meta = dict(self._db.execute("SELECT name, value FROM meta"))
+        rows = self._db.execute("SELECT key, value, revision FROM rows ORDER BY key")
+        return (
+            meta.get("cluster", ""),
+            meta.get("mark", "") if meta.get("cluster") else "",
+            {key: Row(bytes(value), revision) for key, value, revision in rows},
+        )
 
     def remember_cluster(self, cluster_id: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('cluster', ?)", (cluster_id,))
 
     def forget(self) -> None:
         self._pending.clear()
+        self._has_all = False
         self._db.executescript("DELETE FROM rows; DELETE FROM meta;")
 
     def change(self, puts: Mapping[str, Row], deletes: Iterable[str]) -> None:
@@ -190,25 +203,36 @@ class _Copy:
             self._timer = asyncio.get_running_loop().call_later(_SAVE_SECONDS, self._save)
 
     def _save(self) -> None:
+        """A part of what waits, so that nobody waits long for a whole store to be written; the mark with the last."""
         self._timer = None
-        pending, self._pending = self._pending, {}
+        part = dict(islice(self._pending.items(), _SAVED_AT_ONCE))
+        for key in part:
+            del self._pending[key]
+        if self._pending:
+            self._timer = asyncio.get_running_loop().call_later(_SAVE_SECONDS / 10, self._save)
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(
-                "DELETE FROM rows WHERE key=?", [(k,) for k, row in pending.items() if row is None]
-            )
-            self._db.executemany(
-                "INSERT OR REPLACE INTO rows VALUES (?,?,?)",
-                [(key, row.value, row.revision) for key, row in pending.items() if row is not None],
-            )
-            self._db.execute("COMMIT")
+            self._write(part)
         except sqlite3.Error as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+            # What is written from now on has a hole: the next start reads everything.
+            self._has_all = False
             log.error("the copy of the shared store could not be written: %s", error)
 
+    def _write(self, part: Mapping[str, Row | None]) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.executemany("DELETE FROM rows WHERE key=?", [(k,) for k, row in part.items() if row is None])
+        self._db.executemany(
+            "INSERT OR REPLACE INTO rows VALUES (?,?,?)",
+            [(key, row.value, row.revision) for key, row in part.items() if row is not None],
+        )
+        if not self._pending:
+            mark = self._mark_of() if self._has_all else ""
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('mark', ?)", (mark,))
+        self._db.execute("COMMIT")
+
     def close(self) -> None:
-        if self._timer is not None:
+        while self._timer is not None:
             self._timer.cancel()
             self._save()
         self._db.close()

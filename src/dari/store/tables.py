@@ -6,7 +6,7 @@ Decoded rows are cached by revision, so listing 300 containers costs a lookup ea
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 import msgspec
@@ -22,9 +22,13 @@ from dari.store.base import ABSENT, Row, Store, Txn
 from dari.units import is_global_id
 
 T = TypeVar("T")
+P = TypeVar("P")
 
 LINKING = "linking"
 """The one word of `Tables.linking_containers`."""
+
+HERE = "-"
+"""The word of `Tables.endpoints_of_node` for endpoints on this host's own networks, which are no node's."""
 
 POLICY = "dari.policy"
 """The one word of `Tables.policed_containers` and `policed_networks`: the label."""
@@ -93,25 +97,52 @@ class Table(Generic[T]):
         return value
 
 
-class Index(Generic[T]):
+class Place(msgspec.Struct, gc=False):
+    """What the indexes need of an endpoint's row: it is read of every endpoint of the cluster, and not kept."""
+
+    sandbox_id: str = ""
+    node: str = ""
+
+
+class Index(Generic[T, P]):
     """The rows of a table by a word in them, kept up with the store: looking up costs what was found.
 
-    Nothing of it is stored. A row whose word is empty is left out.
+    Nothing of it is stored. A row whose word is empty is left out. `kind` is what rows are read as here: the table's
+    own, or less of it. Small, since there is one entry for every row of the cluster: a word with one row has its key,
+    only one with several a set.
     """
 
-    def __init__(self, table: Table[T], word_of: Callable[[T], str]) -> None:
+    def __init__(self, table: Table[T], kind: type[P], word_of: Callable[[P], str]) -> None:
         self._table = table
+        self._decode = msgspec.json.Decoder(kind).decode
         self._word_of = word_of
         self._store: Store | None = None
         self._seen = 0
         self._words: dict[str, str] = {}
-        self._keys: dict[str, set[str]] = {}
+        self._keys: dict[str, str | set[str]] = {}
+        # Of words somebody asked for: how often their rows have changed.
+        self._stamps: dict[str, int] = {}
 
     def get(self, store: Store, word: str) -> list[T]:
         """In key order."""
-        self._catch_up(store)
-        rows = (self._table.at(store, key) for key in sorted(self._keys.get(word, ())))
+        rows = (self._table.at(store, key) for key in sorted(self.keys(store, word)))
         return [row for row in rows if row is not None]
+
+    def keys(self, store: Store, word: str) -> Iterable[str]:
+        """The keys of the word's rows, which nobody decodes for that."""
+        self._catch_up(store)
+        found = self._keys.get(word, ())
+        return (found,) if isinstance(found, str) else found
+
+    def words(self, store: Store) -> Iterable[str]:
+        """Those that have rows."""
+        self._catch_up(store)
+        return self._keys.keys()
+
+    def stamp(self, store: Store, word: str) -> int:
+        """Another number than before whenever one of the word's rows has changed."""
+        self._catch_up(store)
+        return self._stamps.setdefault(word, 0)
 
     def _catch_up(self, store: Store) -> None:
         if store is not self._store:
@@ -122,22 +153,36 @@ class Index(Generic[T]):
         if first or changed is None:
             self._words.clear()
             self._keys.clear()
-            changed = frozenset(store.read(self._table.prefix))
+            self._stamps = {word: stamp + 1 for word, stamp in self._stamps.items()}
+            for key, row in store.read(self._table.prefix).items():
+                self._file(key, self._word_of(self._decode(row.value)))
+            return
         for key in changed:
             if key.startswith(self._table.prefix):
-                row = self._table.at(store, key)
-                self._file(key, "" if row is None else self._word_of(row))
+                found = store.get(key)
+                self._file(key, "" if found is None else self._word_of(self._decode(found.value)))
 
     def _file(self, key: str, word: str) -> None:
         known = self._words.pop(key, "")
+        if self._stamps:
+            for each in {known, word} & self._stamps.keys():
+                self._stamps[each] += 1
         if known and known != word:
             others = self._keys[known]
-            others.discard(key)
-            if not others:
+            if isinstance(others, set):
+                others.discard(key)
+            if not others or others == key:
                 del self._keys[known]
-        if word:
-            self._words[key] = word
-            self._keys.setdefault(word, set()).add(key)
+        if not word:
+            return
+        there = self._keys.get(word)
+        if there is None:
+            self._keys[word] = key
+        elif isinstance(there, set):
+            there.add(key)
+        elif there != key:
+            self._keys[word] = {there, key}
+        self._words[key] = word
 
 
 def _policy(labels: dict[str, str]) -> str:
@@ -173,13 +218,16 @@ class Tables:
         self.vnis = Table("vnis", str)  # <VNI> → network id
         self.registrations = Table("registrations", Registration)  # <service>/<id>
         self.events = Table("events", Event)  # <time ns, 20 digits>-<n>
-        self.endpoints_of_sandbox = Index(self.endpoints, lambda row: row.sandbox_id)
-        self.endpoints_of_node = Index(self.endpoints, lambda row: row.node)
-        self.containers_of_sandbox = Index(self.containers, lambda row: row.sandbox_id)
-        self.sandboxes_left = Index(self.sandboxes, lambda row: row.owner_name)
-        self.policed_containers = Index(self.containers, lambda row: _policy(row.config.labels))
-        self.policed_networks = Index(self.networks, lambda row: _policy(row.spec.labels))
-        self.linking_containers = Index(self.containers, lambda row: LINKING if row.host.links else "")
+        self.endpoints_of_sandbox = Index(self.endpoints, Place, lambda row: row.sandbox_id)
+        self.endpoints_of_node = Index(self.endpoints, Place, lambda row: row.node or HERE)
+        self.nodes_of_mtu = Index(self.nodes, Node, lambda row: str(row.mtu))
+        self.containers_of_sandbox = Index(self.containers, Container, lambda row: row.sandbox_id)
+        self.sandboxes_left = Index(self.sandboxes, Sandbox, lambda row: row.owner_name)
+        self.policed_containers = Index(self.containers, Container, lambda row: _policy(row.config.labels))
+        self.policed_networks = Index(self.networks, Network, lambda row: _policy(row.spec.labels))
+        self.linking_containers = Index(
+            self.containers, Container, lambda row: LINKING if row.host.links else ""
+        )
 
 
 _SHARED = frozenset(

@@ -83,7 +83,7 @@ def context(
         node_id=own.id,
         now=lambda: NOW,
         config=Config(data_root=str(folder)),
-        settling=SimpleNamespace(rendered={}),
+        settling=SimpleNamespace(rendered={}, placed=None, overlays={}),
     )
 
 

@@ -10,6 +10,7 @@ from dari.model.cluster import Node
 from dari.model.network import Endpoint, Network, NetworkSpec
 from dari.reconcile.follow import affected
 from dari.reconcile.members import ZONE_ID
+from dari.reconcile.peers import of as peers_of
 from dari.reconcile.zones import zone_text
 from dari.store.base import Txn
 from dari.store.memory import MemoryStore
@@ -38,21 +39,48 @@ def context(*placed: tuple[str, str, bool], own: str = "a", dns_listen: str = ""
         tables=tables,
         node_id=own,
         config=SimpleNamespace(dns_listen=dns_listen),
-        settling=SimpleNamespace(ledgers={}),
+        settling=SimpleNamespace(ledgers={}, rendered={}, placed=None),
     )
 
 
 def test_rows_are_about_their_networks() -> None:
-    ctx = context()
+    ctx = context((ONE, "a", True))
     keys = [f"endpoints/{ONE}/e", f"leases/{TWO}/10.0.0.2", "registrations/db/1", "members/b"]
-    assert affected(ctx, keys) == [ONE, ZONE_ID]
+    assert affected(ctx, keys) == [ZONE_ID, peers_of(ONE)]
 
 
 def test_a_node_is_about_the_networks_it_is_on() -> None:
-    ctx = context((ONE, "b", True), (TWO, "b", False), (TWO, "c", True))
-    assert affected(ctx, ["nodes/b"]) == [ONE]
+    ctx = context((ONE, "b", True), (TWO, "b", False), (TWO, "c", True), (ONE, "a", True), (TWO, "a", True))
+    assert affected(ctx, ["nodes/b"]) == [peers_of(ONE), peers_of(TWO)]
+    assert affected(ctx, ["nodes/c"]) == [peers_of(TWO)]
     assert affected(ctx, ["nodes/nobody"]) == []
-    assert affected(ctx, ["nodes/b", "nodes/c"]) == [ONE, TWO]
+    assert affected(ctx, ["nodes/b", "nodes/c"]) == [peers_of(ONE), peers_of(TWO)]
+
+
+def test_networks_of_others_are_left_alone() -> None:
+    ctx = context((ONE, "b", True), (TWO, "b", True), (TWO, "a", True))
+    assert affected(ctx, [f"endpoints/{ONE}/e0", "nodes/b"]) == [peers_of(TWO)]
+    # A network that is made or goes is looked at by all, and so is one of which something is left here.
+    assert affected(ctx, [f"networks/{ONE}"]) == [ONE]
+    ctx.settling.rendered[ONE] = frozenset()
+    assert affected(ctx, [f"endpoints/{ONE}/e0"]) == [peers_of(ONE)]
+    # The host's own view has everybody's names in it.
+    ctx = context((ONE, "b", True), dns_listen="127.0.0.54")
+    assert affected(ctx, [f"endpoints/{ONE}/e0"]) == [peers_of(ONE)]
+
+
+def test_own_networks_follow_own_endpoints() -> None:
+    ctx = context((ONE, "a", True), (TWO, "b", True))
+    assert affected(ctx, [f"endpoints/{ONE}/e", f"endpoints/{TWO}/e"]) == [peers_of(ONE)]
+    txn = Txn(deletes={f"endpoints/{ONE}/e0"})
+    ctx.tables.endpoints.put(
+        txn,
+        Endpoint(id="e9", network_id=TWO, sandbox_id="", container_id="c9", node="a", is_active=True),
+        TWO,
+        "e9",
+    )
+    asyncio.run(ctx.shared.commit(txn))
+    assert affected(ctx, [f"endpoints/{ONE}/e", f"endpoints/{TWO}/e"]) == [peers_of(TWO)]
 
 
 def test_names_are_kept_where_somebody_asks_for_them() -> None:

@@ -29,7 +29,7 @@ def test_it_follows_the_rows(steps: list[tuple[str, str | None, bool]]) -> None:
 async def follow(steps: list[tuple[str, str | None, bool]]) -> None:
     store, other = MemoryStore(), MemoryStore()
     table = Table("endpoints", Endpoint)
-    index = Index(table, lambda row: row.sandbox_id)
+    index = Index(table, Endpoint, lambda row: row.sandbox_id)
     await other.commit(Txn(puts={"endpoints/n/e9": b'{"not": "this store"}'}))
     for name, sandbox, looks in steps:
         txn = Txn()
@@ -45,7 +45,7 @@ async def follow(steps: list[tuple[str, str | None, bool]]) -> None:
     check(index, table, store)
 
 
-def check(index: Index[Endpoint], table: Table[Endpoint], store: MemoryStore) -> None:
+def check(index: Index[Endpoint, Endpoint], table: Table[Endpoint], store: MemoryStore) -> None:
     rows = table.all(store)
     for word in ("s1", "s2", "s3"):
         assert index.get(store, word) == [row for row in rows if row.sandbox_id == word]
@@ -54,7 +54,7 @@ def check(index: Index[Endpoint], table: Table[Endpoint], store: MemoryStore) ->
 
 async def test_it_starts_anew_where_too_much_changed() -> None:
     store, table = MemoryStore(), Table("endpoints", Endpoint)
-    index = Index(table, lambda row: row.sandbox_id)
+    index = Index(table, Endpoint, lambda row: row.sandbox_id)
     txn = Txn()
     table.put(txn, endpoint("e1", "s1"), "n", "e1")
     await store.commit(txn)
@@ -79,7 +79,7 @@ async def test_more_than_is_remembered_is_said() -> None:
 
 async def test_another_store_is_another_index() -> None:
     one, two, table = MemoryStore(), MemoryStore(), Table("endpoints", Endpoint)
-    index = Index(table, lambda row: row.sandbox_id)
+    index = Index(table, Endpoint, lambda row: row.sandbox_id)
     for store, name in ((one, "e1"), (two, "e2")):
         txn = Txn()
         table.put(txn, endpoint(name, "s1"), "n", name)

@@ -16,13 +16,11 @@ from dari.net import tunnel
 from dari.net.desired import EndpointWant, NetworkWant, TunnelWant
 from dari.net.drivers.base import Driver
 from dari.net.facts import HostFacts
-from dari.net.overlay import vxlan_name
+from dari.net.overlay import peer_objects, vxlan_name
 from dari.net.state import (
     HOST,
     Addr,
-    Fdb,
     KernelObject,
-    Neighbour,
     Netns,
     Sysctl,
     Vxlan,
@@ -66,10 +64,7 @@ class OverlayDriver:
         if facts.has_ipv6:
             yield Sysctl(HOST, f"net/ipv6/conf/{link}/disable_ipv6", "1")
         for peer in overlay.peers:
-            yield Fdb(link, peer.mac, peer.via)
-            for address in peer.addresses:
-                if address.version == 4 or facts.has_ipv6:
-                    yield Neighbour(link, address, peer.mac)
+            yield from peer_objects(link, peer, facts)
 
     def render_endpoint(
         self, network: NetworkWant, endpoint: EndpointWant, netns: str, facts: HostFacts

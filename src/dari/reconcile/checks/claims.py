@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from dari.model.finding import Finding
 from dari.reconcile import ports
+from dari.reconcile.attached import own_endpoints
 from dari.reconcile.checks.found import Found
 from dari.reconcile.context import Context
 from dari.store.base import Txn
@@ -32,7 +33,7 @@ def add_frees(ctx: Context, txn: Txn) -> None:
 
 
 def orphaned_leases(ctx: Context) -> list[tuple[str, ...]]:
-    active = {each.id for each in ctx.tables.endpoints.all(ctx.shared) if each.is_active}
+    active = {each.id for each in own_endpoints(ctx) if each.is_active}
     keys = ctx.tables.leases.keys(ctx.local)
     return [parts for parts in keys if ctx.tables.leases.get(ctx.local, *parts) not in active]
 
