@@ -318,6 +318,12 @@ def _mislead(t: Town) -> None:
     t.nudge(f"zones/{t.ids['web']}.json")
 
 
+def _add_lie(t: Town) -> None:
+    with _zone(t).open("a") as file:
+        file.write(f'{{"names":{{"front":{{"a":["{t.spare()}"]}}}}}}\n')
+    t.nudge(f"zones/{t.ids['web']}.json")
+
+
 def _unview(t: Town) -> None:
     view = _view(t, "shop")
     view.unlink()
@@ -328,6 +334,7 @@ ours("dari-dns hangs", "resolver.dead", "host", lambda t: t.stop_responder())
 ours("zone file damaged", "resolver.zone", WEB, lambda t: _zone(t).write_bytes(b"\xff\xfe{"))
 ours("zone file deleted", "resolver.zone", WEB, lambda t: _zone(t).unlink())
 ours("zone file lies", "resolver.wrong", FRONT, _mislead, closes="name")
+ours("zone file has a line that lies", "resolver.wrong", FRONT, _add_lie, closes="name")
 ours("view deleted", "resolver.view", SHOP, _unview)
 ours("stray zone file", "resolver.leftover", "host",
      lambda t: _zone(t).with_name("f" * 64 + ".json").write_text(_zone(t).read_text()))  # fmt: skip
