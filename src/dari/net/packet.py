@@ -107,6 +107,11 @@ class Listeners:
             found.setdefault(netns, set()).add((protocol, address, port))
         return Listeners({name: frozenset(each) for name, each in found.items()})
 
+    def beside(self, netns: str, protocol: str, address: Address, port: int) -> Listeners:
+        """The same with one more."""
+        known = self.sockets.get(netns, frozenset())
+        return Listeners({**self.sockets, netns: known | {(protocol, address, port)}})
+
     def find(self, netns: str, protocol: str, address: Address, port: int) -> bool | None:
         """Whether somebody takes it; None where that namespace was not looked at."""
         known = self.sockets.get(netns)

@@ -26,7 +26,18 @@ from dari.model.errors import Internal, Unsupported
 from dari.net.facts import HostFacts
 from dari.net.packet import OUTSIDE, Hop, Listeners, Probe, Trace
 from dari.net.state import HOST, Address
-from dari.reconcile import across, causes, conclude, ends, far, far_words, lookup, shared_networks, splice
+from dari.reconcile import (
+    across,
+    causes,
+    conclude,
+    ends,
+    far,
+    far_words,
+    lookup,
+    relays,
+    shared_networks,
+    splice,
+)
 from dari.reconcile.context import Context
 from dari.reconcile.ends import Aim, End
 from dari.reconcile.picture import Picture, Walker, look
@@ -244,6 +255,9 @@ async def _gather(ctx: Context, inquiry: Inquiry, other: across.Other | None) ->
         if inquiry.name and inquiry.trouble is None:
             await _ask_name(ctx, inquiry, probing)
         inquiry.listeners = await asyncio.to_thread(listeners, probing, {*concerned, HOST})
+        for each in inquiry.aims[:1]:
+            if relays.takes(ctx, inquiry.protocol, each.address, each.port):
+                inquiry.listeners = inquiry.listeners.beside(HOST, inquiry.protocol, each.address, each.port)
         if other is not None:
             await _hear_far(inquiry, other)
         if inquiry.is_probed and inquiry.aims:

@@ -17,10 +17,11 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
 from dari.model.network import PublishedPort, Sandbox
+from dari.net.state import Address
 from dari.reconcile.context import Context
 from dari.reconcile.holds import Claim
 from dari.reconcile.networks import gateway_endpoint, of_sandbox
@@ -102,6 +103,17 @@ def wanted(ctx: Context) -> dict[str, tuple[str, Want]]:
         for sandbox in ctx.tables.sandboxes.all(ctx.local)
         for name, want in _wanted(ctx, sandbox)
     }
+
+
+def takes(ctx: Context, protocol: str, address: Address, port: int) -> bool:
+    """Whether a range's one socket takes it: the kernel lists nobody who listens on that port."""
+    return any(
+        claim.protocol == protocol
+        and claim.first <= port <= claim.last
+        and ip_address(claim.address) in (address, IPv6Address(0))
+        for _, (claim, place, _) in wanted(ctx).values()
+        if place == WHOLE
+    )
 
 
 async def entries(ctx: Context) -> dict[str, tuple[str, int]] | None:

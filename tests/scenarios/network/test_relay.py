@@ -133,6 +133,7 @@ def test_a_long_range_at_the_loopback_of_ipv6(node: Node) -> None:
     assert len(node.run("ss", "-Hltn", "src", "[::1]").splitlines()) == 1
     told = explain(node, "host", "::1", 20000)
     assert told["IsReachable"], told["Text"]
+    assert [each["Stage"] for each in told["Found"]["Hops"] if not each["IsOk"]] == []
     node.kill()
     assert answers(node, 20000)
     node.start()
