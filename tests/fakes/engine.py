@@ -113,8 +113,9 @@ def _remove(folder: str) -> None:
 class Api:
     """Requests to the API of a world, answered as (status, JSON)."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: aiohttp.ClientSession, socket: str) -> None:
         self.session = session
+        self.socket = socket
 
     async def __call__(self, method: str, path: str, body: Any = None, **options: Any) -> tuple[int, Any]:
         if body is not None:
@@ -133,7 +134,7 @@ async def api_of(found: World) -> AsyncIterator[Api]:
     await web.UnixSite(runner, path).start()
     try:
         async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(path)) as session:
-            yield Api(session)
+            yield Api(session, path)
     finally:
         await runner.cleanup()
 

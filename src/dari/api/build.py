@@ -33,8 +33,6 @@ def _request(request: web.Request) -> builds.BuildRequest:
     query = request.query
     if query.get("version") == "2":
         raise Unsupported("BuildKit is not offered: build with DOCKER_BUILDKIT=0")
-    if query.get("remote"):
-        raise Unsupported("building from a remote address is not supported, send the context")
     args = _json(request, "buildargs") or {}
     if query.get("platform"):
         parse_platform(query["platform"])
@@ -96,8 +94,10 @@ def _hosts(values: list[str]) -> list[str]:
 
 async def image_build(request: web.Request, eng: Engine) -> web.StreamResponse:
     asked = _request(request)
-    network = request.query.get("networkmode", "")
+    network, remote = request.query.get("networkmode", ""), request.query.get("remote", "")
     async with progress.body_file(request, eng) as path:
+        if remote and remote != "client-session":
+            asked = await builds.from_remote(eng, asked, remote, path)
 
         async def work(send: Callable[[Json], None]) -> None:
             def say(text: str) -> None:

@@ -149,9 +149,9 @@ async def image_create(request: web.Request, eng: Engine) -> web.StreamResponse:
 
 async def _import(request: web.Request, eng: Engine) -> web.StreamResponse:
     query = request.query
-    if query["fromSrc"] != "-":
-        raise InvalidArgument("fromSrc: only '-' is supported, send the archive as the request's body")
     async with progress.body_file(request, eng) as path:
+        if query["fromSrc"] != "-":
+            await commits.fetch(query["fromSrc"], path)
 
         async def work(send: Send) -> None:
             image = await commits.import_tar(

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote_plus
 
 import msgspec
 from aiohttp import web
@@ -35,7 +36,7 @@ async def container_logs(request: web.Request, eng: Engine) -> web.StreamRespons
     line = _writer(
         is_tty=is_tty,
         with_times=wire.flag(request, "timestamps"),
-        with_details=wire.flag(request, "details"),
+        details=logs.details(container) if wire.flag(request, "details") else None,
     )
     batches = logs.read(eng, container, query)
     response = await stream.open_stream(request, content_type(request, is_tty=is_tty))
@@ -72,11 +73,14 @@ def _moment(request: web.Request, name: str, eng: Engine) -> int:
         raise InvalidArgument(f'invalid value for "{name}": {text!r}') from None
 
 
-def _writer(*, is_tty: bool, with_times: bool, with_details: bool) -> Callable[[LogEntry], bytes]:
+def _writer(*, is_tty: bool, with_times: bool, details: dict[str, str] | None) -> Callable[[LogEntry], bytes]:
+    prefix = b""
+    if details is not None:
+        pairs = sorted(details.items())
+        prefix = ",".join(f"{quote_plus(name)}={quote_plus(value)}" for name, value in pairs).encode() + b" "
+
     def plain(entry: LogEntry) -> bytes:
-        data = entry.data
-        if with_details:
-            data = b" " + data
+        data = prefix + entry.data
         return _time(entry.time) + data if with_times else data
 
     if is_tty:

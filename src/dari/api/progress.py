@@ -120,7 +120,7 @@ async def send_bytes(
     """Pieces of a tar as they come. An error in the middle cuts the connection: the client must not take what it
     got for the whole."""
     response = web.StreamResponse(headers={"Content-Type": "application/x-tar", **(headers or {})})
-    response.enable_chunked_encoding()
+    stream.chunk(request, response)
     try:
         first = await anext(source, b"")
         await response.prepare(request)

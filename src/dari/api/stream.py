@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import TypeVar
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 T = TypeVar("T")
 
@@ -50,10 +50,18 @@ async def while_listening(request: web.BaseRequest, source: AsyncIterator[T]) ->
             await close()
 
 
+def chunk(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Send in chunks; to a client of HTTP/1.0, which knows none, up to the end of the connection."""
+    if request.version >= HttpVersion11:
+        response.enable_chunked_encoding()
+    else:
+        response.force_close()
+
+
 async def open_stream(request: web.Request, content_type: str = "application/json") -> web.StreamResponse:
     """A chunked response whose headers are sent at once."""
     response = web.StreamResponse(headers={"Content-Type": content_type})
-    response.enable_chunked_encoding()
+    chunk(request, response)
     await response.prepare(request)
     # The headers leave with the first write; a client that waits for them must not wait for the first event.
     await response.write(b"")

@@ -164,3 +164,4 @@ async def resize(eng: Engine, ref: str, height: int, width: int) -> None:
     if not is_alive(container):
         raise Conflict(f"container {container.id} is not running")
     await eng.ctx.runtime.resize(container.id, height, width)
+    await announce(eng.ctx, event(container, "resize", height=str(height), width=str(width)))

@@ -18,6 +18,7 @@ from dari.model.image import Image
 from dari.model.reference import Reference, parse
 from dari.reconcile import guests
 from dari.runtime import build as runtime_build
+from dari.runtime import remote
 from dari.runtime.build import BuildFailed, BuildRequest
 from dari.runtime.registries import parse_all_credentials
 
@@ -35,12 +36,20 @@ async def build(
     images = eng.ctx.images
     async with images.writing(), _placed(eng, request, network) as placed:
         image = await runtime_build.build_context(images.transfer, archive, placed, say)
-    tagged = (image_event(image.id, "tag", name=ref.familiar) for ref in request.tags)
-    await announce(eng, image_event(image.id, "create"), *tagged)
+    tagged = (image_event(image, "tag", name=ref.familiar) for ref in request.tags)
+    await announce(eng, image_event(image, "create", name=image.id), *tagged)
     say(f"Successfully built {image.short_id}\n")
     for ref in request.tags:
         say(f"Successfully tagged {ref.familiar}\n")
     return image
+
+
+async def from_remote(eng: Engine, request: BuildRequest, address: str, path: str) -> BuildRequest:
+    """Fetch the context that `address` names into the file `path`; what is then asked. Raises InvalidArgument,
+    Unsupported."""
+    async with eng.ctx.images.transfer.workspace() as folder:
+        is_dockerfile = await remote.fetch_context(address, path, f"{folder}/remote")
+    return msgspec.structs.replace(request, dockerfile="Dockerfile") if is_dockerfile else request
 
 
 @contextlib.asynccontextmanager

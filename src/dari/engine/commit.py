@@ -27,6 +27,7 @@ from dari.model.reference import Reference, parse
 from dari.reconcile.journal import emit
 from dari.reconcile.rows import event
 from dari.runtime.archive import write_changes
+from dari.runtime.remote import fetch as fetch
 from dari.store.base import Txn
 from dari.units import format_time, parse_duration
 
@@ -91,7 +92,7 @@ async def import_tar(
         image = await images.transfer.assemble(folder, raw, None, layer)
         if target is not None:
             images.tag(image, target)
-    await announce(eng, image_event(image.id, "import", name=target.familiar if target else image.id))
+    await announce(eng, image_event(image, "import", name=target.familiar if target else image.id))
     return image
 
 
@@ -196,12 +197,12 @@ def _apply(config: ContainerConfig, line: str) -> ContainerConfig:
             return replace(config, entrypoint=_command(rest))
         case "ENV":
             pairs = _pairs(rest, line, config.env)
-            names = {pair.partition("=")[0] for pair in pairs}
-            kept = [entry for entry in config.env if entry.partition("=")[0] not in names]
-            return replace(config, env=kept + pairs)
+            # What is there already keeps its place.
+            found = {entry.partition("=")[0]: entry for entry in (*config.env, *pairs)}
+            return replace(config, env=list(found.values()))
         case "LABEL":
-            found = dict(pair.partition("=")[::2] for pair in _pairs(rest, line, config.env))
-            return replace(config, labels=config.labels | found)
+            given = dict(pair.partition("=")[::2] for pair in _pairs(rest, line, config.env))
+            return replace(config, labels=config.labels | given)
         case "EXPOSE":
             ports: dict[str, dict[str, str]] = {
                 port if "/" in port else f"{port}/tcp": {} for port in rest.split()

@@ -241,7 +241,13 @@ def _checked_link(eng: Engine, link: str, must_exist: bool) -> tuple[str, str]:
     if not target or not alias:
         raise InvalidArgument(f"bad format for links: {link}")
     try:
-        return find_container(eng, target).name, alias
+        found = find_container(eng, target)
+        if must_exist and found.host.network_mode == "host":
+            raise InvalidArgument(
+                "conflicting options: host type networking can't be used with links. "
+                "This would result in undefined behavior"
+            )
+        return found.name, alias
     except NotFound:
         if not must_exist:
             return target, alias

@@ -111,9 +111,7 @@ def passes(event: Event, filters: dict[str, list[str]]) -> bool:
                 if not all(_has_label(attributes, value) for value in values):
                     return False
             case "container" | "network" | "volume" | "daemon":
-                is_named = event.type == name and any(_is_named(event, value) for value in values)
-                is_guest = name == "container" and attributes.get("container", "") in values
-                if not (is_named or is_guest):
+                if not any(_is_named(event, value) for value in values):
                     return False
             case "image":
                 image = event.actor_id if event.type == "image" else attributes.get("image", "")
@@ -127,8 +125,10 @@ def passes(event: Event, filters: dict[str, list[str]]) -> bool:
 
 
 def _is_named(event: Event, value: str) -> bool:
+    """Docker compares beginnings, and does not look at what kind of thing bears the name."""
     plain = value.removeprefix("/")
-    return bool(plain) and (event.actor_id.startswith(plain) or event.attributes.get("name") == plain)
+    own = event.attributes.get("name", "")
+    return bool(plain) and (event.actor_id.startswith(plain) or own.startswith(plain))
 
 
 def _has_label(attributes: dict[str, str], asked: str) -> bool:

@@ -48,8 +48,12 @@ def find_image(eng: Engine, ref: str) -> Image:
     return eng.ctx.images.resolve(ref)
 
 
-def image_event(image_id: str, action: str, **attributes: str) -> Event:
-    return Event(type="image", action=action, actor_id=image_id, attributes=attributes)
+def image_event(image: Image | str, action: str, **attributes: str) -> Event:
+    """An event about an image, whose labels come with it, or about a name that is pushed."""
+    if isinstance(image, str):
+        return Event(type="image", action=action, actor_id=image, attributes=attributes)
+    labelled = {**image.config.labels, **attributes}
+    return Event(type="image", action=action, actor_id=image.id, attributes=labelled)
 
 
 async def announce(eng: Engine, *events: Event) -> None:
@@ -248,7 +252,7 @@ async def tag(eng: Engine, ref: str, repository: str, tag_name: str) -> None:
         raise InvalidArgument("refusing to create a tag with a digest reference")
     check_target(target)
     eng.ctx.images.tag(image, target)
-    await announce(eng, image_event(image.id, "tag", name=target.familiar))
+    await announce(eng, image_event(image, "tag", name=target.familiar))
 
 
 def check_target(target: Reference) -> None:
@@ -268,7 +272,7 @@ async def load(eng: Engine, archive: str) -> list[str]:
                 lines.append(f"Loaded image: {familiar(parse(name).full)}")
             if not names:
                 lines.append(f"Loaded image ID: {image.id}")
-            events.append(image_event(image.id, "load", name=image.id))
+            events.append(image_event(image, "load", name=image.id))
     await announce(eng, *events)
     return lines
 
@@ -280,7 +284,7 @@ async def save(eng: Engine, folder: str, refs: Sequence[str]) -> str:
         for image, names in _to_save(eng, ref):
             chosen.setdefault(image.id, (image, []))[1].extend(names)
     path = await eng.ctx.images.transfer.save(folder, list(chosen.values()))
-    await announce(eng, *(image_event(image_id, "save", name=image_id) for image_id in chosen))
+    await announce(eng, *(image_event(image, "save", name=image.id) for image, _ in chosen.values()))
     return path
 
 
@@ -382,7 +386,7 @@ async def _untag(eng: Engine, image: Image, names: Sequence[str]) -> list[Remove
     if not names:
         return []
     eng.ctx.images.untag(image, list(names))
-    await announce(eng, *(image_event(image.id, "untag", name=image.id) for _ in names))
+    await announce(eng, *(image_event(image, "untag", name=image.id) for _ in names))
     return [Removed(untagged=familiar(name)) for name in names]
 
 
@@ -400,7 +404,7 @@ async def _delete(eng: Engine, image: Image, *, keep_parents: bool) -> list[Remo
     current: Image | None = image
     while current is not None:
         layers = await images.remove(current)
-        await announce(eng, image_event(current.id, "delete", name=current.id))
+        await announce(eng, image_event(current, "delete", name=current.id))
         result.append(Removed(deleted=current.id))
         result += [Removed(deleted=layer) for layer in layers]
         parent = images.get(above.pop(current.id, ""))

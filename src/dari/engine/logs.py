@@ -7,6 +7,7 @@ Must not know: HTTP, frames, the log's format. Source: Docker Engine API v1.51, 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -51,6 +52,45 @@ def read(eng: Engine, container: Container, query: LogQuery) -> AsyncIterator[li
         follows,
         eng.ctx.life(container.id).next_exit() if follows else None,
     )
+
+
+def details(container: Container) -> dict[str, str]:
+    """What the log options `labels`, `env`, their `-regex` kin and `tag` make each line bear, for who asks for it."""
+    options = container.host.log_config.config
+    env = dict(entry.partition("=")[::2] for entry in container.config.env)
+    found: dict[str, str] = {}
+    for source, names, pattern in (
+        (container.config.labels, options.get("labels", ""), options.get("labels-regex", "")),
+        (env, options.get("env", ""), options.get("env-regex", "")),
+    ):
+        found |= {name: source[name] for name in names.split(",") if name in source}
+        if pattern:
+            found |= {name: value for name, value in source.items() if _matches(pattern, name)}
+    if tag := options.get("tag"):
+        found["tag"] = _tag(tag, container)
+    return found
+
+
+def _matches(pattern: str, name: str) -> bool:
+    try:
+        return re.search(pattern, name) is not None
+    except re.error:
+        return False
+
+
+def _tag(text: str, container: Container) -> str:
+    """The template of a tag with what Docker's documentation says may stand in it."""
+    image = container.image_id.removeprefix("sha256:")
+    values = {
+        "ID": container.short_id,
+        "FullID": container.id,
+        "Name": container.name,
+        "ImageID": image[:12],
+        "ImageFullID": container.image_id,
+        "ImageName": container.config.image,
+        "DaemonName": "docker",
+    }
+    return re.sub(r"\{\{\s*\.(\w+)\s*\}\}", lambda found: values.get(found[1], found[0]), text)
 
 
 async def top(eng: Engine, ref: str, ps_args: str) -> Top:

@@ -273,6 +273,8 @@ def _check_network_mode(config: ContainerConfig, host: HostConfig) -> None:
                 "conflicting options: host type networking can't be used with links. "
                 "This would result in undefined behavior"
             )
+        if config.mac_address:
+            raise InvalidArgument("conflicting options: mac-address and the network mode")
         return
     if not mode.startswith("container:") and mode != "container":
         return
@@ -289,6 +291,7 @@ def _check_network_mode(config: ContainerConfig, host: HostConfig) -> None:
         (host.extra_hosts, "custom host-to-IP mapping and the network mode"),
         (config.mac_address, "mac-address and the network mode"),
         (host.port_bindings or host.publish_all_ports, "port publishing and the container type network mode"),
+        (config.exposed_ports, "port exposing and the container type network mode"),
     ):
         if is_set:
             raise InvalidArgument(f"conflicting options: {text}")

@@ -138,6 +138,8 @@ def process_of(record: Record, spec: ExecSpec) -> dict[str, Any]:
         env["HOME"] = user.home
     if spec.is_tty:
         env.setdefault("TERM", "xterm")
+    elif record.is_term_default:
+        env.pop("TERM", None)
     for entry in spec.env:
         name, equals, value = entry.partition("=")
         if equals:

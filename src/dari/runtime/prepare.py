@@ -121,6 +121,8 @@ def prepare(
         process=spec["process"],
         user=launch.config.user,
         group_add=host.group_add,
+        is_term_default=launch.config.tty
+        and not any(entry.startswith("TERM=") for entry in launch.config.env),
         is_home_default=not any(entry.startswith("HOME=") for entry in launch.config.env),
         capabilities=names,
         all_capabilities=facts.capabilities,

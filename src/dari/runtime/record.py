@@ -36,6 +36,8 @@ class Record(Noun, frozen=True, kw_only=True):
     user: str = ""
     group_add: list[str] = []
     is_home_default: bool = True
+    # Whether TERM is there for the container's own terminal only, since nobody set it.
+    is_term_default: bool = False
     capabilities: list[str] = []
     all_capabilities: list[str] = []
 

@@ -31,7 +31,7 @@ CONNECT = Event(
         (START, {"container": ["abc"]}, True),
         (START, {"container": ["/web"]}, True),
         (START, {"container": ["other"]}, False),
-        (CONNECT, {"container": ["abc123"]}, True),
+        (CONNECT, {"container": ["abc123"]}, False),
         (CONNECT, {"network": ["net"]}, True),
         (START, {"image": ["nginx"]}, True),
         (START, {"label": ["a=b"]}, True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -107,3 +108,14 @@ async def test_info_and_version_have_what_clients_read(api: Api) -> None:
     _, version = await api("GET", "/version")
     assert (version["ApiVersion"], version["MinAPIVersion"], version["Os"]) == ("1.51", "1.24", "linux")
     assert await api("GET", "/plugins") == (200, [])
+
+
+async def test_a_client_of_http_1_0_gets_a_stream_up_to_its_end(api: Api) -> None:
+    asked = b"GET /events?since=0&until=1 HTTP/1.0\r\nHost: dari\r\n\r\n"
+    reader, writer = await asyncio.open_unix_connection(api.socket)
+    writer.write(asked)
+    head, _, body = (await asyncio.wait_for(reader.read(), 10)).partition(b"\r\n\r\n")
+    writer.close()
+    assert head.startswith(b"HTTP/1.0 200")
+    assert b"chunked" not in head.lower()
+    assert body == b""

@@ -18,8 +18,8 @@ def test_commands_are_lists_or_shell_lines() -> None:
 
 
 def test_env_replaces_by_name() -> None:
-    assert after('ENV A="x y" C=3').env == ["B=2", "A=x y", "C=3"]
-    assert after("ENV A some words").env == ["B=2", "A=some words"]
+    assert after('ENV A="x y" C=3').env == ["A=x y", "B=2", "C=3"]
+    assert after("ENV A some words").env == ["A=some words", "B=2"]
 
 
 @pytest.mark.parametrize(
