@@ -28,9 +28,9 @@ def _detach_keys(request: web.Request, container: Container) -> bytes:
         return b""
     try:
         return parse_detach_keys(request.query.get("detachKeys", ""))
-    except ValueError as error:
+    except ValueError:
         raise InvalidArgument(
-            f"invalid detach keys ({request.query.get('detachKeys', '')}): {error}"
+            f"Invalid detach keys ({request.query.get('detachKeys', '')}) provided"
         ) from None
 
 

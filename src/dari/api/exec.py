@@ -59,8 +59,8 @@ async def exec_create(request: web.Request, eng: Engine) -> web.StreamResponse:
 def _detach_keys(text: str) -> bytes:
     try:
         return parse_detach_keys(text)
-    except ValueError as error:
-        raise InvalidArgument(f"invalid detach keys: {error}") from None
+    except ValueError:
+        raise InvalidArgument(f"Invalid escape keys ({text}) provided") from None
 
 
 async def exec_start(request: web.Request, eng: Engine) -> web.StreamResponse:

@@ -261,6 +261,7 @@ async def images_prune(request: web.Request, eng: Engine) -> web.StreamResponse:
 
 
 async def images_search(request: web.Request, eng: Engine) -> web.StreamResponse:
+    wire.filters(request, frozenset(("is-automated", "is-official", "stars")))
     raise Unavailable(
         f"searching for {request.query.get('term', '')!r}: dari does not search registries, "
         "name the image and pull it"

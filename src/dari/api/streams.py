@@ -24,6 +24,8 @@ MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 _HEADER = struct.Struct(">BxxxL")
 _HIGH_WATER = 1 << 20
 _LOOK_SECONDS = 1.0
+# What may follow `ctrl-`.
+_CONTROLS = frozenset("abcdefghijklmnopqrstuvwxyz@[\\]^_")
 DEFAULT_DETACH_KEYS = b"\x10\x11"
 
 
@@ -54,7 +56,7 @@ def parse_detach_keys(text: str) -> bytes:
     for part in text.split(","):
         if len(part) == 1:
             keys += part.encode()
-        elif part.startswith("ctrl-") and len(part) == 6 and "@" <= part[5].upper() <= "_":
+        elif part.startswith("ctrl-") and len(part) == 6 and part[5] in _CONTROLS:
             keys.append(ord(part[5].upper()) - 64)
         else:
             raise ValueError(f"Unknown character: '{part}'")

@@ -85,7 +85,7 @@ async def _create(eng: Engine, request: Request, name: str, image: Image) -> tup
     warnings = check_host(request.config, host, HostLimits(os.cpu_count() or 1, memory_nodes()))
     if host.runtime not in (eng.ctx.config.runtime, *_RUNTIMES):
         raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}")
-    host = _with_joined(eng, host)
+    host = _with_joined(eng, host, name)
     # On networks with names of their own, a link may be there before its target is.
     must_exist = host.network_mode == "bridge"
     links = [_checked_link(eng, each, must_exist) for each in host.links]
@@ -216,11 +216,13 @@ def has_unified_cgroups() -> bool:
     return os.path.exists("/sys/fs/cgroup/cgroup.controllers")
 
 
-def _with_joined(eng: Engine, host: HostConfig) -> HostConfig:
+def _with_joined(eng: Engine, host: HostConfig, name: str) -> HostConfig:
     """Names in `container:<name>` become ids, which survive a rename. Raises NotFound."""
 
     def resolved(mode: str) -> str:
         ref = joined_id(mode)
+        if ref and ref == name:
+            raise InvalidArgument(f"cannot join own namespace: {mode}")
         return f"container:{find_container(eng, ref).id}" if ref else mode
 
     return msgspec.structs.replace(

@@ -268,6 +268,12 @@ async def load(eng: Engine, archive: str) -> list[str]:
     async with images.writing():
         for image, names in await images.transfer.load(archive):
             for name in names:
+                before = images.storage.named(parse(name).stored)
+                if before is not None and before.id != image.id:
+                    lines.append(
+                        f"The image {familiar(parse(name).full)} already exists, renaming the old one with ID "
+                        f"{before.id} to empty string"
+                    )
                 images.tag(image, parse(name))
                 lines.append(f"Loaded image: {familiar(parse(name).full)}")
             if not names:

@@ -293,8 +293,6 @@ def _borrowed(spec: str, find: Callable[[str], Container]) -> Iterable[Mount]:
     for mount in find(ref).mounts:
         if "ro" in words:
             mount = msgspec.structs.replace(mount, is_read_only=True, mode="ro")
-        elif "rw" in words and mount.origin != "mount":
-            mount = msgspec.structs.replace(mount, is_read_only=False)
         yield mount
 
 

@@ -169,7 +169,9 @@ def check_resources(host: HostConfig, limits: HostLimits) -> list[str]:
     if host.shm_size < 0:
         raise InvalidArgument("SHM size can not be less than 0")
     if not -1000 <= host.oom_score_adj <= 1000:
-        raise InvalidArgument(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
+        raise InvalidArgument(
+            f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]."
+        )
     for limit in host.ulimits:
         if limit.hard != -1 and (limit.soft > limit.hard or limit.soft == -1):
             raise InvalidArgument(

@@ -60,11 +60,12 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class Resolver:
-    """What a resolv.conf says."""
+    """What a resolv.conf says. `is_asked`: the servers are those of a flag, not the host's."""
 
     servers: tuple[str, ...] = ()
     search: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    is_asked: bool = False
 
 
 def files_of(ctx: Context, container_id: str) -> Files:
@@ -218,8 +219,8 @@ def _links(
     for each in asked:
         target, alias = split_link(each)
         other = find_container(ctx, target)
-        if other is not None:
-            yield records.Link(alias=alias, target=other.name)
+        # One that is not there yet is asked for by the name it will have.
+        yield records.Link(alias=alias, target=other.name if other is not None else target)
 
 
 def split_link(text: str) -> tuple[str, str]:
@@ -242,7 +243,8 @@ def resolver(ctx: Context, container: Container | None) -> Resolver:
     """
     host = parse_resolv(_text(ctx.config.resolv_conf))
     config = ctx.config
-    servers = tuple(container.host.dns if container else ()) or tuple(config.dns) or host.servers
+    asked = tuple(container.host.dns if container else ()) or tuple(config.dns)
+    servers = asked or host.servers
     if container is not None and servers == host.servers and all(map(_is_loopback, servers)):
         # systemd-resolved's stub: whom it asks itself can be reached from elsewhere too. The responder keeps asking
         # the stub, which knows which server is for which domain.
@@ -251,7 +253,7 @@ def resolver(ctx: Context, container: Container | None) -> Resolver:
     options = (
         tuple(container.host.dns_options if container else ()) or tuple(config.dns_options) or host.options
     )
-    return Resolver(servers, () if search == (".",) else search, options)
+    return Resolver(servers, () if search == (".",) else search, options, bool(asked))
 
 
 def stub_servers(ctx: Context) -> tuple[str, ...]:
@@ -297,7 +299,9 @@ def resolv_text(found: Resolver, is_answered: bool) -> str:
         if not any(each.startswith("ndots:") for each in options):
             options.append("ndots:0")
     else:
-        servers = tuple(each for each in found.servers if not _is_loopback(each)) or FALLBACK_SERVERS
+        # What somebody asked for is his affair; the host's own loopback is another one than the container's.
+        reachable = tuple(each for each in found.servers if found.is_asked or not _is_loopback(each))
+        servers = reachable or FALLBACK_SERVERS
     lines = [f"nameserver {each}" for each in servers]
     if found.search:
         lines.append(f"search {' '.join(found.search)}")

@@ -138,7 +138,8 @@ def environment(env: list[str], hostname: str, home: str, is_tty: bool) -> list[
             values[name] = value
         else:
             values.pop(name, None)
-    values.setdefault("HOME", home)
+    if not values.get("HOME"):
+        values["HOME"] = home
     return [f"{name}={value}" for name, value in values.items()]
 
 

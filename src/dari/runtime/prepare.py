@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import posixpath
 from typing import Any
 
 import msgspec
@@ -144,11 +145,9 @@ def keeps_stdin(config: ContainerConfig) -> bool:
 
 
 def cgroup_path(launch: Launch, config: Config) -> str:
-    """`<parent>/<id>`, from the root of each hierarchy. Raises InvalidArgument for a parent that climbs."""
+    """`<parent>/<id>`, from the root of each hierarchy, which no parent climbs out of."""
     parent = launch.host.cgroup_parent or config.cgroup_parent
-    parts = [part for part in parent.split("/") if part not in ("", ".")]
-    if ".." in parts:
-        raise InvalidArgument(f"cgroup parent {parent} leads out of the hierarchy")
+    parts = [part for part in posixpath.normpath(f"/{parent}").split("/") if part]
     return "/" + "/".join([*parts, launch.id])
 
 
@@ -188,6 +187,13 @@ def _oom_score(asked: int, facts: HostFacts) -> tuple[int, list[str]]:
     return facts.oom_score_adj, [text] if asked else []
 
 
+# What of /proc may be covered: what tools show of the machine (the same as runc allows).
+_OPEN_IN_PROC = frozenset(
+    f"/proc/{name}"
+    for name in ["cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo"]
+) | {"/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled"}
+
+
 def _resolved(rootfs: str, mount: Mount) -> Mount:
     options, source = mount.options, mount.source
     if mount.subpath:
@@ -195,6 +201,11 @@ def _resolved(rootfs: str, mount: Mount) -> Mount:
             source = volumes.source_of(mount)
         except InvalidArgument as error:
             raise LaunchFailed(f"failed to create task for container: {error.message}") from error
+    where = "/" + posixpath.normpath(mount.target).strip("/")
+    if where.startswith("/proc/") and where not in _OPEN_IN_PROC:
+        raise LaunchFailed(
+            f'failed to create task for container: "{where}" cannot be mounted because it is inside /proc'
+        )
     if source and not os.path.isdir(source):
         # Nothing is mounted below a file, and crun cannot set attributes recursively on one.
         options = [*options, "non-recursive"]

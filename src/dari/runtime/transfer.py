@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import tarfile
 import tempfile
@@ -302,7 +303,10 @@ def _read_archive(path: str) -> list[tuple[str, list[str]]]:
                 found.append((hashlib.sha256(config.read()).hexdigest(), list(entry.get("RepoTags") or [])))
             return found
     except KeyError as error:
-        raise InvalidArgument(f"invalid archive: it has no {error.args[0]}") from error
+        # tarfile's text is a sentence with the name in quotes.
+        quoted = re.search(r"'([^']*)'", str(error.args[0]))
+        name = quoted[1] if quoted else error.args[0]
+        raise InvalidArgument(f"invalid archive: it has no {name}") from error
     except tarfile.ReadError as error:
         raise InvalidArgument("invalid archive: it is no tar archive, or ends early") from error
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:

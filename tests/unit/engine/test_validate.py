@@ -61,7 +61,7 @@ def refusal(config: ContainerConfig, host: HostConfig) -> str:
         ({"cpuset_cpus": "x"}, "Invalid value x for cpuset cpus: invalid format: x"),
         ({"blkio_weight": 5}, "Range of blkio weight is from 10 to 1000"),
         ({"shm_size": -1}, "SHM size can not be less than 0"),
-        ({"oom_score_adj": 2000}, "Invalid value 2000, range for oom score adj is [-1000, 1000]"),
+        ({"oom_score_adj": 2000}, "Invalid value 2000, range for oom score adj is [-1000, 1000]."),
         (
             {"auto_remove": True, "restart_policy": RestartPolicy(name="always")},
             "can't create 'AutoRemove' container with restart policy",
