@@ -42,6 +42,7 @@ class Wish:
 
 def prepare(session: Session, project: Project, wish: Wish) -> tuple[Plan, Observed]:
     """Gets images where that is allowed, looks at the engine and plans. Raises UserError, ImageError, PlanError."""
+    check_container_names(project)
     names = selected_services(project, wish.options.services, wish.options.no_deps)
     ids = ensure_images(session, project, names, wish)
     check_external(session, project, names)
@@ -113,6 +114,17 @@ def ensure_images(session: Session, project: Project, names: Iterable[str], wish
     if pulls or builds:
         ids = images.present(docker, [service.image for service in services])
     return ids
+
+
+def check_container_names(project: Project) -> None:
+    """No two services want the same container name. Raises UserError."""
+    owners: dict[str, str] = {}
+    for name in sorted(project.services):
+        chosen = project.services[name].container_name
+        if chosen and owners.setdefault(chosen, name) != name:
+            raise UserError(
+                f'services.{name}: container name "{chosen}" is already in use by service {owners[chosen]}'
+            )
 
 
 def check_external(session: Session, project: Project, names: Iterable[str]) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from dari.compose.create import check_container_names
 from dari.compose.load.errors import ComposeError
 from dari.compose.load.pipeline import load
 from dari.compose.project import Project
+from dari.compose.session import UserError
 
 
 def project(*texts: str, environ: dict[str, str] | None = None, **files: str) -> Project:
@@ -47,6 +49,8 @@ def service(text: str, more: str = "") -> Any:
         ("privileged: '1'", "services.a.privileged must be a boolean"),
         ("logging: {options: {a: true}}", "services.a.logging.options.a"),
         ("ports: ['localhost:80:80']", "Invalid ip address: localhost"),
+        ("cpus: 1, deploy: {resources: {limits: {pids: 5}}}", "can't set distinct values on 'cpus'"),
+        ("scale: 2, deploy: {replicas: 3}", "can't set distinct values on 'scale'"),
         ("devices: [{source: /dev/a}]", "missing a mount target"),
         ("deploy: {resources: {reservations: {devices: [{}]}}}", "missing property 'capabilities'"),
         ("gpus: [{count: 1, device_ids: ['0']}]", "attributes are exclusive"),
@@ -98,6 +102,31 @@ def test_an_env_file_wins_over_an_earlier_one_in_its_own_lines() -> None:
     text = "services: {a: {image: x, env_file: [one, two]}}"
     found = project(text, one="A=1\nB=1", two="A=2\nC=${A}${B}").model["services"]["a"]["environment"]
     assert found == {"A": "2", "B": "1", "C": "21"}
+
+
+def test_inside_an_env_file_the_services_own_environment_is_known() -> None:
+    text = "services: {a: {image: x, env_file: one, environment: {A: own, C: '', D: }}}"
+    model = project(text, environ={"B": "around"}, one="A=1\nX=${A}${B}\nY=${C}-${D}\n").model
+    assert model["services"]["a"]["environment"] == {
+        "A": "own", "X": "ownaround", "Y": "-", "C": "", "D": None,
+    }  # fmt: skip
+
+
+def test_scale_is_the_number_of_replicas() -> None:
+    assert service("scale: 3, deploy: {labels: {a: b}}")["deploy"]["replicas"] == 3
+    assert service("scale: 3").get("deploy") is None
+
+
+def test_options_of_a_provider_are_once_each() -> None:
+    one, two = ("services: {a: {provider: {type: t, options: {o: [a, b]}}}}",) * 2
+    assert project(one, two).model["services"]["a"]["provider"]["options"] == {"o": ["a", "b"]}
+
+
+def test_container_names_are_compared_when_containers_are_made() -> None:
+    twice = project("services: {a: {image: x, container_name: cc}, b: {image: x, container_name: cc}}")
+    with pytest.raises(UserError) as caught:
+        check_container_names(twice)
+    assert str(caught.value) == 'services.b: container name "cc" is already in use by service a'
 
 
 def test_keys_are_texts() -> None:

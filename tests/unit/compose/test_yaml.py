@@ -55,7 +55,13 @@ def test_merge_tags_are_noted() -> None:
 
 @pytest.mark.parametrize(
     ("text", "place"),
-    [("a: 1\na: 2\n", "f:2:1"), ("a: [1\n", "f:2:1"), ("a: &a [*a]\n", "f:1:4"), ("? [1]\n: 2\n", "f:1:3")],
+    [
+        ("a: 1\na: 2\n", "f:2:1"),
+        ("a: !reset 1\na: 2\n", "f:2:1"),
+        ("a: [1\n", "f:2:1"),
+        ("a: &a [*a]\n", "f:1:4"),
+        ("? [1]\n: 2\n", "f:1:3"),
+    ],
 )
 def test_mistakes_have_places(text: str, place: str) -> None:
     with pytest.raises(ComposeError) as caught:

@@ -24,7 +24,6 @@ def verify(tree: Mapping[str, Any], enabled: Mapping[str, Any], disabled: Collec
     """
     for name in sorted(enabled):
         _service(name, enabled[name], tree, enabled, disabled)
-    _unique_container_names(enabled)
     _no_cycle(enabled)
     _resources(tree)
 
@@ -107,11 +106,9 @@ def _service(
         ("mem_reservation", "reservations", "memory"),
         ("pids_limit", "limits", "pids"),
     ):
-        if theirs == "memory" and part in resources:
-            value = (resources[part] or {}).get(theirs) or 0
-        else:
-            value = (resources.get(part) or {}).get(theirs)
-        if service.get(own) is not None and value is not None and float(service[own]) != float(value):
+        if part not in resources or not float(service.get(own) or 0):
+            continue
+        if float(service[own]) != float((resources[part] or {}).get(theirs) or 0):
             raise _fail(
                 f"services.{name}: can't set distinct values on '{own}' and 'deploy.resources.{part}.{theirs}'",
                 *where,
@@ -165,17 +162,6 @@ def _mounts(name: str, service: Mapping[str, Any], tree: Mapping[str, Any]) -> N
             )
         if kind == "volume" and mount.get("source") and mount["source"] not in (tree.get("volumes") or {}):
             raise _fail(f'service "{name}" refers to undefined volume {mount["source"]}', *where)
-
-
-def _unique_container_names(enabled: Mapping[str, Any]) -> None:
-    owners: dict[str, str] = {}
-    for name in sorted(enabled):
-        chosen = enabled[name].get("container_name")
-        if chosen and owners.setdefault(chosen, name) != name:
-            raise _fail(
-                f'services.{name}: container name "{chosen}" is already in use by service {owners[chosen]}',
-                "services", name, "container_name",
-            )  # fmt: skip
 
 
 def _no_cycle(enabled: Mapping[str, Any]) -> None:

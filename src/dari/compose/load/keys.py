@@ -275,7 +275,7 @@ _SERVICE: dict[str, Key] = {
     "provider": _key("map", needs="type"),
     "provider.type": STR,
     "provider.options": _key("map", c.provider_options),
-    "provider.options.*": _key("str int num bool list"),
+    "provider.options.*": _key("str int num bool list", unique="value"),
     "pull_policy": _key("str", pattern=_PULL_POLICY),
     "pull_refresh_after": STR,
     "read_only": _key("bool", body="HostConfig.ReadonlyRootfs"),

@@ -77,6 +77,8 @@ def _service(
         service.pop("networks", None)
         if not service.get("network_mode") and not service.get("provider"):
             service["networks"] = {"default": None}
+    if service.get("scale") is not None and service.get("deploy"):
+        service["deploy"] = {"replicas": service["scale"], **service["deploy"]}
     if service.get("pull_policy") == "if_not_present":
         service["pull_policy"] = "missing"
     _tell_what_is_left_out(context, tree, name, service)
@@ -143,8 +145,13 @@ def _dependencies(service: dict[str, Any]) -> None:
 
 
 def _environment(context: Context, name: str, service: dict[str, Any]) -> None:
-    """env_file below environment, both complete; a name without a value takes the surrounding one's."""
+    """env_file below environment, both complete; a name without a value takes the surrounding one's.
+
+    Inside a file `${A}` is the surrounding one's, else what `environment` says, else an earlier line's.
+    """
     found: dict[str, str | None] = {}
+    own = {key: value for key, value in (service.get("environment") or {}).items() if value is not None}
+    around = {**own, **context.variables}
     for entry in service.get("env_file") or []:
         path = entry["path"]
         try:
@@ -168,7 +175,7 @@ def _environment(context: Context, name: str, service: dict[str, Any]) -> None:
             )
         else:
             before = {key: value for key, value in found.items() if value is not None}
-            values = dotenv.parse(text, path, context.variables, missing=context.missing, before=before)
+            values = dotenv.parse(text, path, around, missing=context.missing, before=before)
         for key, value in values.items():
             value = context.variables.get(key) if value is None else value
             if value is not None:

@@ -149,6 +149,7 @@ class _Builder:
     def _mapping(self, node: Any, path: Path) -> dict[Any, Any]:
         result: dict[Any, Any] = {}
         inherited: list[dict[Any, Any]] = []
+        seen: set[str] = set()
         for key_node, value_node in node.value:
             if not isinstance(key_node, pyyaml.ScalarNode):
                 raise ComposeError("yaml: a key must be a scalar", mark=self._mark(key_node))
@@ -162,8 +163,9 @@ class _Builder:
                     mark=self._mark(key_node),
                 )
             place = (*path, key)
-            if key in result:
+            if key in seen:
                 raise ComposeError(f'yaml: mapping key "{key}" already defined', mark=self._mark(key_node))
+            seen.add(key)
             self.marks.put(place, self._mark(key_node))
             if value_node.tag == "!reset":
                 self.resets.append(place)
