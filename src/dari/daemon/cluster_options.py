@@ -6,6 +6,7 @@ import argparse
 import re
 from typing import Any
 
+from dari.model.config import Config
 from dari.model.errors import InvalidArgument
 
 # Key of the settings file → the option's name.
@@ -93,6 +94,11 @@ def fields(values: dict[str, Any]) -> dict[str, Any]:
                     f"{name.replace('_', '-')}: expected a number from {least} to {most}, got {value!r}"
                 )
             found[name] = value
+    data, secret = (found.get(name, getattr(Config(), name)) for name in ("data_path_port", "wireguard_port"))
+    if data == secret:
+        raise InvalidArgument(
+            f"data-path-port and wireguard-port are both {data}: overlays in the clear and encrypted ones need one each"
+        )
     if found.get("store_cert") and not found.get("store_key"):
         raise InvalidArgument("--store-cert needs --store-key")
     if "store_password_file" in values:

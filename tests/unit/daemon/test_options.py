@@ -187,3 +187,17 @@ def test_where_the_host_is_answered(tmp_path: Path, text: str) -> None:
 def test_where_the_host_is_not_answered(tmp_path: Path, text: str) -> None:
     with pytest.raises(InvalidArgument, match="answer the host at"):
         with_file(tmp_path, {}, "--dns-listen", text)
+
+
+def test_the_ports_of_overlays(tmp_path: Path) -> None:
+    config = with_file(tmp_path, {})
+    assert (config.data_path_port, config.wireguard_port) == (4789, 51829)
+    assert config.wireguard_key_file == "/var/lib/dari/wireguard.key"
+    assert with_file(tmp_path, {"wireguard-port": 51900}).wireguard_port == 51900
+    assert with_file(tmp_path, {}, "--wireguard-port", "65535").wireguard_port == 65535
+    with pytest.raises(InvalidArgument, match="wireguard-port: expected a number from 1024 to 65535, got 80"):
+        with_file(tmp_path, {}, "--wireguard-port", "80")
+    with pytest.raises(InvalidArgument, match="are both 4789"):
+        with_file(tmp_path, {}, "--wireguard-port", "4789")
+    with pytest.raises(InvalidArgument, match="are both 5000"):
+        with_file(tmp_path, {"data-path-port": 5000, "wireguard-port": 5000})
