@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -205,3 +206,16 @@ def test_a_range_ends_with_the_relay(tmp_path: Path) -> None:
         tcp_connect("::1", 20000).close()
     with pytest.raises(ConnectionRefusedError):
         tcp_connect("::1", 20000)
+
+
+def test_it_ends_when_its_folder_is_gone(tmp_path: Path) -> None:
+    directory = str(tmp_path / "relay")
+    process = subprocess.Popen(door.command(directory))
+    deadline = time.monotonic() + 60
+    while door.entries(directory) is None:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    add(directory, "tcp", 8080, ("127.0.0.1", 9000))
+    shutil.rmtree(directory)
+    assert process.wait(60) == 0
+    tcp_listener("::1", 8080).close()

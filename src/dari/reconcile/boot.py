@@ -57,6 +57,7 @@ async def boot(ctx: Context) -> None:
     """Settle everything in the store, before the first request. Raises Internal, Unavailable."""
     names.forget_files(ctx)
     await rootfs.tidy(ctx)
+    await relays.end_lost(ctx)
     await watch.adopt(ctx)
     await free_forgotten(ctx)
     await relays.adopt(ctx)

@@ -254,6 +254,34 @@ def drop_claims(ctx: Context, claims: Iterable[Claim]) -> None:
     drop(ctx, names)
 
 
+async def end_lost(ctx: Context) -> None:
+    """End a relay whose door went with an exec root that somebody removed: it has the ports, and nobody can ask it."""
+    if os.path.exists(os.path.join(_directory(ctx), door.SOCKET)):
+        return
+    for pid in await asyncio.to_thread(lambda: [*_relays_of(_directory(ctx))]):
+        log.warning("a relay without a door (pid %d) has ports, ending it", pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        await wait_end(pid)
+
+
+def _relays_of(directory: str) -> Iterator[int]:
+    """Processes in our network namespace that were started as relays over a folder."""
+    words = [each.encode() for each in door.command(directory)[1:]]
+    here = os.readlink("/proc/self/ns/net")
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                found = file.read().split(b"\0")
+            if found[1:-1] == words and os.readlink(f"/proc/{name}/ns/net") == here:
+                yield int(name)
+        except OSError:
+            # It ended meanwhile.
+            continue
+
+
 async def adopt(ctx: Context) -> None:
     """Take back what a relay of an earlier daemon carries; what nobody wants any more it lets go of."""
     found = await asyncio.to_thread(door.entries, _directory(ctx))

@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
     door.bind(path)
     os.chmod(path, 0o600)
     door.listen(16)
-    Loop(door).run()
+    Loop(door, arguments[1]).run()
     return 0
 
 

@@ -25,6 +25,7 @@ _UDP_IDLE_SECONDS = 90.0
 _MOST_CLIENTS = 1024
 """UDP clients remembered for each port; the one quiet for longest goes first."""
 
+_HOME_SECONDS = 5.0
 _MOST_BUFFERED = 4 * _CHUNK
 # IPV6_RECVORIGDSTADDR, linux/in6.h: a message beside each packet with the struct sockaddr_in6 it was sent to.
 _ORIGINAL = 74
@@ -145,9 +146,11 @@ class Pair:
 
 
 class Loop:
-    """`run` serves the door until SIGTERM ends the process."""
+    """`run` serves the door until SIGTERM ends the process, or `home`, the door's folder, is gone: then nobody can come
+    any more, and the next relay needs the ports."""
 
-    def __init__(self, door: socket.socket) -> None:
+    def __init__(self, door: socket.socket, home: str) -> None:
+        self._home = home
         self.selector = selectors.DefaultSelector()
         self.entries: dict[str, Entry] = {}
         self.held: dict[str, list[socket.socket]] = {}
@@ -156,8 +159,13 @@ class Loop:
         self.selector.register(door, selectors.EVENT_READ, self._knock)
 
     def run(self) -> None:
+        next_look = 0.0
         while True:
-            for key, events in self.selector.select(10.0):
+            if time.monotonic() > next_look:
+                next_look = time.monotonic() + _HOME_SECONDS
+                if not os.path.isdir(self._home):
+                    return
+            for key, events in self.selector.select(_HOME_SECONDS):
                 # A socket whose turn comes may have been closed by the one before.
                 if self._is_registered(key.fileobj):
                     act: Callable[[Any, int], None] = key.data

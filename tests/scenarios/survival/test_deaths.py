@@ -16,6 +16,7 @@ from tests.scenarios.conftest import IMAGE, Node, wait_for
 from tests.scenarios.survival.ledger import check_agreement, is_alive, mounts, namespaces, processes, rows
 
 from dari.dns import nudge
+from dari.relay import door
 
 
 def state(container: Any) -> dict[str, Any]:
@@ -182,9 +183,8 @@ def reboot(node: Node) -> None:
     pids = [state(each)["Pid"] for each in node.client.containers.list()]
     node.kill()
     node.kill_dns()
-    for pid in processes(node, "conmon"):
-        end(pid)
-    for pid in pids:
+    carrier = door.entries(f"{node.exec_root}/relay")
+    for pid in (*processes(node, "conmon"), *pids, *([carrier[0]] if carrier else [])):
         end(pid)
     for path in [f"{node.exec_root}/netns/{name}" for name in namespaces(node)]:
         node.run("umount", path, check=False)
