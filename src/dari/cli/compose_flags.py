@@ -457,6 +457,7 @@ def command(name: str) -> Command:
         most=-1 if any(one[-1] in "*+" for one in names) else len(names),
         is_interspersed=not verb.is_command,
         usage_code=16,
+        is_count_short=name in ("attach", "commit", "exec", "export", "port", "run", "scale"),
     )
 
 

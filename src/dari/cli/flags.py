@@ -83,6 +83,7 @@ class Command(NamedTuple):
 
     `least` and `most` bound the number of arguments (`most` -1: any). Unless `is_interspersed`, flags end
     at the first argument. `usage_code`: the exit code of a command line that cannot be understood.
+    `is_count_short`: a wrong number of arguments is told in the few words some verbs of Compose use.
     """
 
     words: str
@@ -93,12 +94,19 @@ class Command(NamedTuple):
     most: int = -1
     is_interspersed: bool = True
     usage_code: int = 125
+    is_count_short: bool = False
 
     def parse(self, argv: Sequence[str]) -> Options:
         """Raises UsageError, HelpAsked."""
         arguments, values = _split(self, list(argv))
         count = len(arguments)
         if count < self.least or 0 <= self.most < count:
+            if self.is_count_short:
+                some = f"at least {self.least}" if count < self.least else f"at most {self.most}"
+                only = "only received" if count < self.least else "received"
+                raise CountError(
+                    f"{'requires' if count < self.least else 'accepts'} {some} arg(s), {only} {count}"
+                )
             if self.most == 0:
                 expected = "accepts no arguments"
             elif self.least == self.most:

@@ -80,14 +80,14 @@ class Attached:
 
     def _services(self) -> set[str]:
         options, services = self.options, self.project.services
-        chosen = set(options.services or services)
-        if options.services and options.attach_dependencies:
-            chosen = {name for name in services if name in self._closure(options.services)}
         if options.attach:
             chosen = set(options.attach)
-        return {
-            name for name in chosen if services[name].is_attached and name not in (options.no_attach or ())
-        }
+        else:
+            chosen = set(options.services or services)
+            if options.services and options.attach_dependencies:
+                chosen = {name for name in services if name in self._closure(options.services)}
+            chosen = {name for name in chosen if services[name].is_attached}
+        return chosen.difference(options.no_attach or ())
 
     def _closure(self, names: list[str]) -> set[str]:
         from dari.compose.plan import selected_services

@@ -163,7 +163,7 @@ def scales(entries: Iterable[str]) -> dict[str, int]:
     found = {}
     for entry in entries or ():
         name, _, text = entry.partition("=")
-        if not text.isdigit():
-            raise UserError(f"invalid --scale option {entry!r}. Should be SERVICE=NUM")
+        if not name or not text.isdigit():
+            raise UserError(f'invalid --scale option "{entry}". Should be SERVICE=NUM')
         found[name] = int(text)
     return found

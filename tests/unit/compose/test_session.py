@@ -97,6 +97,18 @@ def test_flags_before_the_verb(monkeypatch: pytest.MonkeyPatch) -> None:
         (["nope"], 1, "unknown docker command"),
         (["up", "--nope"], 16, "unknown flag: --nope"),
         (["config", "absent"], 1, "no such service: absent"),
+        (["config", "--format", "odd"], 1, 'unsupported format "odd"'),
+        (["up", "--attach", "web", "--attach-dependencies"], 1, "cannot combine --attach and --attach-dep"),
+        (["up", "--attach", "db"], 1, "cannot attach to services not included in up: db"),
+        (["up", "--exit-code-from", "db"], 1, "no such service: db"),
+        (["up", "--scale", "db=2"], 1, "no such service: db"),
+        (["up", "--scale", "web"], 1, 'invalid --scale option "web". Should be SERVICE=NUM'),
+        (["scale", "web"], 1, "invalid scale specifier: web"),
+        (["scale", "web=x"], 1, "invalid scale specifier: can't parse replica value as int: web=x"),
+        (["exec", "web"], 1, "requires at least 2 arg(s), only received 1"),
+        (["run", "--service-ports", "-p", "80", "web"], 1, "--service-ports and --publish are incompatible"),
+        (["cp", "a:/x", "b:/y"], 1, "copying between services is not supported"),
+        (["ps", "--filter", "running"], 1, "arguments to --filter should be in form KEY=VAL"),
     ],
 )
 def test_mistakes_on_the_command_line(
@@ -104,6 +116,30 @@ def test_mistakes_on_the_command_line(
 ) -> None:
     assert run(words) == code
     assert text in capsys.readouterr().err
+
+
+def test_orphans_cannot_be_removed_and_ignored(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COMPOSE_IGNORE_ORPHANS", "true")
+    assert run(["up", "--remove-orphans"]) == 1
+    assert "cannot combine COMPOSE_IGNORE_ORPHANS and --remove-orphans" in capsys.readouterr().err
+
+
+def test_there_is_something_to_bring_up(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "compose.yaml").write_text("services: {web: {image: x, profiles: [p]}}")
+    assert run(["up"]) == 1
+    assert capsys.readouterr().err.strip().endswith("no service selected")
+
+
+def test_config_compares_container_names(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "compose.yaml").write_text(
+        "services: {a: {image: x, container_name: cc}, b: {image: x, container_name: cc}}"
+    )
+    assert run(["config", "-q"]) == 1
+    assert 'container name "cc" is already in use by service a' in capsys.readouterr().err
+    assert run(["config", "-q", "--no-consistency"]) == 0
+    assert run(["config", "--services"]) == 0
 
 
 def test_config_prints(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 
 from dari.compose import dump
 from dari.compose import hash as digest
+from dari.compose.create import check_container_names
 from dari.compose.session import Session, UserError
 from dari.compose.yaml_text import as_yaml
 
 
 def config(session: Session, options: Any) -> int:
     if options.format not in (None, "yaml", "json", "table"):
-        raise UserError(f"unsupported format {options.format!r}")
+        raise UserError(f'unsupported format "{options.format}"')
     if options.filter and not options.show_services:
         raise UserError("--filter requires --services")
     if options.variables:
@@ -34,10 +35,12 @@ def config(session: Session, options: Any) -> int:
     for name in named:
         if name not in project.services:
             raise UserError(f"no such service: {name}")
-    if options.quiet:
-        return 0
-    text = _listing(session, project, options)
+    text = None if options.quiet else _listing(session, project, options)
     if text is None:
+        if not options.no_consistency and not options.no_interpolate:
+            check_container_names(project)
+        if options.quiet:
+            return 0
         tree = dump.tree(project.model)
         if named:
             from dari.compose.plan import selected_services

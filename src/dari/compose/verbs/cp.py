@@ -15,7 +15,9 @@ from dari.compose.session import Session, UserError
 
 def cp(session: Session, options: Any) -> int:
     source, target = _split(options.source), _split(options.target)
-    if bool(source[0]) == bool(target[0]):
+    if source[0] and target[0]:
+        raise UserError("copying between services is not supported")
+    if not source[0] and not target[0]:
         raise UserError("unknown copy direction: one of source and target is SERVICE:PATH")
     service = source[0] or target[0]
     containers = [one for one in session.containers([service]) if options.all or not one.is_oneoff]

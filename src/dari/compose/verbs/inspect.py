@@ -134,6 +134,10 @@ def volumes(session: Session, options: Any) -> int:
     found = session.docker.get("/volumes", filters=labels.project_filter(session.name())) or {}
     entries = sorted(found.get("Volumes") or [], key=lambda one: one["Name"])
     if options.services:
+        project = session.project_or_none()
+        for name in options.services:
+            if project and name not in project.services:
+                raise UserError(f"no such service: {name}")
         containers = session.containers(options.services)
         names = {mount.get("Name") for one in containers for mount in one.mounts}
         entries = [one for one in entries if one["Name"] in names]

@@ -24,6 +24,8 @@ from dari.compose.verbs.exec import environment, resize
 
 def run(session: Session, options: Any) -> int:
     """Exit code: the command's; 0 with `-d`."""
+    if options.publish and options.service_ports:
+        raise UserError("--service-ports and --publish are incompatible")
     project = session.project([options.service])
     service = project.services[options.service]
     _start_dependencies(session, project, service, options)
@@ -136,6 +138,8 @@ def _changed(session: Session, project: Project, service: Service, options: Any)
     model.pop("deploy", None)
     given = _from_files(session, options.env_from_file)
     given |= dict(entry.split("=", 1) for entry in environment(session, options.env))
+    if any("=" not in entry for entry in options.label):
+        raise UserError("label must be set as KEY=VALUE")
     extra_labels = dict(entry.partition("=")[::2] for entry in options.label)
     return service.replace(
         model=model,

@@ -6,6 +6,7 @@ from typing import Any
 
 from dari.compose.create import Wish, prepare, scales
 from dari.compose.plan import Plan, UpOptions
+from dari.compose.project import Project
 from dari.compose.session import Session, UserError
 
 _CHANGES = 2
@@ -15,7 +16,10 @@ def up(session: Session, options: Any) -> int:
     """`up`: exit code 0, 1 when something failed, 2 when `--plan` found work to do."""
     _exclude(options)
     project = session.project(options.services)
+    if not project.services and not session.flags.all_resources:
+        raise UserError("no service selected")
     wish = _wish(session, options, no_start=options.no_start)
+    _fits(project, options, wish.options)
     plan, _ = prepare(session, project, wish)
     if options.plan:
         return show_plan(session, plan)
@@ -37,12 +41,20 @@ def create(session: Session, options: Any) -> int:
     """`create`: containers that are made, not started."""
     _exclude(options)
     project = session.project(options.services)
-    plan, _ = prepare(session, project, _wish(session, options, no_start=True))
+    wish = _wish(session, options, no_start=True)
+    _fits(project, options, wish.options)
+    plan, _ = prepare(session, project, wish)
     return session.finish(session.carry_out(plan, session.progress()))
 
 
 def scale(session: Session, options: Any) -> int:
     """`scale SERVICE=N...`: only the number of containers changes."""
+    for entry in options.scales:
+        name, _, text = entry.partition("=")
+        if not name or not text:
+            raise UserError(f"invalid scale specifier: {entry}")
+        if not text.isdigit():
+            raise UserError(f"invalid scale specifier: can't parse replica value as int: {entry}")
     wanted = scales(options.scales)
     project = session.project(list(wanted))
     wish = Wish(
@@ -79,6 +91,8 @@ def _exclude(options: Any) -> None:
                 f"--{name} cannot be combined with --abort-on-container-exit, --abort-on-container-failure, "
                 "--attach, --attach-dependencies or --watch"
             )
+    if getattr(options, "attach", None) and options.attach_dependencies:
+        raise UserError("cannot combine --attach and --attach-dependencies")
     if (getattr(options, "wait_timeout", None) or 0) < 0:
         raise UserError("--wait-timeout must be a non-negative integer")
     pairs = (
@@ -96,6 +110,19 @@ def _exclude(options: Any) -> None:
     for one, other, text in pairs:
         if getattr(options, one, False) and getattr(options, other, False):
             raise UserError(text)
+
+
+def _fits(project: Project, options: Any, wish: UpOptions) -> None:
+    """What the flags name is there, and what the environment says goes with them. Raises UserError."""
+    if wish.ignore_orphans and wish.remove_orphans:
+        raise UserError("cannot combine COMPOSE_IGNORE_ORPHANS and --remove-orphans")
+    source = getattr(options, "exit_code_from", None)
+    for name in (*wish.scale, *((source,) if source else ())):
+        if name not in project.services:
+            raise UserError(f"no such service: {name}")
+    unknown = [name for name in getattr(options, "attach", None) or () if name not in project.services]
+    if unknown:
+        raise UserError(f"cannot attach to services not included in up: {', '.join(unknown)}")
 
 
 def _wish(session: Session, options: Any, *, no_start: bool) -> Wish:
