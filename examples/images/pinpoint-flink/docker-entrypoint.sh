@@ -10,9 +10,9 @@ java=(java "${opens[@]}" -Xmx192m -XX:+UseSerialGC -XX:TieredStopAtLevel=1
   -Dlog4j.configurationFile=/opt/flink/conf/log4j2.properties)
 path='/opt/flink/lib/*:/opt/flink/conf:/opt/flink/usrlib'
 
-# answers NAME PORT: waits up to two minutes, then fails.
+# answers NAME PORT: waits up to ten minutes, then fails.
 answers() {
-  for _ in $(seq 120); do
+  for _ in $(seq 600); do
     (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null && return
     sleep 1
   done
@@ -20,13 +20,16 @@ answers() {
   exit 1
 }
 
-# A JVM started by hand has its memory divided by hand.
+# A JVM started by hand has its memory divided by hand. Nobody starts Flink again: on a stalled machine it has to wait.
 cat >/opt/flink/conf/flink-conf.yaml <<END
 jobmanager.rpc.address: ${JOB_MANAGER_RPC_ADDRESS:-localhost}
 jobmanager.rpc.port: 6123
 jobmanager.bind-host: 0.0.0.0
 rest.bind-address: 0.0.0.0
 rest.port: 8081
+pekko.startup-timeout: 10 min
+pekko.ask.timeout: 2 min
+heartbeat.timeout: 300000
 taskmanager.numberOfTaskSlots: 1
 taskmanager.host: $(hostname -I | cut -d' ' -f1)
 taskmanager.bind-host: 0.0.0.0

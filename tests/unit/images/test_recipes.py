@@ -107,7 +107,7 @@ def test_who_waits_for_whom() -> None:
         ({"Status": "exited", "ExitCode": 3}, "no", "ended with 3"),
         ({"Status": "restarting"}, "always", "restarting"),
         ({"Health": {"Status": "starting"}}, "no", "health: starting"),
-        ({}, "always", "just started again"),
+        ({}, "always", "restarting"),
         ({"StartedAt": "2001-01-01T00:00:00.123456789Z"}, "always", ""),
     ],
 )
