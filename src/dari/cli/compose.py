@@ -44,7 +44,8 @@ def run(argv: Sequence[str]) -> int:
         return 0
     if options.dry_run:
         flags = flags.replace(is_dry_run=True)
-    return _report(lambda: _call(VERBS[verb].target, flags, options))
+    progress = flags.progress if flags.progress != "auto" else os.environ.get("COMPOSE_PROGRESS")
+    return _report(lambda: _call(VERBS[verb].target, flags, options), is_json=progress == "json")
 
 
 def parse(verb: str, words: Sequence[str]) -> Arguments:
@@ -99,7 +100,7 @@ def _build_auth() -> dict[str, str]:
     return {"Content-Type": "application/x-tar", **registry_config()}
 
 
-def _report(act: Callable[[], int]) -> int:
+def _report(act: Callable[[], int], *, is_json: bool = False) -> int:
     """Runs `act`; an error that is the user's or the engine's becomes one line and an exit code."""
     from dari.compose.session import UserError
 
@@ -107,7 +108,7 @@ def _report(act: Callable[[], int]) -> int:
         return act()
     except UserError as error:
         if str(error):
-            print(error, file=sys.stderr)
+            print(_error_text(error, is_json), file=sys.stderr)
         return error.code
     except KeyboardInterrupt:
         return 130
@@ -118,8 +119,16 @@ def _report(act: Callable[[], int]) -> int:
     except Exception as error:
         if not _is_expected(error):
             raise
-        print(error, file=sys.stderr)
+        print(_error_text(error, is_json), file=sys.stderr)
         return 1
+
+
+def _error_text(error: Exception, is_json: bool) -> str:
+    if not is_json:
+        return str(error)
+    import json
+
+    return json.dumps({"error": True, "message": str(error)}, separators=(",", ":"), ensure_ascii=False)
 
 
 def _is_expected(error: Exception) -> bool:
@@ -153,12 +162,17 @@ _GLOBALS: dict[str, tuple[str, str]] = {
     "--parallel": ("parallel", "number"),
     "--progress": ("progress", "text"),
     "--ansi": ("ansi", "text"),
+    "--no-ansi": ("ansi", "never"),
+    "--insecure-registry": ("", "text"),
     "--dry-run": ("is_dry_run", "bool"),
     "--all-resources": ("all_resources", "bool"),
     "--compatibility": ("is_compatible", "bool"),
     "--verbose": ("", "bool"),
 }
-_CHOICES = {"progress": ("auto", "tty", "plain", "json", "quiet"), "ansi": ("auto", "never", "always")}
+_CHOICES = {
+    "progress": ("auto", "tty", "plain", "json", "quiet", "none"),
+    "ansi": ("auto", "never", "always"),
+}
 
 
 def global_flags(words: Sequence[str]) -> tuple[Globals, list[str]]:
@@ -174,6 +188,10 @@ def global_flags(words: Sequence[str]) -> tuple[Globals, list[str]]:
         if word not in _GLOBALS:
             raise _Usage(f"unknown flag: {word}\nSee 'dari compose --help'", _USAGE)
         field, kind = _GLOBALS[word]
+        if kind == "never":
+            print("option '--no-ansi' is DEPRECATED ! Please use '--ansi' instead.", file=sys.stderr)
+            found[field] = kind
+            continue
         if kind == "bool":
             found[field] = value.lower() not in ("false", "0") if separator else True
             continue
@@ -185,12 +203,12 @@ def global_flags(words: Sequence[str]) -> tuple[Globals, list[str]]:
             found[field] = (*found.get(field, ()), value)
         elif kind == "number":
             if not value.lstrip("-").isdigit():
-                raise _Usage(f"invalid argument {value!r} for {word}", _USAGE)
+                raise _Usage(f'invalid argument "{value}" for "{word}" flag: expected a number', _USAGE)
             found[field] = max(int(value), 0)
         else:
             if field in _CHOICES and value not in _CHOICES[field]:
-                raise _Usage(f"unsupported --{field} value {value!r}", _USAGE)
-            found[field] = value
+                raise _Usage(f'unsupported --{field} value "{value}"')
+            found[field] = "quiet" if value == "none" else value
     found.pop("", None)
     return Globals(**found), left
 

@@ -89,6 +89,24 @@ class Session:
         self._docker = docker
         self._project: Project | None = None
         self._files: list[str] | None = None
+        self._refuse_settings()
+
+    def _refuse_settings(self) -> None:
+        """Raises UserError for variables and flags that cannot be what they are, or not together."""
+        limit = self.environ.get("COMPOSE_PARALLEL_LIMIT")
+        if limit is not None and not self.flags.parallel and not limit.lstrip("-").isdigit():
+            raise UserError(f'COMPOSE_PARALLEL_LIMIT must be an integer (found: "{limit}")')
+        mode = self._progress_mode()
+        if mode not in ("auto", "tty", "plain", "json", "quiet", "none"):
+            raise UserError(f'unsupported --progress value "{mode}"')
+        if mode == "tty" and self._asked_ansi() == "never":
+            raise UserError("can't use --progress tty while ANSI support is disabled")
+        if mode == "plain" and self._asked_ansi() == "always":
+            raise UserError("can't use --progress plain while ANSI support is forced")
+
+    def _progress_mode(self) -> str:
+        mode = self.environ.get("COMPOSE_PROGRESS") or "auto"
+        return self.flags.progress if self.flags.progress != "auto" else mode
 
     # the engine and the user
 
@@ -112,11 +130,11 @@ class Session:
         """A fresh progress display as the user asked for it."""
         from dari.compose.progress import Progress
 
-        mode = self.environ.get("COMPOSE_PROGRESS") or "auto"
-        if self.flags.progress != "auto":
-            mode = self.flags.progress
+        mode = self._progress_mode()
+        if mode == "none":
+            mode = "quiet"
         colour = {"never": False, "always": True}.get(self.ansi)
-        if mode == "auto" and self.ansi == "never":
+        if mode == "auto" and self._asked_ansi() == "never":
             mode = "plain"
         stream = sys.stdout if self.flag("COMPOSE_STATUS_STDOUT") else None
         return Progress("quiet" if is_quiet else mode, stream, is_coloured=colour)
@@ -124,9 +142,11 @@ class Session:
     @property
     def ansi(self) -> str:
         """`auto`, `never` or `always`."""
-        if self.flags.ansi != "auto":
-            return self.flags.ansi
-        return self.environ.get("COMPOSE_ANSI") or ("never" if self.environ.get("NO_COLOR") else "auto")
+        return "never" if self.environ.get("NO_COLOR") else self._asked_ansi()
+
+    def _asked_ansi(self) -> str:
+        """As `ansi`, without NO_COLOR, which is about colours only."""
+        return self.flags.ansi if self.flags.ansi != "auto" else self.environ.get("COMPOSE_ANSI") or "auto"
 
     @property
     def parallel(self) -> int:
@@ -313,10 +333,13 @@ class Session:
         return self._project
 
     def project_or_none(self, named: Sequence[str] = ()) -> Project | None:
-        """The project, or None when only its name was given and there is no file."""
-        if self.flags.name and not self.flags.files:
+        """The project, or None when only its name was given and there is no file.
+
+        A name in COMPOSE_PROJECT_NAME also does where files are named that cannot be read.
+        """
+        if self.flags.name and (not self.flags.files or self.environ.get("COMPOSE_PROJECT_NAME")):
             try:
-                return self.project()
+                return self.project(named if self.flags.files else ())
             except (UserError, _compose_error()):
                 return None
         return self.project(named)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dari.cli.compose import global_flags, run
+from dari.compose.load.errors import ComposeError
 from dari.compose.session import Globals, Session, UserError
 
 WEB = "services: {web: {image: 'img:${TAG:-none}'}}\n"
@@ -124,6 +125,48 @@ def test_orphans_cannot_be_removed_and_ignored(
     monkeypatch.setenv("COMPOSE_IGNORE_ORPHANS", "true")
     assert run(["up", "--remove-orphans"]) == 1
     assert "cannot combine COMPOSE_IGNORE_ORPHANS and --remove-orphans" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "text"),
+    [
+        (["--progress", "odd"], "", 'unsupported --progress value "odd"'),
+        ([], "COMPOSE_PROGRESS=odd", 'unsupported --progress value "odd"'),
+        (
+            ["--progress", "tty", "--ansi", "never"],
+            "",
+            "can't use --progress tty while ANSI support is disabled",
+        ),
+        (["--progress", "plain"], "COMPOSE_ANSI=always", "can't use --progress plain while ANSI support is"),
+        ([], "COMPOSE_PARALLEL_LIMIT=x", 'COMPOSE_PARALLEL_LIMIT must be an integer (found: "x")'),
+        (["--progress", "json", "-f", "none.yaml"], "", '{"error":true,"message":"open '),
+    ],
+)
+def test_settings_that_cannot_be(
+    words: list[str],
+    variable: str,
+    text: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if variable:
+        monkeypatch.setenv(*variable.split("="))
+    assert run([*words, "config"]) == 1
+    assert text in capsys.readouterr().err
+
+
+def test_no_color_is_about_colours(folder: Path) -> None:
+    session = Session(Globals(progress="tty"), {"NO_COLOR": "1"})
+    assert session.ansi == "never"
+
+
+def test_a_name_in_the_environment_does_where_the_file_cannot_be_read(folder: Path) -> None:
+    session = Session(Globals(files=("none.yaml",)), {"COMPOSE_PROJECT_NAME": "known"})
+    assert session.project_or_none() is None
+    assert session.name() == "known"
+    with pytest.raises(ComposeError):
+        Session(Globals(files=("none.yaml",), name="known"), {}).project_or_none()
 
 
 def test_there_is_something_to_bring_up(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

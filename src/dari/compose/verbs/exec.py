@@ -13,8 +13,11 @@ from dari.compose.session import Session, UserError
 def one_container(
     session: Session, service: str, index: int | None, *, is_running: bool = True
 ) -> ObservedContainer:
-    """The service's container with that number (the first one when none is given). Raises UserError."""
-    found = [one for one in session.containers([service], all=True) if not one.is_oneoff]
+    """The service's container with that number (the first one when none is given). Raises UserError.
+
+    A container of `run` is taken where the service has no other.
+    """
+    found = sorted(session.containers([service]), key=lambda one: (one.number, one.is_oneoff))
     if index:
         found = [one for one in found if one.number == index]
     if is_running:

@@ -235,7 +235,7 @@ def images(session: Session, options: Any) -> int:
     elif options.format in (None, "table"):
         session.say(tables.table(_HEADERS, rows, least=20))
     else:
-        raise UserError(f"unsupported format {options.format!r}")
+        raise UserError(f'format value "{options.format}" could not be parsed: parsing failed')
     return 0
 
 

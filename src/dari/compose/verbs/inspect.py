@@ -55,8 +55,15 @@ def ls(session: Session, options: Any) -> int:
     found: dict[str, dict[str, Any]] = {}
     wanted = [text.partition("=")[2] for text in options.filter if text.startswith("name=")]
     for text in options.filter:
-        if not text.startswith("name="):
-            raise UserError(f"unknown filter {text!r}")
+        key, separator, _ = text.partition("=")
+        if not separator:
+            raise UserError(
+                f'invalid argument "{text}" for "--filter" flag: bad format of filter (expected name=value)'
+            )
+        if key != "name":
+            raise UserError(f"invalid filter '{key}'")
+    if options.format not in (None, "", "table", "json"):
+        raise UserError(f'format value "{options.format}" could not be parsed: parsing failed')
     for entry in (
         session.docker.get("/containers/json", all=options.all, filters={"label": [labels.PROJECT]}) or []
     ):

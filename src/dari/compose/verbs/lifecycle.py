@@ -100,8 +100,16 @@ def restart(session: Session, options: Any) -> int:
 
 
 def kill(session: Session, options: Any) -> int:
+    """`kill`: running containers, also those of `run`; those of no service with `--remove-orphans` only."""
     signal = options.signal if options.signal != "SIGKILL" else None
-    return _act(session, options, "kill", query={"signal": signal})
+    project = session.project_or_none(options.services)
+    found = [one for one in session.containers(options.services) if one.is_running]
+    if project and not options.remove_orphans:
+        found = [one for one in found if one.service in project.services]
+    if not found:
+        session.complain("no container to kill")
+    plan = plan_lifecycle(found, "kill", project=project, query={"signal": signal})
+    return session.finish(session.carry_out(plan, session.progress()))
 
 
 def pause(session: Session, options: Any) -> int:
