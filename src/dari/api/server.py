@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from dari.api import routes, versions
+from dari.api import halfopen, routes, versions
 from dari.api.errors import error_response, message_response
 from dari.engine.base import Engine
 
@@ -35,7 +35,7 @@ def make_app(eng: Engine, table: routes.Table | None = None) -> web.Application:
 
 def make_runner(app: web.Application) -> web.AppRunner:
     """A runner without access log that ends quickly: clients who wait for a container are cut off."""
-    return web.AppRunner(
+    return halfopen.Runner(
         app,
         access_log=None,
         shutdown_timeout=0.2,
@@ -51,6 +51,7 @@ def _dispatcher(eng: Engine, rows: routes.Table) -> Callable[[web.Request], Awai
 
     async def dispatch(request: web.Request) -> web.StreamResponse:
         begin = time.monotonic() if is_debug else 0.0
+        halfopen.begin(request)
         try:
             response = await _answer(request, eng, rows)
         except web.HTTPException as error:
@@ -63,6 +64,8 @@ def _dispatcher(eng: Engine, rows: routes.Table) -> Callable[[web.Request], Awai
             response = web.Response(status=400, text=f"{error.message}\n")
         except Exception as error:
             response = error_response(error)
+        finally:
+            halfopen.end(request)
         if is_debug:
             took = (time.monotonic() - begin) * 1000
             log.debug("%s %s %d %.1f ms", request.method, request.path_qs, response.status, took)

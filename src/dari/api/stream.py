@@ -12,15 +12,17 @@ from typing import TypeVar
 
 from aiohttp import HttpVersion11, web
 
+from dari.api.halfopen import has_ended
+
 T = TypeVar("T")
 
 _LOOK_SECONDS = 1.0
 
 
 def is_gone(request: web.BaseRequest) -> bool:
-    """Whether the client has closed its connection."""
+    """Whether the client has closed its connection, or its half of it: who asks for a stream listens to its end."""
     transport = request.transport
-    return transport is None or transport.is_closing()
+    return transport is None or transport.is_closing() or has_ended(request)
 
 
 async def while_listening(request: web.BaseRequest, source: AsyncIterator[T]) -> AsyncIterator[T]:

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dari.model.errors import Conflict, DariError, Internal
@@ -210,7 +210,7 @@ async def _with_terminal(
     top = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    console = _Console(listener)
+    console = _Console(listener, spec.console_size)
     try:
         # A socket's path is short (108 bytes), so both sides take the way over this descriptor.
         address = f"/proc/{os.getpid()}/fd/{top}/console"
@@ -228,9 +228,6 @@ async def _with_terminal(
     terminal = console.terminal
     if terminal < 0:
         raise Internal(f"exec in container {layout.id[:12]}: crun handed over no terminal")
-    height, width = (*spec.console_size, 0, 0)[:2]
-    if height and width:
-        set_size(terminal, height, width)
     streams = Streams([(terminal, STDOUT)], terminal)
     return ExecHandle(inner, streams, terminal, pid, folder, leave_cgroup)
 
@@ -238,8 +235,9 @@ async def _with_terminal(
 class _Console:
     """Takes the terminal that crun sends; `terminal` is -1 until it came."""
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, size: Sequence[int]) -> None:
         self.terminal = -1
+        self._size = (*size, 0, 0)[:2]
         self._listener = listener
         self._peer: socket.socket | None = None
 
@@ -254,6 +252,9 @@ class _Console:
         if fds:
             self.terminal = fds[0]
             os.set_inheritable(self.terminal, False)
+            # At once: the command is about to run, and may ask.
+            if all(self._size):
+                set_size(self.terminal, *self._size)
             self._peer.close()
 
     def close(self) -> None:

@@ -119,3 +119,36 @@ async def test_a_client_of_http_1_0_gets_a_stream_up_to_its_end(api: Api) -> Non
     assert head.startswith(b"HTTP/1.0 200")
     assert b"chunked" not in head.lower()
     assert body == b""
+
+
+async def _ask(api: Api, *pieces: bytes) -> bytes:
+    """Everything that is answered to a client which ends its half after the pieces."""
+    reader, writer = await asyncio.open_unix_connection(api.socket)
+    for each in pieces:
+        writer.write(each)
+        await writer.drain()
+        await asyncio.sleep(0.05)
+    writer.write_eof()
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return answer
+
+
+async def test_a_client_that_ended_its_half_is_answered(api: Api) -> None:
+    head = b"GET /_ping HTTP/1.1\r\nHost: dari\r\n\r\n"
+    for pieces in ([head], [head[:10], head[10:]]):
+        answer = await _ask(api, *pieces)
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert answer.endswith(b"OK")
+    body = b'{"Name": "net"}'
+    post = b"POST /networks/create HTTP/1.1\r\nHost: dari\r\nContent-Type: application/json\r\n"
+    length = b"Content-Length: %d\r\n\r\n" % len(body)
+    assert (await _ask(api, post + length, body)).startswith(b"HTTP/1.1 201")
+
+
+async def test_half_a_request_and_a_stream_end_with_the_clients_half(api: Api) -> None:
+    post = b"POST /networks/create HTTP/1.1\r\nHost: dari\r\nContent-Type: application/json\r\n"
+    post += b"Content-Length: 90\r\n\r\n{"
+    assert await _ask(api, post) == b""
+    assert await _ask(api) == b""
+    assert (await _ask(api, b"GET /events HTTP/1.1\r\nHost: dari\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
