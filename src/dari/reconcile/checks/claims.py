@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 from dari.model.finding import Finding
 from dari.reconcile import ports
-from dari.reconcile.attached import own_endpoints
 from dari.reconcile.checks.found import Found
 from dari.reconcile.context import Context
 from dari.store.base import Txn
@@ -33,9 +32,14 @@ def add_frees(ctx: Context, txn: Txn) -> None:
 
 
 def orphaned_leases(ctx: Context) -> list[tuple[str, ...]]:
-    active = {each.id for each in own_endpoints(ctx) if each.is_active}
-    keys = ctx.tables.leases.keys(ctx.local)
-    return [parts for parts in keys if ctx.tables.leases.get(ctx.local, *parts) not in active]
+    return [parts for parts in ctx.tables.leases.keys(ctx.local) if not _is_held(ctx, parts)]
+
+
+def _is_held(ctx: Context, parts: tuple[str, ...]) -> bool:
+    """By an endpoint of any node: on shared networks everybody's leases are seen."""
+    owner = ctx.tables.leases.get(ctx.local, *parts)
+    endpoint = ctx.tables.endpoints.get(ctx.shared, parts[0], owner) if owner else None
+    return endpoint is not None and endpoint.is_active
 
 
 def orphaned_claims(ctx: Context) -> list[tuple[str, ...]]:
