@@ -201,24 +201,20 @@ class Attached:
             return int(state.get("ExitCode", 0))
         return code
 
-    def _running(self) -> list[ObservedContainer]:
+    def _own(self) -> list[ObservedContainer]:
         names = set(self.options.services or self.project.services)
-        return [
-            one
-            for one in self.session.containers()
-            if one.is_running and not one.is_oneoff and one.service in names
-        ]
+        return [one for one in self.session.containers() if not one.is_oneoff and one.service in names]
 
     def _stop_all(self) -> None:
-        plan = plan_lifecycle(self._running(), "stop", timeout=self.options.timeout, project=self.project)
-        self.session.finish(self.session.carry_out(plan, self.session.progress()))
+        plan = plan_lifecycle(self._own(), "stop", timeout=self.options.timeout, project=self.project)
+        self.session.finish(self.session.carry_out(plan, self.session.progress(), self._hook_line))
 
     def _stop_gracefully(self) -> int:
         self.session.complain("Gracefully Stopping... press Ctrl+C again to force")
         try:
             self._stop_all()
         except KeyboardInterrupt:
-            plan = plan_lifecycle(self._running(), "kill")
+            plan = plan_lifecycle(self._own(), "kill")
             self.session.carry_out(plan, self.session.progress())
         return _INTERRUPTED
 

@@ -29,6 +29,10 @@ class Failed(Exception):
     """An operation did not succeed; the text is for the user."""
 
 
+class NoHealthcheck(Failed):
+    """What is to be healthy runs and has no health check."""
+
+
 class Outcome(Record):
     """What came of a plan: messages of failed operations, and how many were never begun."""
 
@@ -159,13 +163,23 @@ def _wait(op: Op, run: _Run) -> str:
     left = list(op.containers)
     pause = _POLL_FIRST
     while left and not stop.is_set():
-        left = [name for name in left if not is_met(docker.get(f"/containers/{name}/json"), name, wanted)]
+        left = [name for name in left if not _is_met_soon(docker, name, wanted)]
         if left:
             time.sleep(pause)
             pause = min(pause * 1.5, _POLL_LAST)
     if left:
         raise Failed(f"waiting for {', '.join(left)} was interrupted")
     return "Healthy" if wanted == "service_healthy" else "Exited"
+
+
+def _is_met_soon(docker: Docker, name: str, condition: str) -> bool:
+    """As `is_met`; what has no health check may be about to end, and that is the better thing to say."""
+    path = f"/containers/{name}/json"
+    try:
+        return is_met(docker.get(path), name, condition)
+    except NoHealthcheck:
+        time.sleep(0.5)
+        return is_met(docker.get(path), name, condition)
 
 
 def is_met(inspected: Mapping[str, Any], name: str, condition: str) -> bool:
@@ -189,7 +203,7 @@ def is_met(inspected: Mapping[str, Any], name: str, condition: str) -> bool:
         return str(status) == "running"
     if health in ("", "none"):
         if status == "running":
-            raise Failed(f"dependency failed to start: container {name} has no healthcheck configured")
+            raise NoHealthcheck(f"dependency failed to start: container {name} has no healthcheck configured")
         return False
     if health == "unhealthy":
         raise Failed(f"dependency failed to start: container {name} is unhealthy")

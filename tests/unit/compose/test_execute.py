@@ -115,6 +115,13 @@ def test_waiting_asks_until_it_is_so() -> None:
     assert len(engine.calls) == 2
 
 
+def test_what_ends_at_once_is_not_called_without_a_healthcheck() -> None:
+    build = Builder()
+    build.add("db", "wait", "", kind="wait", containers=("db-1",), condition="service_healthy")
+    outcome = run(build, Engine(inspects=[state("running"), state("exited", 1)]))
+    assert outcome.errors == ("dependency failed to start: container db-1 exited (1)",)
+
+
 @pytest.mark.parametrize(
     ("found", "condition", "wanted"),
     [

@@ -311,6 +311,8 @@ def test_lifecycle_order() -> None:
     wanted = project(SIMPLE)
     have = running(wanted).containers
     assert [op.text() for op in plan_lifecycle(have, "stop").ops] == ["[] #1 web:1 stop", "[#1] #2 db:1 stop"]
+    ended = [one.replace(state="exited") for one in have if one.service == "db"]
+    assert plan_lifecycle(ended, "stop").kept == (("Container p-db-1", "Stopped"),)
     assert [op.text() for op in plan_lifecycle(have, "restart").ops] == [
         "[] #1 db:1 restart",
         "[#1] #2 web:1 restart",

@@ -30,7 +30,12 @@ def plan_lifecycle(
     at once. `api`: the engine's version. `project`: whose services' hooks run around a start, a stop and a restart.
     """
     build = Builder()
+    containers = list(containers)
     chosen = [one for one in containers if _applies(one, action)]
+    if action == "stop":
+        build.kept += [
+            (f"Container {one.name}", "Stopped") for one in containers if one.state in ("created", "exited")
+        ]
     needs = dependencies(chosen)
     order = by_dependency({one.service for one in chosen}, needs)
     is_forward = action in _FIRST_THE_NEEDED
