@@ -85,12 +85,14 @@ def stats(session: Session, options: Any) -> int:
 
 def template(form: str, titles: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as a Go template says; `titles`: field to the column's title, for `table TEMPLATE`."""
+    import re
+
     from dari.cli.table import table
     from dari.cli.template import Template
 
     if form.startswith("table "):
         form = form.removeprefix("table ").replace("\\t", "\t")
-        heads = {**{field: field.upper() for row in rows[:1] for field in row}, **titles}
+        heads = {**{field: field.upper() for field in re.findall(r"\.([A-Za-z]\w*)", form)}, **titles}
         lines = [Template(form).render(item).split("\t") for item in (heads, *rows)]
         return table(lines[0], lines[1:])
     parsed = Template(form.replace("\\t", "\t").replace("\\n", "\n"))

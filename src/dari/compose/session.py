@@ -221,7 +221,7 @@ class Session:
                 over = [name for name in OVERRIDES if os.path.isfile(os.path.join(folder, name))]
                 return [os.path.join(folder, name) for name in (found[0], *over[:1])]
             above = os.path.dirname(folder)
-            if above == folder or self.flags.directory:
+            if above == folder:
                 raise UserError("no configuration file provided: not found")
             folder = above
 
@@ -240,10 +240,7 @@ class Session:
         names = list(flags.env_files) or self.environ.get("COMPOSE_ENV_FILES", "").split(",")
         paths = [os.path.abspath(os.path.expanduser(name)) for name in names if name]
         if not paths and not self.flag("COMPOSE_DISABLE_ENV_FILE"):
-            folder = (
-                flags.directory or (os.path.dirname(flags.files[0]) if flags.files else "") or os.getcwd()
-            )
-            paths = [os.path.abspath(os.path.join(os.path.expanduser(folder), ".env"))]
+            paths = [self._near_env_file()]
         paths = [path for path in paths if os.path.isfile(path)]
         if not paths:
             return {}
@@ -252,6 +249,13 @@ class Session:
         found = read_env_files(paths, self.environ, self.read_file)
         return {name: value for name, value in found.items() if name.startswith("COMPOSE_")}
 
+    def _near_env_file(self) -> str:
+        """The `.env` file where the command is called, or where its flags say the project is."""
+        flags = self.flags
+        first = os.path.dirname(flags.files[0]) if flags.files and flags.files[0] != "-" else ""
+        folder = flags.directory or first or os.getcwd()
+        return os.path.abspath(os.path.join(os.path.expanduser(folder), ".env"))
+
     @staticmethod
     def read_file(path: str) -> str:
         """A file's text. Raises OSError."""
@@ -259,7 +263,7 @@ class Session:
             return file.read()
 
     def env_files(self) -> list[str]:
-        """The `.env` files in force, absolute."""
+        """The `.env` files in force, absolute, later over earlier: the project's below the one at hand."""
         names = list(self.flags.env_files)
         if not names and self.environ.get("COMPOSE_ENV_FILES"):
             names = self.environ["COMPOSE_ENV_FILES"].split(",")
@@ -267,8 +271,8 @@ class Session:
             return [os.path.abspath(os.path.expanduser(name)) for name in names]
         if self.flag("COMPOSE_DISABLE_ENV_FILE"):
             return []
-        path = os.path.join(self.directory, ".env")
-        return [path] if os.path.isfile(path) else []
+        near, own = self._near_env_file(), os.path.join(self.directory, ".env")
+        return [path for path in dict.fromkeys((own, near)) if os.path.isfile(path)]
 
     def credentials(self) -> str:
         """The user's registry credentials as a client's configuration file; "" without any."""
@@ -291,7 +295,13 @@ class Session:
         """Variables for interpolation: the environment over the `.env` files."""
         from dari.compose.load.pipeline import read_env_files
 
-        return {**read_env_files(self.env_files(), self.environ, self.read), **self.environ}
+        paths = self.env_files()
+        near = self._near_env_file()
+        if near not in paths or len(paths) == 1:
+            return {**read_env_files(paths, self.environ, self.read), **self.environ}
+        # What the file at hand says is known to the project's own file as the environment is.
+        known = {**read_env_files([near], self.environ, self.read), **self.environ}
+        return {**read_env_files([path for path in paths if path != near], known, self.read), **known}
 
     def load(self, named: Sequence[str] = (), more_profiles: Sequence[str] = (), **options: Any) -> Project:
         """The project; warnings are shown once. Raises ComposeError, UserError."""

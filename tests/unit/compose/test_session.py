@@ -59,6 +59,37 @@ def test_variables_by_rank(folder: Path) -> None:
     assert Session(Globals(), {"COMPOSE_DISABLE_ENV_FILE": "1"}).project().services["web"].image == "img:none"
 
 
+def test_the_env_file_at_hand_wins_over_the_projects(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "compose.yaml").write_text("services: {web: {image: 'img:${A}-${B}-${C}-${D:-none}'}}")
+    (folder / ".env").write_text("A=above\nB=above\nD=${C}\n")
+    (folder / "deep").mkdir()
+    (folder / "deep" / ".env").write_text("B=at-hand\nC=at-hand\n")
+    monkeypatch.chdir(folder / "deep")
+    assert Session(Globals(), {}).project().services["web"].image == "img:above-at-hand-at-hand-at-hand"
+    files = (str(folder / "compose.yaml"),)
+    assert Session(Globals(files=files), {"C": "x"}).project().services["web"].image == "img:above-above-x-x"
+
+
+def test_files_are_found_above_a_given_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "deep").mkdir()
+    monkeypatch.chdir(folder.parent)
+    project = Session(Globals(directory=str(folder / "deep")), {}).project()
+    assert project.name == "deep"
+    assert list(project.services) == ["web"]
+
+
+def test_ps_prints_as_the_clients_configuration_says(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "config.json").write_text('{"psFormat": "table {{.Name}}\\t{{.ID}}"}')
+    monkeypatch.setenv("DOCKER_CONFIG", str(folder))
+    monkeypatch.setattr(Session, "containers", lambda *_, **__: [])
+    assert run(["ps"]) == 0
+    assert capsys.readouterr().out.split() == ["NAME", "CONTAINER", "ID"]
+    assert run(["ps", "--format", "table"]) == 0
+    assert "SERVICE" in capsys.readouterr().out
+
+
 def test_compose_file_lists_files(folder: Path) -> None:
     (folder / "b.yaml").write_text("services: {db: {image: x}}")
     session = Session(Globals(), {"COMPOSE_FILE": "compose.yaml|b.yaml", "COMPOSE_PATH_SEPARATOR": "|"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from typing import Any
@@ -39,23 +40,34 @@ def ps(session: Session, options: Any) -> int:
         if project:
             known = {*project.services, *project.disabled}
             found = [one for one in found if one.service in known]
+    form = options.format or _users_format(session)
     if options.quiet:
         for one in found:
             session.say(one.id)
     elif options.show_services:
         for name in dict.fromkeys(one.service for one in found):
             session.say(name)
-    elif options.format == "json":
+    elif form == "json":
         for one in found:
             session.say(json.dumps(entry(one, session.name()), separators=(",", ":"), ensure_ascii=False))
-    elif options.format in (None, "", "table"):
+    elif form in ("", "table"):
         session.say(tables.table(_HEADERS, [_row(one, options.no_trunc) for one in found]))
     else:
         rows = [entry(one, session.name()) for one in found]
-        text = session.template(options.format, _TITLES, rows)
+        text = session.template(form, _TITLES, rows)
         if text:
             session.say(text)
     return 0
+
+
+def _users_format(session: Session) -> str:
+    """What the client's configuration file says `ps` prints; "" when it does not."""
+    folder = session.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
+    try:
+        known = json.loads(session.read_file(os.path.join(folder, "config.json")))
+        return str(known.get("psFormat") or "")
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def _row(one: ObservedContainer, is_whole: bool) -> tuple[str, ...]:
