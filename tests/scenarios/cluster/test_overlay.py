@@ -55,6 +55,22 @@ def test_names_and_packets_pass_between_hosts(hosts: Hosts, wide: str) -> None:
     assert "NXDOMAIN" in hosts[0].inside(servers[0], "nslookup", "-type=a", "s1", check=False)
 
 
+def test_looking_up_knows_projects_of_containers_elsewhere(hosts: Hosts, wide: str) -> None:
+    labels = {"com.docker.compose.project": "shop", "com.docker.compose.service": "web", "dari.tags": "blue"}
+    image = hosts[1].client.images.get("busybox")
+    alias = {wide: hosts[1].client.api.create_endpoint_config(aliases=["web"])}
+    hosts[1].client.containers.run(
+        image, ["sleep", "1000"], name="shop-web-1", detach=True, labels=labels, network=wide,
+        networking_config=alias, ports={"80/tcp": None},
+    )  # fmt: skip
+    for name in ("web.shop", "shop-web-1.shop", "web.wide"):
+        here = partial(hosts.dari, hosts[0], f"/dari/v1/services/{name}")
+        eventually(name, lambda here=here: [each for each in here() if each["Network"]])  # type: ignore[misc]
+        [found] = [each for each in here() if each["Network"]]
+        assert found["Address"] == hosts[1].address(hosts[1].client.containers.get("shop-web-1"), wide)
+        assert (found["Tags"], found["Ports"]) == (["blue"], [{"Port": 80, "Protocol": "tcp"}])
+
+
 def test_the_other_host_tells_its_half_of_the_way(hosts: Hosts, wide: str) -> None:
     one, _ = hosts[0].sleeper("one", network=wide), hosts[2].serve("two", "2", network=wide)
     eventually("the name", lambda: knows(hosts[0], one, "two"))
