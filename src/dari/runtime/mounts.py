@@ -162,7 +162,11 @@ def _of_user(mount: Mount) -> dict[str, Any]:
         return _mount(mount.target, "tmpfs", "tmpfs", tmpfs_options(options))
     words = set(mount.mode.split(",")) | set(mount.options)
     bind = "bind" if words & {"bind", "non-recursive"} else "rbind"
-    options = [bind, propagation_of(mount) or "rprivate"]
+    propagation = propagation_of(mount) or "rprivate"
+    if bind == "bind":
+        # crun binds recursively where the propagation is recursive.
+        propagation = propagation.removeprefix("r")
+    options = [bind, propagation]
     if mount.is_read_only:
         options.append("ro")
         if bind == "rbind" and "ro-non-recursive" not in words:

@@ -89,7 +89,7 @@ def test_options_of_binds() -> None:
     assert options_of(spec, "/rw") == ["rbind", "rprivate"]
     assert options_of(spec, "/ro") == ["rbind", "rprivate", "ro", "rro"]
     assert options_of(spec, "/slave")[:3] == ["rbind", "rslave", "ro"]
-    assert options_of(spec, "/flat") == ["bind", "rshared"]
+    assert options_of(spec, "/flat") == ["bind", "shared"]
     assert spec["linux"]["rootfsPropagation"] == "shared"
 
 
