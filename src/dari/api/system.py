@@ -21,7 +21,7 @@ from dari.api.versions import NEWEST_TEXT, OLDEST_TEXT, version_of
 from dari.engine import login, look, system
 from dari.engine.base import Engine
 from dari.engine.filters import ListQuery
-from dari.model.errors import NotFound, Unavailable
+from dari.model.errors import InvalidArgument, NotFound, Unavailable
 from dari.model.wire import DockerNoun
 from dari.units import format_time
 
@@ -86,6 +86,10 @@ async def info(request: web.Request, eng: Engine) -> web.StreamResponse:
         for name, key in (("BridgeNfIptables", "iptables"), ("BridgeNfIp6tables", "ip6tables")):
             shape[name] = system.is_bridge_filtered(key)
     return wire.json_response(shape)
+
+
+# What `system df` tells of.
+_USED = ("container", "image", "volume", "build-cache")
 
 
 def info_json(eng: Engine) -> dict[str, Any]:
@@ -193,7 +197,9 @@ def _registries(eng: Engine) -> dict[str, Any]:
 
 
 async def disk_usage(request: web.Request, eng: Engine) -> web.StreamResponse:
-    asked = frozenset(request.query.getall("type", ["container", "image", "volume", "build-cache"]))
+    asked = frozenset(request.query.getall("type", _USED))
+    if unknown := sorted(asked.difference(_USED)):
+        raise InvalidArgument(f"unknown object type: {unknown[0]}")
     usage = await system.usage(eng, asked)
     images = []
     for image in usage.images:

@@ -26,6 +26,8 @@ from dari.runtime.volumes import source_of
 T = TypeVar("T")
 
 _CHUNK = 1 << 17
+# What a running container has there is made by the kernel, not kept in it.
+_OF_THE_KERNEL = frozenset(("/proc", "/sys", "/dev"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ async def fetch(rootfs: Rootfs, view: View, path: str) -> tuple[PathStat, AsyncI
 
     def write(file: int) -> None:
         with os.fdopen(file, "wb") as pipe, tarfile.open(fileobj=pipe, mode="w|", bufsize=_CHUNK) as archive:
-            add_tree(archive, _resolved(path), prefix)
+            add_tree(archive, _resolved(path), prefix, _OF_THE_KERNEL if view.pid else frozenset())
 
     return seen, _stream(lambda file: inside(rootfs, view, lambda: write(file)))
 

@@ -42,16 +42,19 @@ def add_path(archive: tarfile.TarFile, path: str, name: str) -> bool:
     return True
 
 
-def add_tree(archive: tarfile.TarFile, path: str, name: str) -> None:
-    """`path` and, if it is a folder, all below; other file systems mounted below included."""
+def add_tree(archive: tarfile.TarFile, path: str, name: str, closed: frozenset[str] = frozenset()) -> None:
+    """`path` and, if it is a folder, all below; other file systems mounted below included.
+
+    Of the folders `closed` only they themselves, not what is in them.
+    """
     try:
         add_path(archive, path, name or "./")
     except FileNotFoundError:
         return
-    if not os.path.isdir(path) or os.path.islink(path):
+    if not os.path.isdir(path) or os.path.islink(path) or path in closed:
         return
     for child in sorted(os.listdir(path)):
-        add_tree(archive, os.path.join(path, child), f"{name.rstrip('/')}/{child}" if name else child)
+        add_tree(archive, os.path.join(path, child), f"{name.rstrip('/')}/{child}" if name else child, closed)
 
 
 class _Steady(io.RawIOBase):

@@ -124,3 +124,50 @@ async def test_an_exec_goes_with_its_container(api: Api, run: Any) -> None:
     await api("POST", "/containers/box/wait")
     status, answer = await api("POST", f"/exec/{made['Id']}/start", {"Detach": True})
     assert (status, answer["message"]) == (404, f"No such exec instance: {made['Id']}")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"HostConfig": {"NetworkMode": "host"}, "MacAddress": "92:d0:c6:0a:29:33"},
+         "conflicting options: mac-address and the network mode"),
+        ({"HostConfig": {"NetworkMode": "container:other"}, "ExposedPorts": {"80/tcp": {}}},
+         "conflicting options: port exposing and the container type network mode"),
+        ({"HostConfig": {"NetworkMode": "container:me"}}, "cannot join own namespace: container:me"),
+        ({"HostConfig": {"Links": ["hosted:x"]}},
+         "conflicting options: host type networking can't be used with links. "
+         "This would result in undefined behavior"),
+        ({"HostConfig": {"OomScoreAdj": 1001}}, "Invalid value 1001, range for oom score adj is [-1000, 1000]."),
+    ],
+)  # fmt: skip
+async def test_options_that_do_not_go_together(api: Api, asked: dict[str, Any], message: str) -> None:
+    await api(
+        "POST", "/containers/create?name=hosted", {"Image": "busybox", "HostConfig": {"NetworkMode": "host"}}
+    )
+    status, answer = await api("POST", "/containers/create?name=me", {"Image": "busybox", **asked})
+    assert (status, answer["message"]) == (400, message)
+
+
+async def test_keys_that_nobody_can_type(api: Api, run: Any) -> None:
+    await run("box", None, Tty=True)
+    status, answer = await api("POST", "/containers/box/attach?stream=1&detachKeys=ctrl-A,a")
+    assert (status, answer["message"]) == (400, "Invalid detach keys (ctrl-A,a) provided")
+    status, answer = await api("POST", "/containers/box/exec", {"Cmd": ["true"], "DetachKeys": "ctrl-A,a"})
+    assert (status, answer["message"]) == (400, "Invalid escape keys (ctrl-A,a) provided")
+
+
+async def test_a_terminal_that_is_resized_is_told_of(api: Api, run: Any) -> None:
+    await run("box", None, Tty=True)
+    assert (await api("POST", "/containers/box/resize?h=24&w=80"))[0] == 200
+    asked = {"until": f"{time.time() + 0.2:.3f}", "filters": '{"event": ["resize"], "container": ["bo"]}'}
+    async with api.session.get("http://dari/events", params=asked) as response:
+        (row,) = [json.loads(line) for line in (await response.text()).splitlines()]
+    assert (row["Actor"]["Attributes"]["height"], row["Actor"]["Attributes"]["width"]) == ("24", "80")
+
+
+async def test_disk_usage_of_some_kinds(api: Api) -> None:
+    status, body = await api("GET", "/system/df?type=volume")
+    assert status == 200
+    assert (body["Volumes"], body["Images"], body["Containers"], body["BuildCache"]) == ([], None, None, None)
+    status, body = await api("GET", "/system/df?type=volume&type=soap")
+    assert (status, body["message"]) == (400, "unknown object type: soap")

@@ -63,6 +63,21 @@ def test_environment_order_and_removal() -> None:
     assert env == ["HOSTNAME=box", "TERM=dumb", "A=1", "B=x=y", "HOME=/h"]
 
 
+def test_an_empty_home_is_none() -> None:
+    assert "HOME=/home/a" in oci.environment(["HOME="], "box", "/home/a", False)
+
+
+def test_cgroups_are_written_to_by_the_privileged_and_on_wish() -> None:
+    def is_writable(**host: Any) -> bool:
+        return "ro" not in options_of(built(host=HostConfig(**host)), "/sys/fs/cgroup")
+
+    assert not is_writable()
+    assert is_writable(privileged=True)
+    assert is_writable(security_opt=["writable-cgroups"])
+    assert is_writable(security_opt=["writable-cgroups=true"])
+    assert not is_writable(privileged=True, security_opt=["writable-cgroups=false"])
+
+
 def test_a_user_s_mount_takes_the_place_of_the_default() -> None:
     spec = built(mounts=[Mount(type="bind", source="/dev", target="/dev")])
     targets = [m["destination"] for m in spec["mounts"]]
