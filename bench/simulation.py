@@ -40,6 +40,8 @@ from bench.simulated_nodes import (
     endpoint_of,
     fill,
     network_of,
+    node_id,
+    node_of,
     work,
     write,
 )
@@ -176,6 +178,8 @@ async def run(asked: Asked, kind: str, server: Server, folder: str) -> None:
         tables.networks.put(txn, network, network.id)
     for number in range(size.nodes):
         fill(size, tables, txn, number)
+    for number in range(asked.whole, size.nodes):
+        tables.nodes.put(txn, node_of(number), node_id(number))
     await write(store, txn)
     workers = await start_all(asked, url, folder, server)
     await asyncio.sleep(_CALM_SECONDS)
@@ -259,11 +263,11 @@ async def newcomer(asked: Asked, url: str, folder: str) -> None:
     size, last = asked.size, asked.size.nodes
     for what in ("new", "with a copy"):
         worker = await Worker.start(size, url, folder, range(last, last + 1), range(0))
-        ready = (await worker.hear())["ready"]
+        ready = await worker.hear()
         await asyncio.sleep(3)
         told = await worker.ask("end")
         await worker.process.wait()
-        say(f"a node in a process of its own, {what}: ready after {ready:.1f} s and {told['cpu']:.1f} s of CPU, "
+        say(f"a node as a process, {what}: ready after {ready['ready']:.1f} s and {ready['cpu']:.1f} s of CPU, "
             f"{told['rss'] / 1024:.0f} MiB ({load()})")  # fmt: skip
 
 
@@ -292,8 +296,9 @@ def report(asked: Asked, puts: dict[str, tuple[int, float]], told: list[dict[str
     if single:
         say(f"a node knows a change after p50 {share_of(single, 0.5):.0f} ms, p99 {share_of(single, 0.99):.0f} ms; "
             f"the last one p50 {share_of(ends, 0.5):.0f} ms, p99 {share_of(ends, 0.99):.0f} ms")  # fmt: skip
-    kib = statistics.mean(each["kib"] for each in told)
-    say(f"a whole node more in a process: {kib / 1024:.1f} MiB for {told[0]['rows']} rows")
+    kib = statistics.mean(each["kib"] for each in told if each["rows"])
+    rows = max(each["rows"] for each in told)
+    say(f"a whole node more in a process: {kib / 1024:.1f} MiB for {rows} rows")
 
 
 def share_of(found: list[float], share: float) -> float:

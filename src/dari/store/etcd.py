@@ -341,7 +341,14 @@ class EtcdStore(Replicated):
         committed, moved, looked = 0, sys.maxsize, -_LOOK_SECONDS
         while True:
             await asyncio.sleep(_PING_SECONDS)
-            answer = await self._gateway.range({"key": self._last})
+            heard = self._heard
+            try:
+                answer = await self._gateway.range({"key": self._last})
+            except StoreUnavailable:
+                if heard == self._heard:
+                    raise
+                # We had no time for the answer, or the store has much to do; it tells us what changes.
+                continue
             if self._seen < committed and not await self._hears():
                 raise StoreUnavailable("its watch hangs")
             if self._goal <= self._seen < moved and time.monotonic() - looked > _LOOK_SECONDS:
