@@ -65,7 +65,7 @@ def test_a_scoped_settle_drops_what_nobody_wants(tmp_path: Path) -> None:
 def test_what_others_do_is_heard_in_order(tmp_path: Path) -> None:
     with opened(tmp_path) as kernel:
         settle(kernel)
-        heard(kernel)
+        kernel.tunnel_alarm.begin()
         run("bridge", "fdb", "append", STRAY, "dev", "vx-one", "dst", "192.0.2.9")
         run("ip", "neigh", "del", str(ADDRESS), "dev", "vx-one")
         # Neither a neighbour that was learnt nor a forwarding entry of a bridge's own.

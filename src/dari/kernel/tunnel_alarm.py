@@ -18,15 +18,15 @@ _MOST = 4096
 
 
 class TunnelAlarm:
-    """Made from a thread in the daemon's own namespace. Its descriptor is readable when something happened."""
+    """Made from a thread in the daemon's own namespace. Its descriptor is readable when something happened since
+    `begin`; a host without others need not begin."""
 
     def __init__(self) -> None:
         self._ear = Netlink(NETLINK_ROUTE)
-        try:
-            self._ear.join(_GROUP)
-        except OSError:
-            self._ear.close()
-            raise
+
+    def begin(self) -> None:
+        """Raises OSError."""
+        self._ear.join(_GROUP)
 
     def fileno(self) -> int:
         return self._ear.fileno()

@@ -42,6 +42,7 @@ async def watch(ctx: Context) -> None:
 
     loop = asyncio.get_running_loop()
     descriptor = ctx.kernel.tunnel_alarm.fileno()
+    ctx.kernel.tunnel_alarm.begin()
     loop.add_reader(descriptor, hear)
     try:
         while True:
