@@ -66,8 +66,9 @@ def test_files_named_with_a_slash_or_a_dot(node: Node) -> None:
     assert box.client.api.put_archive(box.id, "/tmp", b"")
 
 
-def test_a_saved_image_is_an_oci_layout(node: Node) -> None:
+def test_a_saved_image_is_an_oci_layout_and_always_the_same(node: Node) -> None:
     saved = b"".join(node.client.images.get(IMAGE).save(named=True))
+    assert saved == b"".join(node.client.images.get(IMAGE).save(named=True))
     with tarfile.open(fileobj=io.BytesIO(saved)) as archive:
         names = set(archive.getnames())
         index = json.load(archive.extractfile("index.json"))  # type: ignore[arg-type]

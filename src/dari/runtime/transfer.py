@@ -32,6 +32,7 @@ from dari.runtime.program import ProgramFailed, output, run
 from dari.runtime.registries import Credentials
 from dari.runtime.savefiles import SaveFiles, blob_path
 from dari.runtime.storage import Storage
+from dari.units import SECOND
 
 _LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar"
 _CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
@@ -233,7 +234,10 @@ class Transfer:
                     if name not in written:
                         written.add(name)
                         blob = f"{blobs}/{digest.removeprefix('sha256:')}"
-                        await asyncio.to_thread(archive.add, blob, name)
+                        # The same image is the same archive, whenever it is saved.
+                        entry = archive.gettarinfo(blob, name)
+                        entry.mtime = image.created // SECOND
+                        await asyncio.to_thread(_add_file, archive, entry, blob)
                 sizes = {
                     digest: os.path.getsize(f"{blobs}/{digest.removeprefix('sha256:')}")
                     for digest in (image.id, *image.diff_ids)
@@ -311,6 +315,11 @@ def _read_archive(path: str) -> list[tuple[str, list[str]]]:
         raise InvalidArgument("invalid archive: it is no tar archive, or ends early") from error
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
         raise InvalidArgument(f"invalid archive: {error}") from error
+
+
+def _add_file(archive: tarfile.TarFile, entry: tarfile.TarInfo, path: str) -> None:
+    with open(path, "rb") as file:
+        archive.addfile(entry, file)
 
 
 def _sha256_file(path: str) -> str:
