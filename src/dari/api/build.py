@@ -106,6 +106,10 @@ async def image_build(request: web.Request, eng: Engine) -> web.StreamResponse:
 
             image = await builds.build(eng, path, asked, network, say)
             send({"aux": {"ID": image.id}})
+            # The last lines are those people and programs look for.
+            say(f"Successfully built {image.short_id}\n")
+            for ref in asked.tags:
+                say(f"Successfully tagged {ref.familiar}\n")
             if asked.is_quiet:
                 send({"stream": f"{image.id}\n"})
 

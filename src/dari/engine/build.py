@@ -38,9 +38,6 @@ async def build(
         image = await runtime_build.build_context(images.transfer, archive, placed, say)
     tagged = (image_event(image, "tag", name=ref.familiar) for ref in request.tags)
     await announce(eng, image_event(image, "create", name=image.id), *tagged)
-    say(f"Successfully built {image.short_id}\n")
-    for ref in request.tags:
-        say(f"Successfully tagged {ref.familiar}\n")
     return image
 
 

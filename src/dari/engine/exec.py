@@ -32,6 +32,8 @@ class Exec:
     container_id: str
     spec: ExecSpec
     detach_keys: str = ""
+    # When the container it was made in was started.
+    run: int = 0
     handle: ExecHandle | None = None
     is_running: bool = False
     is_started: bool = False
@@ -68,7 +70,13 @@ async def create(eng: Engine, ref: str, spec: ExecSpec, detach_keys: str = "") -
         raise InvalidArgument("No exec command specified")
     if spec.user:
         eng.ctx.runtime.exec_check(container.id, spec.user)
-    made = Exec(id=new_id(), container_id=container.id, spec=spec, detach_keys=detach_keys)
+    made = Exec(
+        id=new_id(),
+        container_id=container.id,
+        spec=spec,
+        detach_keys=detach_keys,
+        run=container.status.started,
+    )
     room = _room(eng)
     room[made.id] = made
     _forget_old(eng, room)
@@ -104,7 +112,8 @@ def find_startable(eng: Engine, exec_id: str) -> Exec:
     """Raises NotFound (its container has ended), Conflict (that is paused, or it was started before)."""
     found = find(eng, exec_id)
     container = find_container(eng, found.container_id)
-    if container.status.state not in ("running", "paused", "restarting"):
+    is_over = container.status.state not in ("running", "paused", "restarting")
+    if is_over or container.status.started != found.run:
         # As in Docker, what was made to be run in a container goes with its end.
         raise NotFound(f"No such exec instance: {exec_id}")
     _check_running(container, container.id)

@@ -112,6 +112,9 @@ async def build(
     """
     dockerfile = os.path.normpath(os.path.join("/", request.dockerfile)).lstrip("/")
     path = os.path.join(context, dockerfile)
+    if dockerfile == "Dockerfile" and not os.path.lexists(path):
+        # As Docker has it: the name that is looked for by itself may be written small.
+        path = os.path.join(context, "dockerfile")
     if not os.path.isfile(path) or not os.path.realpath(path).startswith(os.path.realpath(context) + "/"):
         raise InvalidArgument(f"Cannot locate specified Dockerfile: {request.dockerfile}")
     if os.path.getsize(path) == 0:

@@ -124,6 +124,8 @@ async def test_an_exec_goes_with_its_container(api: Api, run: Any) -> None:
     await api("POST", "/containers/box/wait")
     status, answer = await api("POST", f"/exec/{made['Id']}/start", {"Detach": True})
     assert (status, answer["message"]) == (404, f"No such exec instance: {made['Id']}")
+    await api("POST", "/containers/box/start")
+    assert (await api("POST", f"/exec/{made['Id']}/start", {"Detach": True}))[0] == 404
 
 
 @pytest.mark.parametrize(

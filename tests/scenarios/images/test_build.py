@@ -87,6 +87,22 @@ def test_a_missing_dockerfile(node: Any) -> None:
         node.client.images.build(fileobj=tar, custom_context=True, dockerfile="D")
 
 
+def test_what_a_context_may_look_like(node: Any) -> None:
+    """The Dockerfile's name written small, names that climb out of the context, a Dockerfile that says nothing."""
+    tar = context({"dockerfile": "FROM busybox\nCOPY up /\n", "../up": "text"})
+    image, told = node.client.images.build(fileobj=tar, custom_context=True)
+    lines = [each["stream"] for each in told if "stream" in each]
+    assert lines[-1] == f"Successfully built {image.id[7:19]}\n"
+    assert node.client.containers.run(image.id, ["cat", "/up"], remove=True) == b"text"
+    node.client.images.remove(image.id)
+    with pytest.raises(docker.errors.APIError, match="file with no instructions"):
+        node.client.images.build(fileobj=context({"Dockerfile": "# nothing\n\n"}), custom_context=True)
+    with pytest.raises(docker.errors.APIError, match="unknown operating system or architecture"):
+        node.client.images.build(
+            fileobj=context({"Dockerfile": "FROM busybox\n"}), custom_context=True, platform="nintendo64"
+        )
+
+
 def test_a_context_does_not_lead_out_of_itself(node: Any, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("hidden")
