@@ -178,6 +178,8 @@ def _differences(want: KernelObject, have: KernelObject) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
+    if isinstance(value, tuple):
+        value = ", ".join(map(str, value))
     return str(value) if value not in ("", None) else "none"
 
 

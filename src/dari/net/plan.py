@@ -232,5 +232,11 @@ def _difference(want: KernelObject, have: KernelObject) -> str:
     for each in fields(want):
         old, new = getattr(have, each.name), getattr(want, each.name)
         if old != new:
-            parts.append(f"{each.name} {'-' if old in ('', None) else old} → {new}")
+            parts.append(f"{each.name} {_shown(old)} → {_shown(new)}")
     return ", ".join(parts)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        value = ",".join(map(str, value))
+    return "-" if value in ("", None) else str(value)

@@ -208,6 +208,7 @@ def test_a_peer_that_may_send_as_everybody_is_put_right() -> None:
         assert (op.action, op.object) == ("set", peer)
         [finding] = of_plan(plan(wanted, found), found, Names(peers={FAR: "two"}))
         assert (finding.id, finding.object) == ("encryption.peer.changed", "node two")
+        assert "(" not in op.cause and "IPv4" not in finding.text
 
 
 def test_a_peer_that_never_answers_is_told_of() -> None:
