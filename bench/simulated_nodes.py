@@ -210,11 +210,16 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024
 
 
-async def work(size: Size, url: str, folder: str, numbers: range, light: range) -> None:
-    """A process of nodes: say when they are ready, then answer."""
+def be_patient() -> None:
+    """For this process: hundreds of nodes share its processor."""
     names._COMEBACK_SECONDS = _PATIENCE_SECONDS
     for asking in (Gateway.call, Gateway.range):
         asking.__defaults__ = (_PATIENCE_SECONDS,)
+
+
+async def work(size: Size, url: str, folder: str, numbers: range, light: range) -> None:
+    """A process of nodes: say when they are ready, then answer."""
+    be_patient()
     before, began = resident(), time.monotonic()
     gate = asyncio.Semaphore(_AT_ONCE)
 

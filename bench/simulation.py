@@ -37,6 +37,7 @@ from tests.store import servers
 
 from bench.simulated_nodes import (
     Size,
+    be_patient,
     endpoint_of,
     fill,
     network_of,
@@ -168,6 +169,7 @@ def load() -> str:
 
 
 async def run(asked: Asked, kind: str, server: Server, folder: str) -> None:
+    be_patient()
     size, tables = asked.size, Tables()
     url = f"{kind}://127.0.0.1:{server.member.port}"
     store = open_store(address.parse(url))
