@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
 
 from dari.model.errors import DariError
 from dari.reconcile import members, peers, shared_networks
@@ -17,34 +18,69 @@ from dari.reconcile.settle import settle
 
 log = logging.getLogger(__name__)
 
-_AGAIN_SECONDS = 1.0
+_FIRST_SECONDS = 1.0
+_LONGEST_SECONDS = 30.0
 
 
 async def follow(ctx: Context, changes: AsyncIterator[frozenset[str]]) -> None:
     """Until the watch ends."""
     mtu = shared_networks.overlay_mtu(ctx, 0)
+    debt = Debt(ctx)
     async for keys in changes:
         ids = affected(ctx, keys)
         if any(key.startswith(ctx.tables.nodes.prefix) for key in keys):
             before, mtu = mtu, shared_networks.overlay_mtu(ctx, 0)
             if mtu != before:
                 ids = list(dict.fromkeys((*ids, *_all_shared(ctx))))
-        if not ids:
-            continue
+        if ids:
+            await debt.settle(ids)
+
+
+@dataclass
+class Debt:
+    """What could not be settled is tried again until it is, after 1 s and up to 30 s: nobody else may ever ask."""
+
+    ctx: Context
+    owed: dict[str, None] = field(default_factory=dict)
+    first: float = _FIRST_SECONDS
+    _is_worked_on: bool = False
+
+    async def settle(self, ids: Iterable[str]) -> None:
+        """All together; where that fails each alone, so that one that cannot be settled holds up no other."""
+        ids = list(ids)
+        failed = [] if await self._is_settled(*ids) else ids
+        if len(ids) > 1:
+            failed = [each for each in failed if not await self._is_settled(each)]
+        self.owed.update(dict.fromkeys(failed))
+        if self.owed and not self._is_worked_on:
+            self._is_worked_on = True
+            self.ctx.tasks.add(task := asyncio.create_task(self._pay()))
+            task.add_done_callback(self.ctx.tasks.discard)
+
+    async def _pay(self) -> None:
+        wait = self.first
         try:
-            await settle(ctx, *ids)
+            while self.owed:
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _LONGEST_SECONDS)
+                for each in list(self.owed):
+                    del self.owed[each]
+                    if not await self._is_settled(each):
+                        self.owed[each] = None
+        finally:
+            self._is_worked_on = False
+
+    async def _is_settled(self, *ids: str) -> bool:
+        try:
+            await settle(self.ctx, *ids)
         except DariError as error:
             log.error("following the other nodes: %s", error.message)
-            ctx.tasks.add(again := asyncio.create_task(_again(ctx, ids)))
-            again.add_done_callback(ctx.tasks.discard)
-
-
-async def _again(ctx: Context, ids: list[str]) -> None:
-    await asyncio.sleep(_AGAIN_SECONDS)
-    try:
-        await settle(ctx, *ids)
-    except DariError as error:
-        log.error("following the other nodes, again: %s", error.message)
+        except Exception:
+            # A fault of ours in one network must not end the following of all others.
+            log.exception("following the other nodes: %s", ", ".join(ids))
+        else:
+            return True
+        return False
 
 
 def affected(ctx: Context, keys: Iterable[str]) -> list[str]:

@@ -6,9 +6,13 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from dari.model.cluster import Node
+from dari.model.errors import Internal
 from dari.model.network import Endpoint, Network, NetworkSpec
-from dari.reconcile.follow import affected
+from dari.reconcile import follow
+from dari.reconcile.follow import Debt, affected
 from dari.reconcile.members import ZONE_ID
 from dari.reconcile.peers import of as peers_of
 from dari.reconcile.zones import zone_text
@@ -88,3 +92,35 @@ def test_names_are_kept_where_somebody_asks_for_them() -> None:
     assert "c1" in (zone_text(ctx, ONE) or "")
     assert zone_text(ctx, TWO) is None
     assert "c0" in (zone_text(context((TWO, "b", True), dns_listen="127.0.0.54"), TWO) or "")
+
+
+@pytest.mark.parametrize(
+    "error", [Internal("no room"), ValueError("a fault of ours")], ids=["known", "unknown"]
+)
+def test_what_cannot_be_settled_is_owed_and_holds_up_nobody(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    settled: list[str] = []
+    refusals = 4
+
+    async def settle(ctx: Any, *ids: str) -> None:
+        nonlocal refusals
+        if "bad" in ids and refusals:
+            refusals -= 1
+            raise error
+        settled.extend(ids)
+
+    async def some() -> tuple[list[str], list[str]]:
+        ctx = SimpleNamespace(tasks=set())
+        debt = Debt(ctx, first=0.001)  # type: ignore[arg-type]
+        await debt.settle(["good", "bad"])
+        at_once = list(settled)
+        await debt.settle(["bad"])
+        async with asyncio.timeout(5):
+            await asyncio.gather(*ctx.tasks)
+        return at_once, settled
+
+    monkeypatch.setattr(follow, "settle", settle)
+    at_once, all_of_them = asyncio.run(some())
+    assert at_once == ["good"]
+    assert all_of_them == ["good", "bad"]
