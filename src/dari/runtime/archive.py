@@ -76,9 +76,9 @@ def inside(rootfs: Rootfs, view: View, act: Callable[[], T]) -> T:
     """Run `act` with `/` being the container's root, its volumes in place. Blocks. Raises what `act` raises."""
 
     def enter() -> T:
-        if view.pid:
-            root = f"/proc/{view.pid}/root"
-        else:
+        root = f"/proc/{view.pid}/root"
+        # Of one that ended a moment ago, and is not known to have, the process has no root any more.
+        if not view.pid or not os.path.exists(root):
             root = rootfs.merged(view.container_id)
             if not os.path.ismount(root):
                 rootfs.mount_at(view.container_id, root)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import tarfile
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import docker
 import pytest
+
+from dari.runtime import archive
 
 
 def tar_of(name: str, text: bytes, mode: int = 0o640) -> bytes:
@@ -127,3 +132,14 @@ def test_nothing_stays_mounted(node: Any, container: Any) -> None:
     b"".join(container.export())
     container.get_archive("/etc")[0].close()
     assert node.run("cat", "/proc/self/mounts") == before
+
+
+def test_who_died_a_moment_ago_is_read_as_a_stopped_one(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_bytes(b"x")
+    mounted: list[tuple[str, str]] = []
+    rootfs = SimpleNamespace(merged=lambda _: str(tmp_path), mount_at=lambda *each: mounted.append(each))
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    seen = archive.inside(cast(Any, rootfs), archive.View("c", "c", ended.pid), lambda: os.listdir("/"))
+    assert seen == ["kept"]
+    assert mounted == [("c", str(tmp_path))]

@@ -156,7 +156,9 @@ def _leftovers(ctx: Context) -> Iterator[Found]:
             f"container {each[:12]}",
             f"the cgroup {path} of a container that is no more" + (" has processes" if is_busy else ""),
             "a daemon was killed while it removed the container",
-            "end its processes first" if is_busy else _FIX,
+            "if another darid runs here they may be its, and each needs its own --cgroup-parent; else end them first"
+            if is_busy
+            else _FIX,
             not is_busy,
         )
         yield Found(finding, None if is_busy else "cgroup", path)
