@@ -31,7 +31,7 @@ from dari.daemon import cluster, options, sockets
 from dari.daemon.responder import Responder
 from dari.engine import events, predefined, registrations
 from dari.engine.base import Engine
-from dari.kernel import neighbours
+from dari.kernel import neighbours, sole
 from dari.kernel.host import Kernel
 from dari.kernel.plugin import Plugins
 from dari.model.config import Config
@@ -86,7 +86,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def run(config: Config, arguments: Sequence[str] = ()) -> None:
-    """Serve until SIGTERM or SIGINT. Raises StoreUnavailable where another darid uses the data root."""
+    """Serve until SIGTERM or SIGINT.
+
+    Raises StoreUnavailable where another darid uses the data root, Unavailable where one has the network namespace.
+    """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -97,6 +100,7 @@ async def run(config: Config, arguments: Sequence[str] = ()) -> None:
     store = cluster.open_shared(config, local) if config.store else local
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
+        stack.callback(os.close, sole.hold())
         # libnftables aborts on descriptors above 1023: the kernel's are opened before all others.
         kernel = Kernel(config.netns_dir)
         stack.callback(kernel.close)

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 
 from dari.kernel import syscalls
 
-_THREAD_NAMESPACE = "/proc/thread-self/ns/net"
+OWN_NAMESPACE = "/proc/thread-self/ns/net"
+"""The calling thread's."""
 
 
 class Namespaces:
@@ -24,7 +25,7 @@ class Namespaces:
     def __init__(self, folder: str) -> None:
         os.makedirs(folder, mode=0o755, exist_ok=True)
         self.folder = folder
-        self._own = os.open(_THREAD_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
+        self._own = os.open(OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
         os.close(self._own)
@@ -86,7 +87,7 @@ class Namespaces:
             os.unlink(path)
             raise
         try:
-            syscalls.mount(_THREAD_NAMESPACE, path, syscalls.MS_BIND)
+            syscalls.mount(OWN_NAMESPACE, path, syscalls.MS_BIND)
             yield
         finally:
             self._return()

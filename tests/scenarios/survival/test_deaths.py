@@ -6,12 +6,15 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import IMAGE, Node, wait_for
 from tests.scenarios.survival.ledger import check_agreement, is_alive, mounts, namespaces, processes, rows
 
@@ -254,4 +257,38 @@ def test_a_second_darid_is_refused(node: Node) -> None:
         node.daemon = first
     assert "in use by another darid" in node.log()
     assert state(one)["Running"]
+    check_agreement(node)
+
+
+def test_a_darid_with_state_of_its_own_is_refused_in_the_same_network_namespace(
+    node: Node, tmp_path: Path
+) -> None:
+    """It would take the first one's bridges and rules for leftovers. The first does not notice."""
+    node.client.networks.create("pair")
+    one = node.sleeper("one", network="pair")
+    node.sleeper("two", network="pair")
+    assert node.daemon is not None
+    settings = tmp_path / "daemon.json"
+    settings.write_text("{}")
+    refused = subprocess.run(
+        [
+            *("nsenter", "-t", str(node.holder.pid), "-n", "-m", sys.executable, "-m", "dari.daemon"),
+            *(
+                "-H",
+                f"unix://{tmp_path}/sock",
+                "--data-root",
+                f"{tmp_path}/data",
+                "--exec-root",
+                f"{tmp_path}/run",
+            ),
+            *("--config-file", str(settings), "--cgroup-parent", f"{node.cgroup}-two"),
+        ],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3] / "src")},
+        capture_output=True,
+        text=True,
+        timeout=30 * PATIENCE,
+    )
+    assert refused.returncode == 1
+    assert f"another darid (process {node.daemon.pid}) runs in this network namespace" in refused.stderr
+    assert "1 packets received" in node.inside(one, "ping", "-c", "1", "-W", "5", "two")
     check_agreement(node)
