@@ -14,7 +14,13 @@ import pytest
 from dari.kernel import sole, syscalls
 from dari.model.errors import Unavailable
 
-_HOLDS = "import fcntl, os, sys\n{before}\nfcntl.flock(os.open('/proc/self/ns/net', 0), 2)\nprint('held', flush=True)\n{after}"
+_HOLDS = """\
+import fcntl, os, sys
+{before}
+fcntl.flock(os.open('/proc/self/ns/net', 0), 2)
+print('held', flush=True)
+{after}
+"""
 _SOURCE = Path(__file__).parents[2] / "src"
 
 
