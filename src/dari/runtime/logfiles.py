@@ -1,7 +1,7 @@
 """The files of one log: the one written to, `<path>`, and older ones, `<path>.1` the youngest of them.
 
-Which there are, and where in them the last lines or a time begin. Files are named by descriptors, since names move
-while one reads. Must not know: who writes, who rotates (rotation.py).
+Which there are, and where in them the last lines or a time begin. Files are held open, since names move while one
+reads; older ones may be packed (`<path>.1.gz`). Must not know: who writes, who rotates (rotation.py).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from dari.runtime import logpack
 from dari.runtime.logline import Joiner
 
 _BLOCK = 1 << 18
@@ -19,8 +20,45 @@ _SECOND = 1_000_000_000
 _TRIES = 20
 
 
+class LogFile:
+    """A file of a log, held open; a packed one is unpacked when its text is asked for first."""
+
+    def __init__(self, path: str) -> None:
+        """Raises OSError."""
+        self._folder = os.path.dirname(path)
+        self._held = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._text = -1
+        about = os.fstat(self._held)
+        self.held_inode = about.st_ino
+        # In ns; a packed file has the time of the plain one.
+        self.changed = about.st_mtime_ns
+        self.is_packed = path.endswith(logpack.SUFFIX)
+        # Whether packed or not: what a follower knows the file by.
+        self.inode = logpack.origin(self._held) if self.is_packed else about.st_ino
+
+    def text(self) -> int:
+        """A descriptor of the plain text, good until `close`. Takes its time where it is packed. Raises OSError."""
+        if not self.is_packed:
+            return self._held
+        if self._text < 0:
+            self._text = logpack.unpack(self._held, self._folder)
+        return self._text
+
+    def size(self) -> int:
+        """Bytes of plain text. Raises OSError."""
+        return os.fstat(self.text()).st_size
+
+    def close(self) -> None:
+        os.close(self._held)
+        if self._text >= 0:
+            os.close(self._text)
+
+
 def numbered(path: str) -> list[tuple[int, str]]:
-    """The files there are, youngest first, with their numbers; 0 is `path` itself."""
+    """The files there are, youngest first, with their numbers; 0 is `path` itself.
+
+    Where a file is there packed and plain, its packing was not finished: the plain one comes first and counts.
+    """
     folder, name = os.path.split(path)
     found = []
     try:
@@ -30,51 +68,59 @@ def numbered(path: str) -> list[tuple[int, str]]:
     for each in names:
         if each == name:
             found.append((0, path))
-        elif each.startswith(f"{name}.") and each[len(name) + 1 :].isdecimal():
-            found.append((int(each[len(name) + 1 :]), f"{folder}/{each}"))
+        elif each.startswith(f"{name}."):
+            number = each[len(name) + 1 :].removesuffix(logpack.SUFFIX)
+            if number.isdecimal():
+                found.append((int(number), f"{folder}/{each}"))
     return sorted(found)
 
 
-def open_all(path: str) -> list[int]:
-    """Descriptors of all the files, oldest first, none twice and none left out. Raises OSError."""
+def _counting(path: str) -> list[str]:
+    """The names of the files, youngest first, each once."""
+    found: dict[int, str] = {}
+    for number, each in numbered(path):
+        found.setdefault(number, each)
+    return list(found.values())
+
+
+def open_all(path: str) -> list[LogFile]:
+    """All the files, oldest first, none twice and none left out. Raises OSError."""
     for _ in range(_TRIES):
-        names = numbered(path)
-        opened: list[int] = []
-        for _, each in names:
+        names = _counting(path)
+        opened: list[LogFile] = []
+        for each in names:
             try:
-                opened.append(os.open(each, os.O_RDONLY | os.O_CLOEXEC))
+                opened.append(LogFile(each))
             except FileNotFoundError:
                 break
-        inodes = [os.fstat(file).st_ino for file in opened]
         # Names that move while they are opened: what is there afterwards tells.
-        if len(opened) == len(names) and inodes == _inodes(numbered(path)):
+        if len(opened) == len(names) and [file.held_inode for file in opened] == _inodes(_counting(path)):
             return opened[::-1]
         for file in opened:
-            os.close(file)
+            file.close()
     raise BlockingIOError(f"the log {path} is rotated faster than it can be opened")
 
 
-def newer(path: str, file: int) -> list[int]:
-    """Descriptors of the files begun after `file`, oldest first; empty while it is the one written to."""
-    was = os.fstat(file).st_ino
+def newer(path: str, file: LogFile) -> list[LogFile]:
+    """The files begun after `file`, oldest first; empty while it is the one written to."""
     try:
-        if os.stat(path).st_ino == was:
+        if os.stat(path).st_ino == file.inode:
             return []
     except FileNotFoundError:
         # In the middle of a rotation: the old file is still written to.
         return []
     files = open_all(path)
-    inodes = [os.fstat(each).st_ino for each in files]
-    # One that is not there any more is older than all that are.
-    count = inodes.index(was) + 1 if was in inodes else 0
+    # One that is not there any more is older than all that are. The youngest counts: while `file` is held no other
+    # gets its inode, but one that was packed before may have had it.
+    count = max((index + 1 for index, each in enumerate(files) if each.inode == file.inode), default=0)
     for each in files[:count]:
-        os.close(each)
+        each.close()
     return files[count:]
 
 
-def _inodes(names: list[tuple[int, str]]) -> list[int]:
+def _inodes(names: list[str]) -> list[int]:
     found = []
-    for _, each in names:
+    for each in names:
         try:
             found.append(os.stat(each).st_ino)
         except FileNotFoundError:
@@ -82,14 +128,14 @@ def _inodes(names: list[tuple[int, str]]) -> list[int]:
     return found
 
 
-def tail_place(files: list[int], count: int, stdout: bool = True, stderr: bool = True) -> tuple[int, int]:
+def tail_place(files: list[LogFile], count: int, stdout: bool = True, stderr: bool = True) -> tuple[int, int]:
     """In which of `files` (oldest first), and where, the last `count` lines of the wanted streams begin."""
     wanted = tuple(name for name, is_on in ((b"stdout", stdout), (b"stderr", stderr)) if is_on)
     if count <= 0 or not wanted:
-        return len(files) - 1, os.fstat(files[-1]).st_size
+        return len(files) - 1, files[-1].size()
     found, is_last = 0, True
     for index in range(len(files) - 1, -1, -1):
-        for start, line in _lines_backwards(files[index], os.fstat(files[index]).st_size):
+        for start, line in _lines_backwards(files[index].text(), files[index].size()):
             parts = line.split(b" ", 3)
             if len(parts) < 3 or parts[1] not in wanted:
                 continue
@@ -130,14 +176,13 @@ def _lines_backwards(file: int, end: int) -> Iterator[tuple[int, bytes]]:
         end = start
 
 
-def since_place(files: list[int], since: int) -> tuple[int, int]:
+def since_place(files: list[LogFile], since: int) -> tuple[int, int]:
     """A place before the first line that is not older than `since` (ns): in which of `files`, and where."""
     for index, file in enumerate(files):
-        about = os.fstat(file)
         # A file's own time comes from a clock that is some milliseconds behind the lines'.
-        if about.st_mtime_ns + _SECOND >= since:
-            return index, since_offset(file, since) if about.st_size > _SMALL else 0
-    return len(files) - 1, os.fstat(files[-1]).st_size
+        if file.changed + _SECOND >= since:
+            return index, since_offset(file.text(), since) if file.size() > _SMALL else 0
+    return len(files) - 1, files[-1].size()
 
 
 def since_offset(file: int, since: int) -> int:

@@ -10,12 +10,15 @@ import asyncio
 import ctypes
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
 
 from dari.runtime import logfiles
 from dari.runtime.launch import LogEntry
+from dari.runtime.logfiles import LogFile
 from dari.runtime.logline import Joiner
+
+T = TypeVar("T")
 
 _BLOCK = 1 << 18
 # How long a follower sleeps at most, for what inotify does not tell: a log begun anew under the same name.
@@ -60,20 +63,21 @@ async def batches(
     ending = asyncio.ensure_future(ended) if ended is not None else None
     joiner = Joiner(stdout, stderr)
     watch = _Watch(path) if follow else None
-    files: list[int] = []
+    files: list[LogFile] = []
     try:
         files = await _open(path, watch, ending)
         if not files:
             return
-        index, offset = await asyncio.to_thread(_begin, files, tail, since, stdout, stderr)
+        index, offset = await _in_thread(lambda: _begin(files, tail, since, stdout, stderr))
         _drop(files, index)
         rest = b""
         while True:
             file = files[0]
+            text = await _in_thread(file.text) if file.is_packed else file.text()
             # Asked before reading: what was written up to the end is then read for certain.
             has_ended = watch is None or (ending is not None and ending.done())
             has_more = False
-            while block := os.pread(file, _BLOCK, offset):
+            while block := os.pread(text, _BLOCK, offset):
                 offset += len(block)
                 *lines, rest = (rest + block).split(b"\n")
                 entries, is_over = _within(joiner.feed(lines), since, until)
@@ -111,17 +115,29 @@ async def batches(
             ending.cancel()
 
 
-def _begin(files: list[int], tail: int, since: int, stdout: bool, stderr: bool) -> tuple[int, int]:
+async def _in_thread(function: Callable[[], T]) -> T:
+    """Waits for it when it is cancelled, too: its files must not be closed under it."""
+    work = asyncio.ensure_future(asyncio.to_thread(function))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        if not work.cancelled():
+            work.exception()
+        raise
+
+
+def _begin(files: list[LogFile], tail: int, since: int, stdout: bool, stderr: bool) -> tuple[int, int]:
     """Which of the files, and where in it."""
     if tail >= 0:
         return logfiles.tail_place(files, tail, stdout, stderr)
     return logfiles.since_place(files, since) if since else (0, 0)
 
 
-def _drop(files: list[int], count: int) -> None:
+def _drop(files: list[LogFile], count: int) -> None:
     """Close the first `count` files."""
     for file in files[:count]:
-        os.close(file)
+        file.close()
     del files[:count]
 
 
@@ -135,7 +151,7 @@ def _within(entries: list[LogEntry], since: int, until: int) -> tuple[list[LogEn
     return kept, len(kept) < len(entries)
 
 
-async def _open(path: str, watch: _Watch | None, ending: asyncio.Future[object] | None) -> list[int]:
+async def _open(path: str, watch: _Watch | None, ending: asyncio.Future[object] | None) -> list[LogFile]:
     while True:
         files = logfiles.open_all(path)
         if files or watch is None or (ending is not None and ending.done()):

@@ -1,8 +1,9 @@
-"""Logs that keep a bounded number of files: `max-size` and `max-file` of the json-file driver.
+"""Logs that keep a bounded number of files: `max-size`, `max-file` and `compress` of the json-file driver.
 
 One file only is conmon's own affair: it begins it anew (`--log-size-max`). For more, the file gets a number and conmon
 is told by its `ctl` pipe to begin a new one; it writes to the old one until then, so no line is lost. Sizes are looked
-at as often as a log grows, at most once a second. Must not know: containers, readers.
+at as often as a log grows, at most once a second. Older files are packed once conmon has let go of them.
+Must not know: containers, readers.
 Sources: conmon's src/ctrl.c and src/ctr_logging.c; Docker's json-file logging driver.
 """
 
@@ -19,7 +20,7 @@ from collections.abc import Callable
 
 from dari.model.container import LogConfig
 from dari.model.wire import Noun
-from dari.runtime import logfiles
+from dari.runtime import logfiles, logpack
 from dari.runtime.failures import LaunchFailed
 from dari.units import parse_size
 
@@ -32,14 +33,18 @@ _PATIENCE = 5.0
 _PREFIX = "failed to create task for container: failed to initialize logging driver: "
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
-_LOCAL_DEFAULTS = {"max-size": "20m", "max-file": "5"}
+_LOCAL_DEFAULTS = {"max-size": "20m", "max-file": "5", "compress": "true"}
 
 
 class Limits(Noun, frozen=True, kw_only=True):
-    """`size`: bytes of one file, -1 = without bound; `files`: how many there are at most, the current one too."""
+    """`size`: bytes of one file, -1 = without bound; `files`: how many there are at most, the current one too.
+
+    `compress`: whether all but the current one are packed.
+    """
 
     size: int = -1
     files: int = 1
+    compress: bool = False
 
 
 def limits(config: LogConfig) -> Limits:
@@ -64,7 +69,7 @@ def limits(config: LogConfig) -> Limits:
         raise _failed(f'strconv.ParseBool: parsing "{text}": invalid syntax')
     if text in _TRUE and config.type != "local" and (files == 1 or size == -1):
         raise _failed("compress cannot be true when max-file is less than 2 or max-size is not set")
-    return Limits(size=size, files=files)
+    return Limits(size=size, files=files, compress=text in _TRUE and files > 1)
 
 
 def _failed(reason: str) -> LaunchFailed:
@@ -77,7 +82,31 @@ def shift(path: str, files: int) -> None:
         if number >= files - 1:
             os.unlink(each)
         else:
-            os.rename(each, f"{path}.{number + 1}")
+            suffix = logpack.SUFFIX if each.endswith(logpack.SUFFIX) else ""
+            os.rename(each, f"{path}.{number + 1}{suffix}")
+
+
+def begin_packing(path: str) -> logpack.Packing | None:
+    """Begin with the oldest file that nobody writes to and that is not packed yet; None without one. Raises OSError.
+
+    While there is no `path`, the youngest of the others may still be written to.
+    """
+    found = logfiles.numbered(path)
+    if not found or found[0][0] != 0:
+        return None
+    plain = [each for number, each in found if number and not each.endswith(logpack.SUFFIX)]
+    return logpack.Packing(plain[-1]) if plain else None
+
+
+def finish_packing(path: str, packing: logpack.Packing) -> None:
+    """Put what was packed in the plain file's place, wherever rotations moved that; nothing where they removed it.
+
+    Raises OSError.
+    """
+    for number, each in logfiles.numbered(path):
+        if number and os.stat(each).st_ino == packing.inode:
+            packing.finish(each)
+            return
 
 
 class _Kept:
@@ -87,6 +116,8 @@ class _Kept:
         self.path, self.ctl, self.limits = path, ctl, limits
         self.size, self.looked = 0, time.monotonic()
         self.next, self.told = self.looked, 0.0
+        # Whether there may be something to pack: a daemon before may have been killed while it did.
+        self.has_plain = limits.compress
 
     def look(self, now: float) -> bool:
         """Rotate where it is time; False where nobody writes any more."""
@@ -100,6 +131,7 @@ class _Kept:
             with contextlib.suppress(FileNotFoundError):
                 shift(self.path, self.limits.files)
             self.size, self.looked, self.next = 0, now, now + _QUICKEST
+            self.has_plain = self.limits.compress
             return self._tell(now)
         rate = (size - self.size) / max(now - self.looked, 1e-6)
         left = (self.limits.size - size) / rate if rate > 0 else _SLOWEST
@@ -125,6 +157,25 @@ class _Kept:
         return True
 
 
+async def _packed(kept: _Kept, packing: logpack.Packing) -> None:
+    """Names change on the event loop's thread only, as rotations do; the rest is a thread's."""
+    try:
+        await asyncio.to_thread(packing.write)
+        finish_packing(kept.path, packing)
+    except FileNotFoundError:
+        # The container was removed meanwhile.
+        kept.has_plain = False
+    except OSError as error:
+        kept.has_plain = False
+        _complain(kept.path, error)
+    finally:
+        packing.close()
+
+
+def _complain(path: str, error: OSError) -> None:
+    log.error("packing the log %s, which stays plain until its next rotation: %s", path, error)
+
+
 class Rotator:
     """Looks after the logs it was given; costs nothing without any."""
 
@@ -132,12 +183,16 @@ class Rotator:
         self._clock = clock
         self._kept: dict[str, _Kept] = {}
         self._task: asyncio.Task[None] | None = None
+        # By the log's path: a container's next run may begin while the log of the last one is packed.
+        self._packing: dict[str, asyncio.Task[None]] = {}
         self._woken = asyncio.Event()
 
     def watch(self, id: str, path: str, ctl: str, limits: Limits) -> None:
         """From now on; nothing where the log has no bound, or one file only. `ctl`: the pipe conmon listens to."""
         if not path or limits.size <= 0 or limits.files < 2:
             return
+        if limits.compress and path not in self._packing:
+            logpack.clear(path)
         self._kept[id] = _Kept(path, ctl, limits)
         self._woken.set()
         if self._task is None:
@@ -150,6 +205,25 @@ class Rotator:
         if self._task is not None:
             self._task.cancel()
             self._task = None
+        for task in self._packing.values():
+            task.cancel()
+
+    def _pack(self, kept: _Kept) -> None:
+        """Begin with the next file of the log, one at a time."""
+        if kept.path in self._packing or not os.path.exists(kept.path):
+            return
+        try:
+            packing = begin_packing(kept.path)
+            if packing is None:
+                kept.has_plain = False
+                return
+        except OSError as error:
+            kept.has_plain = False
+            _complain(kept.path, error)
+            return
+        task = asyncio.get_running_loop().create_task(_packed(kept, packing))
+        self._packing[kept.path] = task
+        task.add_done_callback(lambda _: self._packing.pop(kept.path, None))
 
     async def _run(self) -> None:
         while True:
@@ -158,6 +232,9 @@ class Rotator:
             for id, kept in list(self._kept.items()):
                 if kept.next > now:
                     continue
+                if kept.has_plain:
+                    # Before a rotation: afterwards the youngest file is still written to.
+                    self._pack(kept)
                 try:
                     if not kept.look(now):
                         self._kept.pop(id, None)

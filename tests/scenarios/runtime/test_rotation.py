@@ -59,6 +59,30 @@ async def test_a_follower_sees_every_line_over_rotations(bench: Bench) -> None:
     assert await numbers(logs.read(path, tail=2001)) == list(range(1001, 3001))
 
 
+async def test_older_files_are_packed_and_read_as_one(bench: Bench) -> None:
+    options = host(max_size="10k", max_file="1000", compress="true")
+    launch = bench.launch("sh", "-c", WRITER, host=options, open_stdin=True)
+    await bench.runtime.create(launch)
+    path = launch.log_path
+    following = asyncio.create_task(
+        numbers(logs.read(path, follow=True, ended=bench.runtime.wait_exit(launch.id)))
+    )
+    stdio = await bench.runtime.attach(launch.id)
+    await bench.runtime.start(launch.id)
+    seen = b""
+    while b"line 3000" not in seen:
+        frame = await asyncio.wait_for(stdio.read(), 60)
+        assert frame is not None
+        seen = seen[-100:] + frame[1]
+    while len(found := logfiles.numbered(path)) < 2 or not all(each.endswith(".gz") for _, each in found[1:]):
+        await asyncio.sleep(0.01)
+    assert await numbers(logs.read(path)) == list(range(1, 3001))
+    await stdio.write(b"end\n")
+    stdio.close()
+    assert await asyncio.wait_for(following, 60) == list(range(1, 3001))
+    assert await numbers(logs.read(path, tail=2001)) == list(range(1001, 3001))
+
+
 async def test_old_files_beyond_the_number_go(bench: Bench) -> None:
     slow = "n=0; while [ $n -lt 40 ]; do n=$((n+1)); echo line $n xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; read word; done"
     launch = bench.launch("sh", "-c", slow, host=host(max_size="100", max_file="3"), open_stdin=True)

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import itertools
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -181,6 +183,17 @@ def split(path: Path, lines: list[str], cuts: list[int]) -> None:
         (path if number == 0 else Path(f"{path}.{number}")).write_text("".join(part))
 
 
+def pack(path: Path) -> bool:
+    """The oldest plain file; False where there is none."""
+    packing = rotation.begin_packing(str(path))
+    if packing is None:
+        return False
+    packing.write()
+    rotation.finish_packing(str(path), packing)
+    packing.close()
+    return True
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     tags=st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.sampled_from("FFFP")), max_size=30),
@@ -188,6 +201,7 @@ def split(path: Path, lines: list[str], cuts: list[int]) -> None:
     count=st.integers(-1, 12),
     since=st.sampled_from([0, BASE + 7, BASE + 20]),
     is_only_stdout=st.booleans(),
+    packed=st.integers(0, 4),
 )
 def test_several_files_read_as_one(
     tags: list[tuple[str, str]],
@@ -195,12 +209,16 @@ def test_several_files_read_as_one(
     count: int,
     since: int,
     is_only_stdout: bool,
+    packed: int,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
+    """The oldest of them packed, too."""
     folder = tmp_path_factory.mktemp("several")
     lines = [line(n, stream, tag, f"{n}") for n, (stream, tag) in enumerate(tags)]
     (folder / "whole").write_text("".join(lines))
     split(folder / "parts", lines, cuts)
+    for _ in range(packed):
+        pack(folder / "parts")
     options = {"stderr": not is_only_stdout, "since": since, "tail": count}
     whole, parts = (asyncio.run(collect(folder / name, **options)) for name in ("whole", "parts"))
     assert parts == whole
@@ -221,6 +239,110 @@ async def test_following_over_several_rotations_misses_nothing(tmp_path: Path) -
     ended.set_result(None)
     seen = [entry.data async for entry in reader]
     assert seen == [b"2\n", b"3\n", b"4\n", b"5\n", b"6\n", b"7\n"]
+
+
+async def test_following_over_files_that_are_packed_misses_nothing_and_repeats_nothing(
+    tmp_path: Path,
+) -> None:
+    """Also where the file that the follower holds is packed, and one packed before had the same inode."""
+    path = tmp_path / "log"
+    for number in (1, 2):
+        path.write_text(line(number, "stdout", "F", str(number)))
+        rotation.shift(str(path), 9)
+    path.write_text(line(3, "stdout", "F", "3"))
+    while pack(path):
+        pass
+    with Path(f"{path}.2.gz").open("r+b") as file:
+        file.seek(16)
+        file.write(os.stat(path).st_ino.to_bytes(8, "little"))
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    reader = logs.read(str(path), follow=True, ended=ended)
+    assert [(await anext(reader)).data for _ in range(3)] == [b"1\n", b"2\n", b"3\n"]
+    for number in (4, 5, 6):
+        rotation.shift(str(path), 9)
+        path.write_text(line(number, "stdout", "F", str(number)))
+    while pack(path):
+        pass
+    ended.set_result(None)
+    assert [entry.data async for entry in reader] == [b"4\n", b"5\n", b"6\n"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["log", *(f"log.{n}.gz" for n in range(1, 6))]
+
+
+def test_a_packed_file_is_gzip_with_the_time_of_the_plain_one(tmp_path: Path) -> None:
+    path, plain = tmp_path / "log", tmp_path / "log.1"
+    path.write_text("")
+    text = "".join(line(n, "stdout", "F", f"line {n}") for n in range(20_000))
+    plain.write_text(text)
+    plain.chmod(0o640)
+    os.utime(plain, ns=(BASE, BASE))
+    assert pack(path)
+    packed = tmp_path / "log.1.gz"
+    assert gzip.decompress(packed.read_bytes()).decode() == text
+    assert (packed.stat().st_mtime_ns, packed.stat().st_mode & 0o777) == (BASE, 0o640)
+    assert not plain.exists()
+
+
+def test_nothing_is_packed_that_may_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "log.1").write_text("in the middle of a rotation")
+    assert not pack(tmp_path / "log")
+
+
+def test_a_file_rotated_while_it_is_packed(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("two")
+    (tmp_path / "log.1").write_text("one")
+    packing = rotation.begin_packing(str(path))
+    assert packing is not None
+    rotation.shift(str(path), 3)
+    packing.write()
+    rotation.finish_packing(str(path), packing)
+    packing.close()
+    assert gzip.decompress((tmp_path / "log.2.gz").read_bytes()) == b"one"
+    assert (tmp_path / "log.1").read_text() == "two"
+    # And one that is the oldest, and goes.
+    path.write_text("three")
+    packing = rotation.begin_packing(str(path))
+    assert packing is not None
+    rotation.shift(str(path), 2)
+    rotation.shift(str(path), 2)
+    packing.write()
+    rotation.finish_packing(str(path), packing)
+    packing.close()
+    assert [each.name for each in tmp_path.iterdir()] == []
+
+
+async def test_a_packing_that_was_not_finished(tmp_path: Path) -> None:
+    """Killed before the plain file was removed: that one counts, and is packed again. Before it was renamed, too."""
+    path = tmp_path / "log"
+    path.write_text(line(2, "stdout", "F", "two"))
+    (tmp_path / "log.1").write_text(line(1, "stdout", "F", "one"))
+    (tmp_path / "log.1.gz").write_bytes(b"half")
+    (tmp_path / "log.gz.new").write_bytes(b"half")
+    assert [entry.data for entry in await collect(path)] == [b"one\n", b"two\n"]
+    rotator = rotation.Rotator()
+    limits = rotation.Limits(size=10_000, files=3, compress=True)
+    try:
+        rotator.watch("id", str(path), str(tmp_path / "ctl"), limits)
+        await asyncio.wait_for(until(lambda: not (tmp_path / "log.1").exists()), 10)
+    finally:
+        rotator.close()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["log", "log.1.gz"]
+    assert [entry.data for entry in await collect(path)] == [b"one\n", b"two\n"]
+
+
+async def test_a_damaged_packed_file_is_an_error_that_names_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("")
+    (tmp_path / "log.1.gz").write_bytes(gzip.compress(b"x" * 1000)[:-4])
+    with pytest.raises(OSError, match=f"log in {tmp_path} ends before its end"):
+        await collect(tmp_path / "log")
+    (tmp_path / "log.1.gz").write_bytes(b"no gzip")
+    with pytest.raises(OSError, match="is damaged"):
+        await collect(tmp_path / "log")
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    while not is_so():
+        await asyncio.sleep(0.01)
 
 
 async def test_a_log_in_the_middle_of_a_rotation_is_read(tmp_path: Path) -> None:
@@ -266,5 +388,9 @@ def test_limits_that_docker_refuses(options: dict[str, str], said: str) -> None:
 def test_limits_and_their_defaults() -> None:
     assert rotation.limits(LogConfig()) == rotation.Limits(size=-1, files=1)
     asked = LogConfig(config={"max-size": "10k", "max-file": "3", "compress": "true"})
-    assert rotation.limits(asked) == rotation.Limits(size=10_000, files=3)
-    assert rotation.limits(LogConfig(type="local")) == rotation.Limits(size=20_000_000, files=5)
+    assert rotation.limits(asked) == rotation.Limits(size=10_000, files=3, compress=True)
+    assert rotation.limits(LogConfig(type="local")) == rotation.Limits(
+        size=20_000_000, files=5, compress=True
+    )
+    assert not rotation.limits(LogConfig(type="local", config={"compress": "false"})).compress
+    assert not rotation.limits(LogConfig(type="local", config={"max-file": "1"})).compress
