@@ -24,6 +24,7 @@ from dari.model.volume import Volume
 from dari.reconcile.context import Context
 from dari.reconcile.rootfs import drop_volumes
 from dari.runtime import hostfacts, volumes
+from dari.runtime.rootfs import Rootfs
 from dari.units import new_id
 
 
@@ -77,7 +78,7 @@ async def prepare_mounts(
     made: list[Volume] = []
     try:
         if image is not None:
-            await asyncio.to_thread(ctx.images.rootfs.create, container_id, image)
+            await asyncio.to_thread(_make_root, ctx.images.rootfs, container_id, image, config.working_dir)
         mounts = [await _make(ctx, container_id, each, made) for each in planned]
         wanted = [
             (mount.target, source)
@@ -97,6 +98,15 @@ async def prepare_mounts(
             raise Internal(f"preparing the volumes of the container: {told(error)}") from error
         raise
     return mounts
+
+
+def _make_root(rootfs: Rootfs, container_id: str, image: Image, working_dir: str) -> None:
+    """The root's folders, and in it the working directory, which may be copied to before the first start."""
+    rootfs.create(container_id, image)
+    try:
+        rootfs.make_folder(container_id, working_dir)
+    except NotADirectoryError:
+        raise InvalidArgument(f"Cannot mkdir: {working_dir} is not a directory") from None
 
 
 def _fillable(mount: Mount) -> str:

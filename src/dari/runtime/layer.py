@@ -123,6 +123,12 @@ def _is_same(one: os.stat_result, other: os.stat_result) -> bool:
     return (one.st_mode, one.st_uid, one.st_gid) == (other.st_mode, other.st_uid, other.st_gid)
 
 
+def has_folder(lowers: Sequence[str], path: str) -> bool:
+    """Whether the layers, top first, show a folder at an absolute path without a link on the way; never if in doubt."""
+    seen = _below(lowers, path.strip("/"))
+    return seen is not None and stat.S_ISDIR(seen.st_mode)
+
+
 def _below(lowers: Sequence[str], relative: str) -> os.stat_result | None:
     """What the layers below show at a path, None if nothing."""
     parts = relative.split("/")

@@ -18,7 +18,8 @@ from dari.model.errors import Internal
 from dari.model.image import Image
 from dari.runtime import layer
 from dari.runtime.files import write_atomically
-from dari.runtime.mounting import mount_overlay, unmount
+from dari.runtime.mounting import in_private_mounts, mount_overlay, unmount
+from dari.runtime.paths import mkdir_in
 from dari.runtime.storage import Storage
 
 
@@ -80,6 +81,21 @@ class Rootfs:
         mount_overlay(
             self.lowers(container_id), target, f"{folder}/diff", f"{folder}/work", is_volatile=is_volatile
         )
+
+    def make_folder(self, container_id: str, path: str) -> None:
+        """Make a folder, and those above it, in the root of a container that is not mounted; one that is there stays.
+
+        Raises OSError (NotADirectoryError where a file is in the way).
+        """
+        if not path.strip("/") or layer.has_folder(self.lowers(container_id), path):
+            return
+
+        def make() -> None:
+            # Volatile, since an overlay's unmount writes out all of the file system below it otherwise.
+            self.mount_at(container_id, self.merged(container_id), is_volatile=True)
+            mkdir_in(self.merged(container_id), path)
+
+        in_private_mounts(make)
 
     def is_mounted(self, container_id: str) -> bool:
         return os.path.ismount(self.merged(container_id))

@@ -30,7 +30,7 @@ def fetch(container: Any, path: str) -> tuple[dict[str, Any], dict[str, tarfile.
     with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
         entries = {each.name: each for each in archive}
         texts = {
-            each.name: file.read() for each in archive if (file := archive.extractfile(each)) and each.isreg()
+            each.name: file.read() for each in archive if each.isreg() and (file := archive.extractfile(each))
         }
     return stat, entries, texts
 
@@ -69,6 +69,37 @@ def test_a_folder_comes_with_its_name(container: Any) -> None:
     assert set(entries) == {"deep", "deep/er", "deep/er/file"}
     _, entries, _ = fetch(container, "/etc/deep/.")
     assert set(entries) == {".", "./er", "./er/file"}
+
+
+def test_its_own_names_come_out_between_runs_too(node: Any) -> None:
+    made = node.client.containers.create(
+        "busybox", ["true"], hostname="dressed", extra_hosts={"far": "192.0.2.9"}
+    )
+    made.start()
+    made.wait()
+    assert fetch(made, "/etc/hostname")[2] == {"hostname": b"dressed\n"}
+    assert b"192.0.2.9\tfar\n" in fetch(made, "/etc/hosts")[2]["hosts"]
+    assert fetch(made, "/etc/resolv.conf")[2]["resolv.conf"]
+    assert fetch(made, "/etc")[2]["etc/hostname"] == b"dressed\n"
+    made.remove()
+
+
+def test_the_working_directory_is_there_before_the_first_start(node: Any) -> None:
+    made = node.client.containers.create("busybox", ["pwd"], working_dir="/new/dir")
+    assert made.put_archive("/new/dir", tar_of("file", b"x"))
+    assert {(each["Path"], each["Kind"]) for each in made.diff()} == {
+        ("/new", 1), ("/new/dir", 1), ("/new/dir/file", 1),
+    }  # fmt: skip
+    made.start()
+    made.wait()
+    assert made.logs() == b"/new/dir\n"
+    made.remove()
+    with pytest.raises(docker.errors.APIError, match="Cannot mkdir: /bin/busybox is not a directory"):
+        node.client.containers.create("busybox", ["pwd"], working_dir="/bin/busybox")
+    # One that the image has costs no mount.
+    made = node.client.containers.create("busybox", ["pwd"], working_dir="/etc")
+    assert not made.diff()
+    made.remove()
 
 
 def test_what_is_not_there(container: Any) -> None:
