@@ -31,6 +31,9 @@ class FakeRootfs:
     def create(self, container_id: str, image: Image) -> None:
         os.makedirs(self.merged(container_id), exist_ok=True)
 
+    def make_folder(self, container_id: str, path: str) -> None:
+        os.makedirs(f"{self.merged(container_id)}/{path.lstrip('/')}", exist_ok=True)
+
     def mount(self, container_id: str, image: Image | None = None, *, is_volatile: bool = False) -> str:
         self.mounted.add(container_id)
         return self.merged(container_id)
