@@ -120,11 +120,12 @@ async def attach(eng: Engine, ref: str, *, with_past: bool, with_stream: bool) -
     container = find_container(eng, ref)
     check_attachable(container)
     await announce(eng.ctx, event(container, "attach"))
-    # Attached first and read after: what is written in between is in both, and told apart by its time.
+    # Attached first and read after: what is written in between is in both, and told apart by its time;
+    # of a line that is not finished, what was written of it so far.
     streams = await _present(eng, container) if with_stream else None
     if not with_past:
         return streams or Ended()
-    query = LogQuery(until=eng.ctx.now())
+    query = LogQuery(until=eng.ctx.now(), cuts_lines=True)
     return Past(logs.read(eng, container, query), streams)
 
 

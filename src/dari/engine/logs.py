@@ -24,7 +24,10 @@ from dari.runtime.top import Top
 
 @dataclass(frozen=True, slots=True)
 class LogQuery:
-    """`since`, `until`: ns since the epoch, 0 = without bound; `tail`: last lines, -1 = all."""
+    """`since`, `until`: ns since the epoch, 0 = without bound; `tail`: last lines, -1 = all.
+
+    `cuts_lines`: a line goes no further than it was written until then.
+    """
 
     stdout: bool = True
     stderr: bool = True
@@ -32,6 +35,7 @@ class LogQuery:
     until: int = 0
     tail: int = -1
     follow: bool = False
+    cuts_lines: bool = False
 
 
 def read(eng: Engine, container: Container, query: LogQuery) -> AsyncIterator[list[LogEntry]]:
@@ -51,6 +55,7 @@ def read(eng: Engine, container: Container, query: LogQuery) -> AsyncIterator[li
         query.tail,
         follows,
         eng.ctx.life(container.id).next_exit() if follows else None,
+        query.cuts_lines,
     )
 
 

@@ -57,6 +57,17 @@ class Joiner:
                 entries.append(self._give_up(stream))
         return entries
 
+    def until(self, lines: list[bytes], end: int) -> list[bytes]:
+        """Without the last ones that were written after `end` (ns), pieces of lines counting for themselves."""
+        count = len(lines)
+        while count and self._is_after(lines[count - 1], end):
+            count -= 1
+        return lines[:count]
+
+    def _is_after(self, line: bytes, end: int) -> bool:
+        parts = line.split(b" ", 2)
+        return len(parts) == 3 and parts[1] in (b"stdout", b"stderr") and self.time(parts[0]) > end
+
     def flush(self) -> list[LogEntry]:
         """What is there of unfinished lines, without a newline."""
         return [self._give_up(stream) for stream in list(self._pieces)]

@@ -37,9 +37,10 @@ async def read(
     tail: int = -1,
     follow: bool = False,
     ended: Awaitable[object] | None = None,
+    cuts_lines: bool = False,
 ) -> AsyncIterator[LogEntry]:
     """The entries one by one; see `batches`."""
-    async for entries in batches(path, stdout, stderr, since, until, tail, follow, ended):
+    async for entries in batches(path, stdout, stderr, since, until, tail, follow, ended, cuts_lines):
         for entry in entries:
             yield entry
 
@@ -53,12 +54,14 @@ async def batches(
     tail: int = -1,
     follow: bool = False,
     ended: Awaitable[object] | None = None,
+    cuts_lines: bool = False,
 ) -> AsyncIterator[list[LogEntry]]:
     """Entries in the order written. `since`, `until`: ns since the epoch, both included, 0 = without bound.
 
     `tail`: the last so many lines of the wanted streams, -1 = all; time bounds count within them, as Docker has
     it. `follow` goes on until `ended` is done (then what is left is read), or `until` has passed. A log that does
-    not exist is an empty one. Raises OSError.
+    not exist is an empty one. A line counts with the time it began at; with `cuts_lines` what was written of it after
+    `until` is left out all the same. Raises OSError.
     """
     ending = asyncio.ensure_future(ended) if ended is not None else None
     joiner = Joiner(stdout, stderr)
@@ -80,7 +83,10 @@ async def batches(
             while block := os.pread(text, _BLOCK, offset):
                 offset += len(block)
                 *lines, rest = (rest + block).split(b"\n")
-                entries, is_over = _within(joiner.feed(lines), since, until)
+                kept = joiner.until(lines, until) if cuts_lines and until else lines
+                entries, is_over = _within(joiner.feed(kept), since, until)
+                if len(kept) < len(lines):
+                    entries, is_over = entries + _within(joiner.flush(), since, until)[0], True
                 if entries:
                     yield entries
                 if is_over:

@@ -11,12 +11,12 @@ from tests.scenarios.conftest import IMAGE, Node, wait_for
 ECHO = "while read word; do echo got $word; done; echo eof"
 
 
-def attached(node: Node, name: str) -> socket.socket:
+def attached(node: Node, name: str, more: str = "") -> socket.socket:
     client = socket.socket(socket.AF_UNIX)
     client.settimeout(60)
     client.connect(node.socket)
     client.sendall(
-        f"POST /containers/{name}/attach?stream=1&stdin=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: docker\r\n"
+        f"POST /containers/{name}/attach?{more}stream=1&stdin=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: docker\r\n"
         "Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n".encode()
     )
     until(client, b"\r\n\r\n")
@@ -59,3 +59,23 @@ def test_with_stdin_once_the_container_sees_the_end_and_the_client_the_rest(node
         client.shutdown(socket.SHUT_WR)
         until(client, b"eof\n")
     assert node.client.containers.get("once").wait()["StatusCode"] == 0
+
+
+def test_what_the_log_kept_and_what_comes_join_in_the_middle_of_a_line(node: Node) -> None:
+    """A prompt is in the log when one attaches; the rest of its line comes once."""
+    node.client.containers.run(
+        IMAGE,
+        ["sh", "-c", "echo one; printf 'name? '; read name; echo hello $name"],
+        name="prompting",
+        detach=True,
+        stdin_open=True,
+        tty=True,
+    )
+    container = node.client.containers.get("prompting")
+    wait_for("the prompt in the log", lambda: b"name? " in container.logs())
+    with attached(node, "prompting", "logs=1&") as client:
+        client.sendall(b"you\n")
+        seen = b""
+        while piece := client.recv(65536):
+            seen += piece
+    assert seen == b"one\r\nname? you\r\nhello you\r\n"

@@ -70,6 +70,23 @@ async def test_streams_and_times_are_chosen(tmp_path: Path) -> None:
     ]
 
 
+async def test_a_line_is_cut_where_the_rest_comes_from_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text(
+        line(1, "stdout", "F", "one")
+        + line(2, "stdout", "P", "name? ")
+        + line(5, "stderr", "F", "late")
+        + line(6, "stdout", "F", "you")
+    )
+    whole = await collect(path, until=BASE + 4)
+    assert [entry.data for entry in whole] == [b"one\n", b"name? you\n"]
+    cut = await collect(path, until=BASE + 4, cuts_lines=True)
+    assert [entry.data for entry in cut] == [b"one\n", b"name? "]
+    assert [entry.data for entry in await collect(path, until=BASE + 6, cuts_lines=True)] == [
+        b"one\n", b"late\n", b"name? you\n",
+    ]  # fmt: skip
+
+
 async def test_no_log_is_an_empty_one(tmp_path: Path) -> None:
     assert await collect(tmp_path / "none") == []
 
