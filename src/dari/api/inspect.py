@@ -31,8 +31,9 @@ def container_json(view: ContainerView, config: Config, version: Version = NEWES
     folder = f"{config.containers_dir}/{container.id}"
     host: Json = msgspec.to_builtins(container.host)
     shown: Json = msgspec.to_builtins(container.config)
-    if not container.config.mac_address:
-        shown.pop("MacAddress", None)
+    shown["MacAddress"] = _asked_mac(view)
+    if not shown["MacAddress"]:
+        del shown["MacAddress"]
     for name in ("Healthcheck", "StopSignal", "StopTimeout", "Shell", "ArgsEscaped", "NetworkDisabled"):
         if not shown.get(name):
             shown.pop(name, None)
@@ -101,6 +102,16 @@ def state_json(container: Container) -> Json:
     if status.health is not None:
         body["Health"] = health_json(status.health)
     return body
+
+
+def _asked_mac(view: ContainerView) -> str:
+    """The hardware address asked for on the network of the network mode, which was the container's own before
+    API 1.44 and is still shown there."""
+    mode = view.container.host.network_mode
+    asked = (
+        each.endpoint.spec.mac_address for each in view.places if mode in (each.network.name, each.network.id)
+    )
+    return view.container.config.mac_address or next(asked, "")
 
 
 def health_json(health: Health) -> Json:

@@ -259,7 +259,10 @@ def _checked_link(eng: Engine, link: str, must_exist: bool) -> tuple[str, str]:
 def _endpoint_specs(
     eng: Engine, config: ContainerConfig, host: HostConfig, asked: dict[str, EndpointSpec]
 ) -> list[tuple[Place, EndpointSpec]]:
-    """The networks of a container, that of its network mode first. Raises InvalidArgument, Forbidden."""
+    """The networks of a container, that of its network mode first. Raises InvalidArgument, Forbidden.
+
+    As in Docker, who names networks and leaves the mode at the default bridge is on those networks alone.
+    """
     mode = host.network_mode
     if joined_id(mode):
         return []
@@ -275,6 +278,13 @@ def _endpoint_specs(
                 f"{place if isinstance(place, str) else place.name} and {mode}"
             )
         found[_key(place)] = (place, spec)
+    if mode == "bridge" and found and _key(main) not in found:
+        if config.mac_address and len(found) > 1:
+            raise InvalidArgument(
+                "unable to migrate container-wide MAC address to a specific network: HostConfig.NetworkMode must "
+                "match the identity of a network in NetworkSettings.Networks"
+            )
+        main, _ = next(iter(found.values()))
     _, spec = found.pop(_key(main), (main, EndpointSpec()))
     if config.mac_address:
         if spec.mac_address and spec.mac_address != config.mac_address:

@@ -26,6 +26,7 @@ from dari.model.network import Endpoint, EndpointSpec, Network, NetworkSpec, San
 from dari.net.attachment import check_endpoint
 from dari.net.drivers import driver
 from dari.net.facts import HostFacts
+from dari.net.gateway import skipped_gateways
 from dari.net.ipam import Allocation, check_subnet
 from dari.net.sublinks import is_sublink, parent_names
 from dari.reconcile import (
@@ -143,10 +144,12 @@ async def _store(eng: Engine, txn: Txn, network: Network) -> Network:
 
 
 async def _ask_driver(eng: Engine, spec: NetworkSpec) -> tuple[NetworkSpec, frozenset[int]]:
-    """The spec with the scope a plugin's driver has, and for which IP versions it wants no gateway. Raises NotFound,
-    Internal."""
+    """The spec with the scope a plugin's driver has, and for which IP versions the driver wants no gateway. Raises
+    NotFound, InvalidArgument, Internal."""
     if not plugin_claims.is_remote(spec):
-        return spec, frozenset()
+        if spec.driver != "bridge":
+            return spec, frozenset()
+        return spec, skipped_gateways(spec.options, is_internal=spec.is_internal)
     told = await plugins.check(eng.ctx, spec)
     scope: Literal["local", "global"] = "global" if told.scope == "global" else "local"
     spec = msgspec.structs.replace(spec, scope=scope)

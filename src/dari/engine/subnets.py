@@ -69,11 +69,12 @@ def decide(
         raise Forbidden("bridge driver doesn't support multiple subnets")
     versions = set(counts)
     if 4 not in versions and spec.enable_ipv4:
-        found.insert(0, _cut(eng, spec, taken, routes))
+        found.insert(0, _without_gateway(_cut(eng, spec, taken, routes), skipped))
     if 6 not in versions and spec.enable_ipv6:
         prefix = unique_local(eng, taken)
-        found.append(Subnet(subnet=str(prefix), gateway=str(ipam.pick_gateway(prefix))))
-    return [_without_gateway(each, skipped) if not spec.subnets else each for each in found]
+        cut = Subnet(subnet=str(prefix), gateway=str(ipam.pick_gateway(prefix)))
+        found.append(_without_gateway(cut, skipped))
+    return found
 
 
 def _without_gateway(subnet: Subnet, skipped: frozenset[int]) -> Subnet:

@@ -81,12 +81,12 @@ class NetworkWant:
     `is_internal`: nothing enters or leaves but by the host itself. `is_icc`: its containers may speak with each
     other. `is_masquerading`: traffic that leaves dari's bridges gets the host's address, or the one of `snat` (by IP
     version). `gateway_modes` by IP version, nat where nothing is said: with `routed` nothing is translated and
-    published ports answer at the container's address, with `nat-unprotected` all ports do, `isolated` concerns
-    internal networks only. `trusted_interfaces` of the host reach published ports at the container's address,
-    `is_direct_routing`: so do all. `accept_mark`: forwarded packets with this mark and mask pass (the daemon's, so
-    the same for all). `is_inhibiting_ipv4`: the bridge carries no IPv4 address, somebody else on it is the gateway.
-    `is_forwarding`: the host is made to forward. `options`: Docker's driver options as given. `plugin`: whose
-    network it is, where `driver` is `remote`.
+    published ports answer at the container's address, with `nat-unprotected` all ports do, with `isolated` (internal
+    networks only) the host itself has no address on the bridge. `trusted_interfaces` of the host reach published
+    ports at the container's address, `is_direct_routing`: so do all. `accept_mark`: forwarded packets with this mark
+    and mask pass (the daemon's, so the same for all). `is_inhibiting_ipv4`: the bridge carries no IPv4 address,
+    somebody else on it is the gateway. `is_forwarding`: the host is made to forward. `options`: Docker's driver
+    options as given. `plugin`: whose network it is, where `driver` is `remote`.
     """
 
     id: str

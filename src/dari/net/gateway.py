@@ -12,6 +12,7 @@ from typing import cast, get_args
 
 from dari.model.errors import InvalidArgument
 from dari.net.desired import GatewayMode
+from dari.net.options import parse
 from dari.net.state import Address
 
 _BRIDGE = "com.docker.network.bridge."
@@ -48,6 +49,16 @@ def gateway_modes(options: Mapping[str, str], *, is_internal: bool) -> dict[int,
             raise InvalidArgument("gateway mode 'isolated' can only be used for an internal network")
         found[version] = cast(GatewayMode, text)
     return found
+
+
+def skipped_gateways(options: Mapping[str, str], *, is_internal: bool) -> frozenset[int]:
+    """The IP versions in which the host is not on a bridge network, so that no address is kept for a gateway: isolated
+    ones, and IPv4 where it is inhibited and nothing leads out. Raises InvalidArgument."""
+    modes = gateway_modes(options, is_internal=is_internal)
+    found = {version for version, mode in modes.items() if mode == "isolated"}
+    if is_internal and parse(options).is_inhibiting_ipv4:
+        found.add(4)
+    return frozenset(found)
 
 
 def source_addresses(options: Mapping[str, str]) -> dict[int, Address]:

@@ -7,7 +7,7 @@ Must not know: what is found, who changed what. Next: drivers/, firewall.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from dari.net import firewall, policy
 from dari.net.desired import Desired, EndpointWant, NetworkWant, SandboxWant
@@ -15,6 +15,8 @@ from dari.net.drivers import REMOTE, driver
 from dari.net.facts import HostFacts
 from dari.net.state import Addr, Address, KernelObject, KernelState, Loopback, Netns, Sysctl
 from dari.net.sublinks import is_sublink
+
+_ALL_IPV6_OFF = "net/ipv6/conf/all/disable_ipv6"
 
 
 def render(desired: Desired, facts: HostFacts, only: frozenset[str] | None = None) -> KernelState:
@@ -71,6 +73,11 @@ def _sandbox(
                 yield each
     # A port is published as long as its target is there: it goes with the endpoint.
     yield from firewall.sandbox_elements(sandbox.publishes, homes)
+
+
+def has_no_ipv6(sysctls: Mapping[str, str]) -> bool:
+    """Whether a container's sysctls switch IPv6 off for all its interfaces."""
+    return any(sysctl_path(name) == _ALL_IPV6_OFF and value.strip() != "0" for name, value in sysctls.items())
 
 
 def sysctl_path(name: str) -> str:

@@ -14,6 +14,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_interface
 from dari.model.errors import DriverRefused, InvalidArgument, Unsupported
 from dari.net.desired import EndpointWant, NetworkWant
 from dari.net.facts import HostFacts
+from dari.net.ipv6 import ipv6_switch
 from dari.net.state import HOST, Addr, Dummy, Interface, KernelObject, Prefix, Route, Sysctl, Vlan
 
 PARENT = "parent"
@@ -233,8 +234,8 @@ def parent_objects(network: NetworkWant, facts: HostFacts) -> Iterator[KernelObj
     if not parent:
         name = parent_of(network)
         yield Dummy(name, network.altname, mtu_of(network, facts))
-        if facts.has_ipv6:
-            yield Sysctl(HOST, f"net/ipv6/conf/{name}/disable_ipv6", "1")
+        for path, value in ipv6_switch(name, facts, mtu_of(network, facts), is_on=False).items():
+            yield Sysctl(HOST, path, value)
     elif parent not in facts.links:
         try:
             base, vlan_id = split_vlan(parent, facts)
@@ -259,10 +260,8 @@ def inside(
 ) -> Iterator[KernelObject]:
     """What comes with an endpoint's interface: sysctls, addresses, routes."""
     link = endpoint.interface
-    sysctls: dict[str, str] = {}
-    if facts.has_ipv6:
-        has_ipv6 = any(address.version == 6 for address in endpoint.addresses)
-        sysctls[f"net/ipv6/conf/{link}/disable_ipv6"] = "0" if has_ipv6 else "1"
+    has_ipv6 = any(address.version == 6 for address in endpoint.addresses)
+    sysctls = ipv6_switch(link, facts, mtu_of(network, facts), is_on=has_ipv6)
     sysctls |= {path.replace("IFNAME", link): value for path, value in endpoint.sysctls.items()}
     for path, value in sysctls.items():
         yield Sysctl(netns, path, value)
@@ -309,9 +308,9 @@ def shim_objects(network: NetworkWant, facts: HostFacts) -> Iterator[KernelObjec
     """Addresses and routes of the host's own interface; the interface itself is the driver's."""
     addresses = shim_addresses(network.options)
     name = shim_name(network)
-    if facts.has_ipv6:
-        has_ipv6 = any(each.version == 6 for each in addresses)
-        yield Sysctl(HOST, f"net/ipv6/conf/{name}/disable_ipv6", "0" if has_ipv6 else "1")
+    has_ipv6 = any(each.version == 6 for each in addresses)
+    for path, value in ipv6_switch(name, facts, mtu_of(network, facts), is_on=has_ipv6).items():
+        yield Sysctl(HOST, path, value)
     for each in addresses:
         yield Addr(HOST, name, each)
     connected = [each.network for each in addresses]

@@ -20,6 +20,7 @@ from dari.model.network import Endpoint, Network, Sandbox
 from dari.net import options as driver_options
 from dari.net import sublinks
 from dari.net.ipam import mac_of
+from dari.net.render import has_no_ipv6
 from dari.reconcile import ipam, ipam_plugin, plugin_claims, ports, shared_networks, zones
 from dari.reconcile.attached import containers_in, of_sandbox
 from dari.reconcile.context import Context
@@ -179,8 +180,8 @@ def _decide(
             f"{network.name}: ipvlan interfaces do not support custom mac address assignment"
         )
     given, bound_mac = ipam.give(ctx, txn, network, endpoint)
-    if _has_ipv6_off(endpoint) and given[6].address:
-        # As Docker: an interface that is told not to speak IPv6 gets no address.
+    if (_has_ipv6_off(endpoint) or has_no_ipv6(container.host.sysctls)) and given[6].address:
+        # As Docker: an interface, or a container, that is told not to speak IPv6 gets no address.
         ctx.tables.leases.delete(txn, network.id, given[6].address)
         txn.checks.pop(ctx.tables.leases.key(network.id, given[6].address), None)
         given[6] = ipam.Given()

@@ -22,6 +22,7 @@ from dari.dns import files, nudge, zone
 from dari.model.container import Container
 from dari.model.errors import Unavailable
 from dari.model.network import Endpoint, Network, Sandbox
+from dari.net.render import has_no_ipv6
 from dari.reconcile import host_names, members, zone_files
 from dari.reconcile.attached import attachments, of_sandbox
 from dari.reconcile.context import Context
@@ -39,11 +40,11 @@ _NUDGE_SECONDS = 2.0
 # A responder that died is started again within moments, and reads all files at its start.
 _COMEBACK_SECONDS = 5.0
 _COMEBACK_PAUSE = 0.02
-_LOCALHOST = """\
-127.0.0.1\tlocalhost
+_LOCALHOST = "127.0.0.1\tlocalhost\n"
+_LOCALHOST_IPV6 = """\
 ::1\tlocalhost ip6-localhost ip6-loopback
-fe00::0\tip6-localnet
-ff00::0\tip6-mcastprefix
+fe00::\tip6-localnet
+ff00::\tip6-mcastprefix
 ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 """
@@ -347,7 +348,7 @@ def container_files(ctx: Context, sandbox_id: str) -> dict[str, str]:
             resolv += f"options {' '.join(found.options)}\n" if found.options else ""
     else:
         hostname = container.config.hostname or container.short_id
-        hosts = _LOCALHOST
+        hosts = _LOCALHOST if has_no_ipv6(container.host.sysctls) else _LOCALHOST + _LOCALHOST_IPV6
         resolv = resolv_text(resolver(ctx, container), is_answered(ctx, sandbox))
     hosts += "".join(_extra_hosts(ctx, container))
     hosts += "".join(_own_lines(container, hostname, attached))

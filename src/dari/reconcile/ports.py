@@ -99,7 +99,15 @@ def claim(
 def in_order(published: Iterable[PublishedPort]) -> list[PublishedPort]:
     return sorted(
         published,
-        key=lambda one: (one.container_port, one.protocol, one.host_port, ":" in one.host_ip, one.host_ip),
+        # What is routed has no host port: beside a translated one of the other family, IPv4 is still first.
+        key=lambda one: (
+            one.container_port,
+            one.protocol,
+            ":" in one.host_ip and not one.host_port,
+            one.host_port,
+            ":" in one.host_ip,
+            one.host_ip,
+        ),
     )
 
 

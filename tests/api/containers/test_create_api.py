@@ -126,6 +126,55 @@ async def test_several_networks_with_aliases_at_once(api: Api) -> None:
     assert networks["front"]["IPAddress"] and networks["back"]["IPAddress"]
 
 
+async def test_who_names_networks_and_no_mode_is_on_those_alone(api: Api) -> None:
+    for name in ("back", "front"):
+        assert (await api("POST", "/networks/create", {"Name": name}))[0] == 201
+    body: dict[str, Any] = {
+        "Image": "busybox",
+        "NetworkingConfig": {"EndpointsConfig": {"back": {}, "front": {}}},
+    }
+    assert (await api("POST", "/containers/create?name=web", body))[0] == 201
+    _, shown = await api("GET", "/containers/web/json")
+    assert set(shown["NetworkSettings"]["Networks"]) == {"back", "front"}
+    assert shown["HostConfig"]["NetworkMode"] == "bridge"
+    # The container's own hardware address cannot be both's.
+    status, refused = await api(
+        "POST", "/containers/create?name=db", body | {"MacAddress": "02:00:00:00:00:07"}
+    )
+    assert (
+        status == 400 and "HostConfig.NetworkMode must match the identity of a network" in refused["message"]
+    )
+    body["NetworkingConfig"] = {"EndpointsConfig": {"back": {}}}
+    assert (await api("POST", "/containers/create?name=db", body | {"MacAddress": "02:00:00:00:00:07"}))[
+        0
+    ] == 201
+    _, shown = await api("GET", "/containers/db/json")
+    assert shown["NetworkSettings"]["Networks"]["back"]["MacAddress"] == "02:00:00:00:00:07"
+
+
+async def test_the_asked_hardware_address_of_the_main_network_is_the_containers_too(api: Api) -> None:
+    mac = "02:00:00:00:00:07"
+    assert (await api("POST", "/networks/create", {"Name": "back"}))[0] == 201
+    for name, mode, asked in (
+        ("aa", "bridge", {"bridge": {"MacAddress": mac}}),
+        ("bb", "back", {"back": {"MacAddress": mac}}),
+    ):
+        body = {
+            "Image": "busybox",
+            "HostConfig": {"NetworkMode": mode},
+            "NetworkingConfig": {"EndpointsConfig": asked},
+        }
+        assert (await api("POST", f"/containers/create?name={name}", body))[0] == 201
+        assert (await api("GET", f"/containers/{name}/json"))[1]["Config"]["MacAddress"] == mac
+    body = {
+        "Image": "busybox",
+        "HostConfig": {"NetworkMode": "back"},
+        "NetworkingConfig": {"EndpointsConfig": {"bridge": {"MacAddress": mac}}},
+    }
+    assert (await api("POST", "/containers/create?name=cc", body))[0] == 201
+    assert "MacAddress" not in (await api("GET", "/containers/cc/json"))[1]["Config"]
+
+
 async def test_a_network_that_is_not_there_is_looked_for_at_the_start(found: World, api: Api) -> None:
     body = {
         "Image": "busybox",

@@ -285,3 +285,63 @@ async def test_an_interface_told_not_to_speak_ipv6_gets_no_address(found: World,
     _, shown = await api("GET", "/networks/web")
     assert shown["Containers"][container.id]["IPv6Address"] == ""
     assert not [parts for parts in found.ctx.tables.leases.keys(found.ctx.local) if ":" in parts[1]]
+
+
+async def test_a_container_told_not_to_speak_ipv6_gets_no_address_on_any_network(
+    found: World, api: Api
+) -> None:
+    await make(api, "web", EnableIPv6=True)
+    await make(api, "db", EnableIPv6=True)
+    off = {"net.ipv6.conf.all.disable_ipv6": "1"}
+    container = await add_container(found, "c1", {"web": EndpointSpec()}, sysctls=off)
+    assert (await api("POST", "/networks/db/connect", {"Container": "c1"}))[0] == 200
+    for name in ("web", "db"):
+        place = (await api("GET", f"/networks/{name}"))[1]["Containers"][container.id]
+        assert place["IPv4Address"] and place["IPv6Address"] == ""
+    assert not [parts for parts in found.ctx.tables.leases.keys(found.ctx.local) if ":" in parts[1]]
+    await add_container(found, "c2", {"web": EndpointSpec()}, sysctls={"net.ipv6.conf.all.disable_ipv6": "0"})
+    assert [parts for parts in found.ctx.tables.leases.keys(found.ctx.local) if ":" in parts[1]]
+
+
+async def test_the_host_is_not_on_an_isolated_network(found: World, api: Api) -> None:
+    modes = {f"com.docker.network.bridge.gateway_mode_ipv{version}": "isolated" for version in (4, 6)}
+    await make(api, "pair", Internal=True, Options=modes, IPAM=config("10.9.0.0/31"))
+    await make(api, "both", Internal=True, EnableIPv6=True, Options=modes)
+    asked = {"Config": [{"Subnet": "10.8.0.0/24", "Gateway": "10.8.0.1"}]}
+    await make(api, "kept", Internal=True, Options=modes, IPAM=asked)
+    bridges = {each.name for each in found.kernel.state if isinstance(each, Bridge)}
+    # The default bridge's gateway is the only address of the host's on any of them.
+    assert {
+        each.link for each in found.kernel.state if isinstance(each, Addr) and each.netns == HOST
+    } < bridges
+    for name, gateways in (("pair", [None]), ("both", [None, None]), ("kept", ["10.8.0.1"])):
+        shown = (await api("GET", f"/networks/{name}"))[1]
+        assert [each.get("Gateway") for each in shown["IPAM"]["Config"]] == gateways
+        link = f"br-{shown['Id'][:12]}"
+        assert link in bridges
+        assert not [each for each in found.kernel.state if isinstance(each, Addr) and each.link == link]
+    # Both addresses of a point-to-point subnet are for containers.
+    for name in ("c1", "c2"):
+        await add_container(found, name, {"pair": EndpointSpec()})
+    places = (await api("GET", "/networks/pair"))[1]["Containers"].values()
+    assert {each["IPv4Address"] for each in places} == {"10.9.0.0/31", "10.9.0.1/31"}
+
+
+async def test_no_address_is_kept_for_a_gateway_that_nobody_needs(api: Api) -> None:
+    inhibited = {"com.docker.network.bridge.inhibit_ipv4": "true"}
+    for name, is_internal in (("inside", True), ("outside", False)):
+        await make(api, name, Internal=is_internal, Options=inhibited, IPAM=config("10.9.0.0/24"))
+        shown = (await api("GET", f"/networks/{name}"))[1]["IPAM"]["Config"][0]
+        assert ("Gateway" in shown) is not is_internal
+        await api("DELETE", f"/networks/{name}")
+
+
+async def test_an_mtu_too_small_for_ipv6_leaves_the_kernel_nothing_to_switch(found: World, api: Api) -> None:
+    small = {"com.docker.network.driver.mtu": "1000"}
+    network_id = await make(api, "small", Options=small)
+    await add_container(found, "c1", {"small": EndpointSpec()})
+    paths = {each.path for each in found.kernel.state if isinstance(each, Sysctl)}
+    assert f"net/ipv4/conf/br-{network_id[:12]}/route_localnet" in paths
+    assert not {
+        each for each in paths if each.startswith("net/ipv6/conf/") and ("br-" in each or "eth0" in each)
+    }

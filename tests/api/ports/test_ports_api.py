@@ -206,6 +206,17 @@ async def test_routed_networks_need_no_port_of_the_host(found: World, api: Api) 
     assert shape["NetworkSettings"]["Ports"] == {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": ""}]}
 
 
+async def test_ipv4_is_told_first_where_only_ipv6_is_routed(found: World, api: Api) -> None:
+    options = {"com.docker.network.bridge.gateway_mode_ipv6": "routed"}
+    body = {"Name": "half", "EnableIPv6": True, "Options": options}
+    assert (await api("POST", "/networks/create", body))[0] == 201
+    await add_container(
+        found, "c1", {"half": EndpointSpec()}, port_bindings={"80/tcp": [PortBinding(host_port="8080")]}
+    )
+    shown = (await api("GET", "/containers/c1/json"))[1]["NetworkSettings"]["Ports"]
+    assert shown == {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}, {"HostIp": "::", "HostPort": ""}]}
+
+
 @pytest.mark.parametrize(
     ("options", "internal", "message"),
     [

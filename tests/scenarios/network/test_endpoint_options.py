@@ -11,6 +11,7 @@ from typing import Any
 
 from docker.types import IPAMConfig, IPAMPool
 from tests.scenarios.conftest import IMAGE, Node
+from tests.scenarios.survival.ledger import check_agreement
 
 BRIDGE = "com.docker.network.bridge."
 ROOT = Path(__file__).parents[3]
@@ -122,6 +123,38 @@ def test_an_interface_without_ipv6(node: Node) -> None:
     made = run_on(node, "c1", {"both": {"DriverOpts": opts}})
     assert made.attrs["NetworkSettings"]["Networks"]["both"]["GlobalIPv6Address"] == ""
     assert inside(node, made, "-6", "addr", "show", "eth0") in ([], [{}])
+
+
+def test_a_container_without_ipv6(node: Node) -> None:
+    api = node.client.api
+    api._raise_for_status(
+        api._post_json(api._url("/networks/create"), data={"Name": "six", "EnableIPv6": True})
+    )
+    speaks = node.sleeper("speaks", network="six")
+    mute = node.sleeper("mute", network="six", sysctls={"net.ipv6.conf.all.disable_ipv6": "1"})
+    mute.reload()
+    assert mute.attrs["NetworkSettings"]["Networks"]["six"]["GlobalIPv6Address"] == ""
+    assert inside(node, mute, "-6", "addr") in ([], [{}])
+    # Neither its own files nor the names of others speak of addresses it has not.
+    assert ":" not in node.inside(mute, "cat", "/etc/hosts") and "::1" in node.inside(
+        speaks, "cat", "/etc/hosts"
+    )
+    assert node.resolve(speaks, "mute") == [node.address(mute, "six")]
+    assert "NXDOMAIN" not in node.inside(speaks, "nslookup", "-type=aaaa", "mute", check=False)
+    assert (
+        "Address"
+        not in node.inside(speaks, "nslookup", "-type=aaaa", "mute", check=False).partition("mute")[2]
+    )
+    check_agreement(node)
+
+
+def test_an_mtu_too_small_for_ipv6(node: Node) -> None:
+    make(node, "small", "10.77.0.0/24", **{"com.docker.network.driver.mtu": "1000"})
+    one = node.sleeper("one", network="small")
+    node.sleeper("two", network="small")
+    assert {each["mtu"] for each in inside(node, one, "link") if each["ifname"] == "eth0"} == {1000}
+    assert "1 packets received" in node.inside(one, "ping", "-c", "1", "-W", "5", "two")
+    check_agreement(node)
 
 
 def test_prefixes_of_interfaces(node: Node) -> None:

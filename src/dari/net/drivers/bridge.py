@@ -13,11 +13,11 @@ from dari.model.errors import InvalidArgument, Unsupported
 from dari.net import firewall
 from dari.net.desired import EndpointWant, NetworkWant
 from dari.net.facts import HostFacts
+from dari.net.ipv6 import MTU_MINIMUM_IPV6, ipv6_switch
 from dari.net.options import is_interface_name
 from dari.net.state import HOST, Addr, Bridge, KernelObject, Prefix, Route, Sysctl, Veth
 
 MTU_RANGE = (68, 65535)
-MTU_MINIMUM_IPV6 = 1280
 
 DEFAULT_ROUTES: dict[int, Prefix] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 
@@ -53,12 +53,14 @@ class BridgeDriver:
         yield from firewall.docker_user_rules(facts)
         yield Bridge(bridge, network.altname, network.mtu)
         for subnet in network.subnets:
-            is_inhibited = network.is_inhibiting_ipv4 and subnet.prefix.version == 4
-            if subnet.gateway is not None and not is_inhibited:
+            version = subnet.prefix.version
+            is_inhibited = network.is_inhibiting_ipv4 and version == 4
+            is_isolated = network.gateway_mode(version) == "isolated"
+            if subnet.gateway is not None and not is_inhibited and not is_isolated:
                 yield Addr(HOST, bridge, subnet.gateway)
-        if facts.has_ipv6:
-            # Without this the kernel gives the bridge link-local addresses nobody asked for.
-            yield Sysctl(HOST, f"net/ipv6/conf/{bridge}/disable_ipv6", "0" if has_ipv6 else "1")
+        # Without this the kernel gives the bridge link-local addresses nobody asked for.
+        for path, value in ipv6_switch(bridge, facts, network.mtu, is_on=has_ipv6).items():
+            yield Sysctl(HOST, path, value)
         if not network.is_internal:
             if network.is_forwarding:
                 yield Sysctl(HOST, "net/ipv4/ip_forward", "1")
@@ -86,10 +88,8 @@ class BridgeDriver:
             is_hairpin=True,
             is_isolated=not network.is_icc,
         )
-        sysctls: dict[str, str] = {}
-        if facts.has_ipv6:
-            has_ipv6 = any(address.version == 6 for address in endpoint.addresses)
-            sysctls[f"net/ipv6/conf/{link}/disable_ipv6"] = "0" if has_ipv6 else "1"
+        has_ipv6 = any(address.version == 6 for address in endpoint.addresses)
+        sysctls = ipv6_switch(link, facts, network.mtu, is_on=has_ipv6)
         sysctls |= {path.replace("IFNAME", link): value for path, value in endpoint.sysctls.items()}
         for path, value in sysctls.items():
             yield Sysctl(netns, path, value)

@@ -16,6 +16,7 @@ from dari.net import tunnel
 from dari.net.desired import EndpointWant, NetworkWant, TunnelWant
 from dari.net.drivers.base import Driver
 from dari.net.facts import HostFacts
+from dari.net.ipv6 import ipv6_switch
 from dari.net.overlay import peer_objects, vxlan_name
 from dari.net.state import (
     HOST,
@@ -61,8 +62,8 @@ class OverlayDriver:
             mtu=network.mtu,
             underlay=tunnel.NETNS if overlay.is_encrypted else HOST,
         )
-        if facts.has_ipv6:
-            yield Sysctl(HOST, f"net/ipv6/conf/{link}/disable_ipv6", "1")
+        for path, value in ipv6_switch(link, facts, network.mtu, is_on=False).items():
+            yield Sysctl(HOST, path, value)
         for peer in overlay.peers:
             yield from peer_objects(link, peer, facts)
 
