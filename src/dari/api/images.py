@@ -19,7 +19,7 @@ from dari.engine.base import Engine
 from dari.model.container import ContainerConfig
 from dari.model.errors import InvalidArgument, NotFound, Unavailable
 from dari.model.image import Image
-from dari.model.platform import parse_platform
+from dari.model.platform import Platform, parse_platform
 from dari.model.reference import parse
 from dari.units import SECOND, format_time
 
@@ -111,8 +111,35 @@ async def image_list(request: web.Request, eng: Engine) -> web.StreamResponse:
     return wire.json_response([summary_json(each, above.get(each.id, ""), version) for each in found])
 
 
+class _PlatformJson(msgspec.Struct):
+    os: str = ""
+    architecture: str = ""
+    variant: str = ""
+
+
+def _platform(request: web.Request, since: Version) -> Platform | None:
+    """The platform asked for, as JSON; not read before the version that brought it. Raises InvalidArgument."""
+    text = request.query.get("platform", "")
+    if not text or version_of(request) < since:
+        return None
+    if len(request.query.getall("platform")) > 1:
+        raise InvalidArgument(
+            "multiple platform parameters are not supported in this API version; use API version 1.52 or later"
+        )
+    try:
+        asked = msgspec.json.decode(text, type=_PlatformJson)
+    except msgspec.DecodeError as error:
+        raise InvalidArgument(f"failed to parse platform: {error}") from None
+    platform = Platform(os=asked.os, architecture=asked.architecture, variant=asked.variant)
+    if not platform.os and not platform.architecture and platform.variant:
+        raise InvalidArgument("optional platform fields provided, but OS and Architecture are missing")
+    if not platform.os or not platform.architecture:
+        raise InvalidArgument("both OS and Architecture must be provided")
+    return platform
+
+
 async def image_inspect(request: web.Request, eng: Engine) -> web.StreamResponse:
-    image = images.find_image(eng, request.match_info["name"])
+    image = images.find_image(eng, request.match_info["name"], _platform(request, (1, 49)))
     parent = images.parents(eng.ctx.images.all()).get(image.id, "")
     version = version_of(request)
     if request.headers.get("User-Agent", "").startswith("docker-compose/1."):
@@ -195,7 +222,7 @@ async def image_remove(request: web.Request, eng: Engine) -> web.StreamResponse:
 
 
 async def image_history(request: web.Request, eng: Engine) -> web.StreamResponse:
-    image = images.find_image(eng, request.match_info["name"])
+    image = images.find_image(eng, request.match_info["name"], _platform(request, (1, 48)))
     everyone = {each.id: each for each in eng.ctx.images.all()}
     above = images.parents(list(everyone.values()))
     entries: list[Json] = [
@@ -241,8 +268,9 @@ async def images_get(request: web.Request, eng: Engine) -> web.StreamResponse:
 
 
 async def _save(request: web.Request, eng: Engine, names: list[str]) -> web.StreamResponse:
+    platform = _platform(request, (1, 48))
     async with eng.ctx.images.transfer.workspace() as folder:
-        return await progress.send_file(request, await images.save(eng, folder, names))
+        return await progress.send_file(request, await images.save(eng, folder, names, platform))
 
 
 async def images_load(request: web.Request, eng: Engine) -> web.StreamResponse:

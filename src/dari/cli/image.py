@@ -10,6 +10,7 @@ from typing import Any
 from dari.cli.context import Context, Failed
 from dari.cli.flags import Flag, Options, UsageError, verb
 from dari.cli.listing import FILTER, FORMAT, NO_TRUNC, QUIET, filters, show
+from dari.cli.platforms import platform_json
 from dari.cli.reference import split_tag, with_tag
 from dari.cli.table import ago, local_time, shortened
 from dari.units import format_size, short_id
@@ -206,6 +207,7 @@ def rmi(context: Context, options: Options) -> int:
     FORMAT,
     Flag("human", "bool", "Print sizes and dates in human readable format", "H", 1),
     NO_TRUNC,
+    Flag("platform", "text", "Show history for the given platform, as in linux/amd64"),
     QUIET,
     least=1,
     most=1,
@@ -213,7 +215,8 @@ def rmi(context: Context, options: Options) -> int:
 def history(context: Context, options: Options) -> int:
     is_whole, is_human, now = options.on("no-trunc"), options.on("human"), time.time()
     rows = []
-    for layer in context.docker.get(f"/images/{options.arguments[0]}/history"):
+    platform = platform_json(options.text("platform"))
+    for layer in context.docker.get(f"/images/{options.arguments[0]}/history", platform=platform):
         by = layer.get("CreatedBy", "")
         name = layer["Id"]
         created = local_time(layer["Created"])
@@ -246,14 +249,16 @@ def history(context: Context, options: Options) -> int:
     "[OPTIONS] IMAGE [IMAGE...]",
     "Save one or more images to a tar archive (streamed to STDOUT by default)",
     Flag("output", "text", "Write to a file, instead of STDOUT", "o"),
-    _PLATFORM,
+    Flag("platform", "text", "Save only the given platform, as in linux/amd64"),
     least=1,
 )
 def save(context: Context, options: Options) -> int:
     path = options.text("output")
     if not path and os.isatty(1):
         raise Failed("cowardly refusing to save to a terminal. Use the -o flag or redirect")
-    chunks = context.docker.stream("GET", "/images/get", names=options.arguments)
+    chunks = context.docker.stream(
+        "GET", "/images/get", names=options.arguments, platform=platform_json(options.text("platform"))
+    )
     if not path:
         for chunk in chunks:
             context.write(chunk)

@@ -9,6 +9,7 @@ from dari.cli.context import Context
 from dari.cli.flags import Flag, Options, Verb, verb
 
 _FORMAT = Flag("format", "text", "Format output: 'json' or a Go template", "f")
+_PLATFORM = Flag("platform", "text", "Inspect a specific platform of the image, as in linux/amd64")
 _SIZE = Flag("size", "bool", "Display total file sizes if the type is container", "s")
 # In the order in which Docker looks for a name without --type.
 _PATHS = {
@@ -39,7 +40,7 @@ def inspect(context: Context, options: Options) -> int:
 
 
 def _of(kind: str) -> Verb:
-    flags = (_FORMAT, _SIZE) if kind == "container" else (_FORMAT,)
+    flags = (_FORMAT, *{"container": (_SIZE,), "image": (_PLATFORM,)}.get(kind, ()))
 
     def act(context: Context, options: Options) -> int:
         return _inspect(context, options, [kind])
@@ -61,6 +62,9 @@ node_inspect = _of("node")
 def _inspect(context: Context, options: Options, kinds: Sequence[str]) -> int:
     import json
 
+    from dari.cli.platforms import platform_json
+    from dari.client.errors import ApiError
+
     show: Callable[[Any], str] | None = None
     form = options.text("format")
     if form and form != "json":
@@ -69,9 +73,17 @@ def _inspect(context: Context, options: Options, kinds: Sequence[str]) -> int:
         show = Template(form.replace("\\t", "\t").replace("\\n", "\n")).render
     found: list[Any] = []
     troubles: list[str] = []
-    wants_size = any(flag.name == "size" for flag in options.command.flags) and options.on("size")
+    names = {flag.name for flag in options.command.flags}
+    wants_size = "size" in names and options.on("size")
+    platform = platform_json(options.text("platform")) if "platform" in names else None
     for name in options.arguments:
-        item = _find(context, name, kinds, wants_size)
+        try:
+            item = _find(context, name, kinds, wants_size, platform)
+        except ApiError as error:
+            if platform is None:
+                raise
+            troubles.append(f"Error response from daemon: {error.message}")
+            continue
         if item is None:
             noun = kinds[0] if len(kinds) == 1 else "object"
             troubles.append(f"Error response from daemon: No such {noun}: {name}")
@@ -89,14 +101,17 @@ def _inspect(context: Context, options: Options, kinds: Sequence[str]) -> int:
     return 1 if troubles else 0
 
 
-def _find(context: Context, name: str, kinds: Sequence[str], wants_size: bool) -> Any:
+def _find(context: Context, name: str, kinds: Sequence[str], wants_size: bool, platform: str | None) -> Any:
     from dari.client.errors import ApiError
 
     for kind in kinds:
-        query = {"size": True} if kind == "container" and wants_size else {}
+        query: dict[str, Any] = {"size": True} if kind == "container" and wants_size else {}
+        if platform is not None:
+            query["platform"] = platform
         try:
             return context.docker.get(_PATHS[kind].format(name), **query)
         except ApiError as error:
-            if error.status != 404 and not (error.status == 400 and len(kinds) > 1):
+            # An image that is there for another platform only is not found, too; the answer says which of both.
+            if platform is not None or (error.status != 404 and not (error.status == 400 and len(kinds) > 1)):
                 raise
     return None

@@ -25,6 +25,7 @@ from dari.model.container import Container, ContainerConfig, HostConfig, LogConf
 from dari.model.errors import Conflict, InvalidArgument, NotFound, PluginMissing
 from dari.model.image import Image
 from dari.model.network import Endpoint, EndpointSpec, Network, PendingEndpoint, Sandbox
+from dari.model.platform import parse_platform, serves
 from dari.reconcile.containers import joined_id
 from dari.reconcile.journal import emit
 from dari.reconcile.names import split_link
@@ -168,14 +169,12 @@ def _resolve_image(eng: Engine, request: Request) -> Image:
             raise InvalidArgument("no command specified")
         raise InvalidArgument("no image specified: Config.Image must name one")
     image = eng.ctx.images.resolve(request.config.image)
-    if request.platform:
-        system, _, rest = request.platform.partition("/")
-        machine = rest.partition("/")[0]
-        if system != image.os or (machine and image.architecture and machine != image.architecture):
-            raise NotFound(
-                f"image with reference {request.config.image} was found but its platform "
-                f"({image.os}/{image.architecture}) does not match the specified platform ({request.platform})"
-            )
+    wanted = parse_platform(request.platform) if request.platform else None
+    if wanted is not None and image.architecture and not serves(image.platform, wanted):
+        raise NotFound(
+            f"image with reference {request.config.image} was found but its platform "
+            f"({image.platform}) does not match the specified platform ({request.platform})"
+        )
     return image
 
 

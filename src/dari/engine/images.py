@@ -18,6 +18,7 @@ from dari.model.container import Container
 from dari.model.errors import Conflict, InvalidArgument, NotFound
 from dari.model.event import Event
 from dari.model.image import Image
+from dari.model.platform import Platform, normal, serves
 from dari.model.reference import Reference, familiar, parse
 from dari.reconcile.journal import emit
 from dari.runtime.registries import Credentials, parse_credentials
@@ -43,9 +44,15 @@ class Removed:
     deleted: str = ""
 
 
-def find_image(eng: Engine, ref: str) -> Image:
-    """Raises NotFound, InvalidArgument."""
-    return eng.ctx.images.resolve(ref)
+def find_image(eng: Engine, ref: str, platform: Platform | None = None) -> Image:
+    """The image, which must do for `platform` if that is given. Raises NotFound, InvalidArgument."""
+    image = eng.ctx.images.resolve(ref)
+    if platform is not None and not serves(image.platform, platform):
+        raise NotFound(
+            f"image with reference {ref} was found but its platform ({image.platform}) "
+            f"does not match the specified platform ({platform})"
+        )
+    return image
 
 
 def image_event(image: Image | str, action: str, **attributes: str) -> Event:
@@ -283,11 +290,16 @@ async def load(eng: Engine, archive: str) -> list[str]:
     return lines
 
 
-async def save(eng: Engine, folder: str, refs: Sequence[str]) -> str:
-    """An archive, in `folder`, of the images named; its path. A bare repository means all its tags."""
+async def save(eng: Engine, folder: str, refs: Sequence[str], platform: Platform | None = None) -> str:
+    """An archive, in `folder`, of the images named; its path. A bare repository means all its tags.
+
+    Raises NotFound, also where an image is not for `platform`.
+    """
     chosen: dict[str, tuple[Image, list[str]]] = {}
     for ref in refs:
         for image, names in _to_save(eng, ref):
+            if platform is not None and normal(image.platform) != normal(platform):
+                raise NotFound(f"no suitable export target found for platform {platform}")
             chosen.setdefault(image.id, (image, []))[1].extend(names)
     path = await eng.ctx.images.transfer.save(folder, list(chosen.values()))
     await announce(eng, *(image_event(image, "save", name=image.id) for image, _ in chosen.values()))

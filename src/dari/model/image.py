@@ -7,6 +7,7 @@ epoch, sizes bytes. Must not know: where layers lie.
 from __future__ import annotations
 
 from dari.model.container import ContainerConfig
+from dari.model.platform import Platform
 from dari.model.reference import familiar
 from dari.model.wire import Noun
 
@@ -44,6 +45,10 @@ class Image(Noun, frozen=True, kw_only=True):
     diff_ids: list[str] = []
     history: list[HistoryEntry] = []
     tagged: int = 0
+
+    @property
+    def platform(self) -> Platform:
+        return Platform(os=self.os, architecture=self.architecture, variant=self.variant)
 
     @property
     def short_id(self) -> str:

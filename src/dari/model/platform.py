@@ -80,3 +80,43 @@ def parse_linux(text: str) -> Platform:
     if found.os != "linux":
         raise InvalidArgument("operating system is not supported")
     return found
+
+
+def serves(image: Platform, wanted: Platform) -> bool:
+    """Whether an image of one platform does for what was asked: a machine runs older levels of its kind, too.
+
+    Configs of images seldom say a variant; then it does not count. Source: how dockerd matches platforms.
+    """
+    image, wanted = normal(image), normal(wanted)
+    if image.os != wanted.os:
+        return False
+    if not image.variant and image.architecture == wanted.architecture:
+        return True
+    return not wanted.architecture or (image.architecture, image.variant) in _runs(wanted)
+
+
+def normal(platform: Platform) -> Platform:
+    """With one spelling for each: `arm64/v8` is `arm64`, `arm` alone stays."""
+    architecture = platform.architecture.lower()
+    architecture = _OTHER_ARCHITECTURES.get(architecture, architecture)
+    variant = platform.variant.lower()
+    if architecture in ("arm", "arm64", "amd64") and variant[:1].isdigit():
+        variant = f"v{variant}"
+    if (architecture, variant) in (("arm64", "v8"), ("amd64", "v1")):
+        variant = ""
+    system = platform.os.lower()
+    return Platform(os=_OTHER_SYSTEMS.get(system, system), architecture=architecture, variant=variant)
+
+
+def _runs(platform: Platform) -> set[tuple[str, str]]:
+    """Architectures and variants a machine runs: its own, older ones, and the 32 bits of its kind."""
+    architecture, variant = platform.architecture, platform.variant
+    level = int(variant[1:]) if variant[1:].isdigit() else 0
+    found = {(architecture, variant)}
+    if architecture == "amd64":
+        found |= {("amd64", f"v{each}") for each in range(2, level)} | {("amd64", ""), ("386", "")}
+    elif architecture == "arm":
+        found |= {("arm", f"v{each}") for each in range(5, (level or 7) + 1)}
+    elif architecture == "arm64":
+        found |= {("arm64", "")} | {("arm", f"v{each}") for each in range(5, 9)} | {("arm", "")}
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -230,3 +231,30 @@ async def test_volumes_of_the_image_become_anonymous_volumes(found: World, api: 
     assert len(mounts["/data"]["Name"]) == 64
     assert (await api("DELETE", "/containers/web?v=1"))[0] == 204
     assert [each.name for each in found.ctx.tables.volumes.all(found.ctx.local)] == ["named"]
+
+
+async def test_an_image_is_asked_for_by_platform(api: Api) -> None:
+    def asked(**platform: str) -> dict[str, str]:
+        return {"platform": json.dumps(platform)}
+
+    said = (
+        "image with reference busybox was found but its platform (linux/amd64) "
+        "does not match the specified platform (linux/arm64)"
+    )
+    for what in ("json", "history"):
+        path = f"/v1.51/images/busybox/{what}"
+        status, answer = await api("GET", path, params=asked(os="linux", architecture="arm64"))
+        assert (status, answer["message"]) == (404, said)
+        status, answer = await api("GET", path, params=asked(os="linux"))
+        assert (status, answer["message"]) == (400, "both OS and Architecture must be provided")
+        status, answer = await api("GET", path, params=asked(variant="v7"))
+        assert status == 400
+        assert answer["message"].startswith("optional platform fields provided")
+        status, answer = await api("GET", path, params={"platform": "linux/arm64"})
+        assert status == 400
+        assert answer["message"].startswith("failed to parse platform: ")
+    body = {"Image": "busybox"}
+    status, answer = await api("POST", "/containers/create?platform=linux/arm64", body)
+    assert (status, answer["message"]) == (404, said)
+    assert (await api("POST", "/containers/create?platform=linux/x86_64", body))[0] == 201
+    assert (await api("POST", "/containers/create?platform=a/b/c/d", body))[0] == 400

@@ -224,6 +224,30 @@ def test_save_leaves_nothing_half_written(dari: Dari, tmp_path: Path) -> None:
     assert target.read_bytes() == b"xy"
 
 
+def test_one_platform_of_an_image(dari: Dari, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    answers = {
+        "GET /images/a/json": ApiError(404, "image with reference a was found but"),
+        "GET /images/b/json": {},
+    }
+    code, docker = dari("image inspect", "--platform", "linux/ARM/v7", "a", "b", answers=answers)
+    assert code == 1
+    assert json.loads(docker.calls[0][2]["platform"]) == {
+        "os": "linux",
+        "architecture": "arm",
+        "variant": "v7",
+    }
+    captured = capsys.readouterr()
+    assert captured.err == "Error response from daemon: image with reference a was found but\n"
+    assert json.loads(captured.out) == [{}]
+    target = str(tmp_path / "a.tar")
+    _, docker = dari("save", "--platform", "aarch64", "-o", target, "a", answers={"GET /images/get": [b"x"]})
+    assert json.loads(docker.calls[0][2]["platform"]) == {"os": "linux", "architecture": "arm64"}
+    _, docker = dari("history", "--platform", "linux/x86_64", "a", answers={"GET /images/a/history": []})
+    assert json.loads(docker.calls[0][2]["platform"]) == {"os": "linux", "architecture": "amd64"}
+    with pytest.raises(Failed, match="invalid platform"):
+        dari("history", "--platform", "linux//x", "a", answers={})
+
+
 def test_credentials_come_from_dockers_file(
     dari: Dari, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

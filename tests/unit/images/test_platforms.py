@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dari.model.errors import InvalidArgument
-from dari.model.platform import parse_linux, parse_platform
+from dari.model.platform import Platform, parse_linux, parse_platform, serves
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,30 @@ def test_what_is_none(text: str, why: str) -> None:
 def test_images_made_here_are_for_linux() -> None:
     with pytest.raises(InvalidArgument, match="operating system is not supported"):
         parse_linux("macos")
+
+
+@pytest.mark.parametrize(
+    ("image", "wanted", "does"),
+    [
+        ("linux/amd64", "linux/amd64", True),
+        ("linux/amd64", "linux/x86_64", True),
+        ("linux/amd64", "linux/arm64", False),
+        ("linux/amd64", "windows/amd64", False),
+        ("linux/386", "linux/amd64", True),
+        ("linux/amd64", "linux/386", False),
+        ("linux/amd64/v3", "linux/amd64", False),
+        ("linux/amd64/v2", "linux/amd64/v3", True),
+        ("linux/arm64", "linux/arm64/v8", True),
+        ("linux/arm64/v8", "linux/arm64", True),
+        ("linux/arm/v6", "linux/arm/v7", True),
+        ("linux/arm/v7", "linux/arm/v6", False),
+        ("linux/arm/v7", "linux/arm", True),
+        ("linux/arm", "linux/arm/v6", True),
+        ("linux/arm/v7", "linux/arm64", True),
+        ("linux/amd64", "linux", True),
+    ],
+)
+def test_what_an_image_does_for(image: str, wanted: str, does: bool) -> None:
+    system, architecture, *variant = image.split("/")
+    platform = Platform(os=system, architecture=architecture, variant="".join(variant))
+    assert serves(platform, parse_platform(wanted)) is does
