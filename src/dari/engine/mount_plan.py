@@ -287,9 +287,10 @@ def _borrowed(spec: str, find: Callable[[str], Container]) -> Iterable[Mount]:
         ref, _, mode = mode.partition(":")
     if not ref:
         raise InvalidArgument(f"malformed volumes-from specification: {spec!r}")
-    if mode and not _is_mode(mode):
-        raise InvalidArgument(f"invalid mode: {mode}")
     words = mode.split(",")
+    # How a volume is filled and what propagates is its owner's affair.
+    if mode and (not _is_mode(mode) or (_PROPAGATIONS | _COPIES) & set(words)):
+        raise InvalidArgument(f"invalid mode: {mode}")
     for mount in find(ref).mounts:
         if "ro" in words:
             mount = msgspec.structs.replace(mount, is_read_only=True, mode="ro")

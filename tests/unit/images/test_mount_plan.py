@@ -116,6 +116,12 @@ def test_an_unknown_container_of_volumes_from() -> None:
         plan({"VolumesFrom": ["nope"]})
 
 
+@pytest.mark.parametrize("mode", ["copy", "ro,nocopy", "rshared", "x"])
+def test_modes_volumes_from_does_not_take(mode: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"invalid mode: {mode}"):
+        plan({"VolumesFrom": [f"o:{mode}"]})
+
+
 @given(st.lists(st.text(alphabet="/ab:ro.,z", min_size=1, max_size=12), max_size=4))
 def test_any_bind_is_a_mount_or_a_refusal(binds: list[str]) -> None:
     try:
