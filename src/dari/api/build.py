@@ -44,6 +44,7 @@ def _request(request: web.Request) -> builds.BuildRequest:
         target=query.get("target", ""),
         platform=query.get("platform", ""),
         extra_hosts=_hosts(query.getall("extrahosts", [])),
+        cache_from=_names(request, "cachefrom"),
         is_cached=not wire.flag(request, "nocache"),
         is_pulled=wire.flag(request, "pull"),
         is_squashed=wire.flag(request, "squash"),
@@ -56,6 +57,13 @@ def _request(request: web.Request) -> builds.BuildRequest:
         ulimits=[f"{one['Name']}={one['Soft']}:{one['Hard']}" for one in _json(request, "ulimits") or []],
         **_more(request),
     )
+
+
+def _names(request: web.Request, name: str) -> list[str]:
+    found = _json(request, name) or []
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise InvalidArgument(f"invalid value for parameter {name}: a list of names is meant")
+    return found
 
 
 class _More(msgspec.Struct, forbid_unknown_fields=True):

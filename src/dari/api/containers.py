@@ -20,7 +20,7 @@ from dari.api.route import Route
 from dari.api.versions import version_of
 from dari.engine import containers, look, update
 from dari.engine.base import Engine
-from dari.engine.create import Request, create, has_unified_cgroups
+from dari.engine.create import RUNTIMES, Request, create, has_unified_cgroups
 from dari.engine.filters import ListQuery
 from dari.model.container import ContainerConfig, HostConfig
 from dari.model.errors import InvalidArgument
@@ -40,6 +40,9 @@ async def container_create(request: web.Request, eng: Engine) -> web.StreamRespo
         raise InvalidArgument("config cannot be empty in order to create a container")
     host = _word_lists(_object(member(raw, "HostConfig"), "HostConfig"))
     _check_policy(host)
+    if not member(host, "Runtime") and member(raw, "Runtime") in RUNTIMES:
+        # docker-py's low-level client names it here; where Docker knows no such field, it has runc anyway.
+        host["Runtime"] = member(raw, "Runtime")
     version = version_of(request)
     endpoints = _endpoints(_object(member(raw, "NetworkingConfig"), "NetworkingConfig"))
     older.check_endpoints(endpoints, version)

@@ -280,7 +280,8 @@ async def images_load(request: web.Request, eng: Engine) -> web.StreamResponse:
             for line in await images.load(eng, path):
                 send({"stream": f"{line}\n"})
 
-        return await progress.lines(request, work)
+        # As Docker has it: clients look for the error among the lines.
+        return await progress.lines(request, work, has_status=False)
 
 
 async def images_prune(request: web.Request, eng: Engine) -> web.StreamResponse:

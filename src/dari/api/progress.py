@@ -30,11 +30,15 @@ Json = dict[str, Any]
 
 
 async def lines(
-    request: web.Request, work: Callable[[Callable[[Json], None]], Awaitable[None]]
+    request: web.Request,
+    work: Callable[[Callable[[Json], None]], Awaitable[None]],
+    *,
+    has_status: bool = True,
 ) -> web.StreamResponse:
     """Run `work`, which sends objects by the function it is given; they go out at once and in order.
 
-    A client that goes away does not stop the work.
+    A client that goes away does not stop the work. What fails before anything is sent is told by the answer's
+    status, without `has_status` among the objects, as everything that fails later.
     """
     queue: asyncio.Queue[Json | None] = asyncio.Queue()
 
@@ -46,11 +50,11 @@ async def lines(
 
     task = asyncio.create_task(run())
     first = await queue.get()
-    if first is None:
+    if first is None and has_status:
         await task
         return await stream.open_stream(request)
     response = await stream.open_stream(request)
-    item: Json | None = first
+    item = first
     while item is not None:
         with contextlib.suppress(ConnectionResetError):
             await response.write(msgspec.json.encode(item) + b"\r\n")

@@ -69,7 +69,6 @@ def _query(options: Options) -> dict[str, Any]:
             "t": options.texts("tag") or None,
             "buildargs": dict(text.split("=", 1) for text in arguments) or None,
             "labels": labels((), options.texts("label"), str) or None,
-            "cachefrom": options.texts("cache-from") or None,
             "extrahosts": ",".join(options.texts("add-host")) or None,
             "networkmode": options.text("network") or None,
             "platform": options.text("platform") or None,

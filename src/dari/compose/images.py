@@ -226,7 +226,6 @@ def build_query(project: Project, service: Service, options: Mapping[str, Any]) 
         "labels": labels,
         "target": build.get("target"),
         "networkmode": build.get("network"),
-        "cachefrom": _json(build.get("cache_from")),
         "extrahosts": ",".join(hosts) or None,
         "shmsize": build.get("shm_size"),
         "nocache": True if is_uncached else None,

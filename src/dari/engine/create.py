@@ -38,7 +38,7 @@ Place: TypeAlias = Network | str
 """A network, or the name of one that is not there yet."""
 
 # Names under which clients ask for the one runtime there is; Docker's own default among them.
-_RUNTIMES = ("crun", "runc", "io.containerd.runc.v2")
+RUNTIMES = ("crun", "runc", "io.containerd.runc.v2")
 _MASKED_TEXT = (
     "/proc/asound /proc/acpi /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list "
     "/proc/timer_stats /proc/sched_debug /proc/scsi /sys/firmware /sys/devices/virtual/powercap"
@@ -84,7 +84,7 @@ async def _create(eng: Engine, request: Request, name: str, image: Image) -> tup
     check_config(config)
     host = _with_defaults(request.host, eng.ctx.config)
     warnings = check_host(request.config, host, HostLimits(os.cpu_count() or 1, memory_nodes()))
-    if host.runtime not in (eng.ctx.config.runtime, *_RUNTIMES):
+    if host.runtime not in (eng.ctx.config.runtime, *RUNTIMES):
         raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}")
     host = _with_joined(eng, host, name)
     # On networks with names of their own, a link may be there before its target is.

@@ -103,8 +103,7 @@ def check_host(config: ContainerConfig, host: HostConfig, limits: HostLimits) ->
                 raise InvalidArgument(f'invalid {field}: unknown capability: "CAP_{plain}"')
     if host.log_config.type and host.log_config.type not in _LOG_DRIVERS:
         raise InvalidArgument(
-            f"error looking up logging plugin {host.log_config.type}: no such plugin; use one of "
-            + ", ".join(_LOG_DRIVERS)
+            f'error looking up logging plugin {host.log_config.type}: plugin "{host.log_config.type}" not found'
         )
     if host.log_config.type in ("", "json-file"):
         for option in host.log_config.config:
@@ -127,7 +126,18 @@ def check_host(config: ContainerConfig, host: HostConfig, limits: HostLimits) ->
     if host.cgroupns_mode == "private" and host.privileged is False and host.cgroup:
         raise InvalidArgument(f"invalid cgroup: {host.cgroup}")
     read_security(host.security_opt, host.privileged)
-    return check_resources(host, limits)
+    return _health_warnings(config) + check_resources(host, limits)
+
+
+def _health_warnings(config: ContainerConfig) -> list[str]:
+    """Docker makes a container with a check of no kind, too, and does not check it."""
+    test = config.healthcheck.test if config.healthcheck is not None else []
+    if not test or test[0] in ("NONE", "CMD", "CMD-SHELL"):
+        return []
+    return [
+        f"Unknown healthcheck type '{test[0]}' (expected 'CMD', 'CMD-SHELL' or 'NONE'): "
+        "the container's health is not checked."
+    ]
 
 
 def _is_join(mode: str) -> bool:
@@ -261,10 +271,6 @@ def _check_health(health: HealthConfig) -> None:
             raise InvalidArgument(f"{name} in Healthcheck cannot be less than 1ms")
     if health.retries < 0:
         raise InvalidArgument("Retries in Healthcheck cannot be negative")
-    if health.test and health.test[0] not in ("NONE", "CMD", "CMD-SHELL"):
-        raise InvalidArgument(
-            f"Unknown healthcheck type '{health.test[0]}' (expected 'CMD', 'CMD-SHELL' or 'NONE')"
-        )
 
 
 def _check_network_mode(config: ContainerConfig, host: HostConfig) -> None:

@@ -94,7 +94,7 @@ async def bring_up(ctx: Context, container_id: str, *, restart_count: int = 0) -
 
 def has_health_check(container: Container) -> bool:
     health = container.config.healthcheck
-    return health is not None and bool(health.test) and health.test[0] != "NONE"
+    return health is not None and health.test[:1] in (["CMD"], ["CMD-SHELL"])
 
 
 async def _launch(ctx: Context, container: Container) -> tuple[int, int]:

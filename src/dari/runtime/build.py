@@ -24,6 +24,7 @@ from dari.runtime.files import write_atomically
 from dari.runtime.mounting import in_private_mounts
 from dari.runtime.program import ProgramFailed, run
 from dari.runtime.registries import Credentials
+from dari.runtime.storage import Storage
 from dari.runtime.transfer import Transfer
 from dari.runtime.tree import extract
 
@@ -115,7 +116,7 @@ async def build(
     if dockerfile == "Dockerfile" and not os.path.lexists(path):
         # As Docker has it: the name that is looked for by itself may be written small.
         path = os.path.join(context, "dockerfile")
-    if not os.path.isfile(path) or not os.path.realpath(path).startswith(os.path.realpath(context) + "/"):
+    if not _is_within(path, context):
         raise InvalidArgument(f"Cannot locate specified Dockerfile: {request.dockerfile}")
     if os.path.getsize(path) == 0:
         raise InvalidArgument(f"the Dockerfile ({request.dockerfile}) cannot be empty")
@@ -137,6 +138,11 @@ async def build(
     if image is None:
         raise Internal("the built image is not in the store")
     return image
+
+
+def _is_within(path: str, context: str) -> bool:
+    """Whether `path` is a file, and no link leads out of the context."""
+    return os.path.isfile(path) and os.path.realpath(path).startswith(os.path.realpath(context) + "/")
 
 
 def buildah(transfer: Transfer) -> list[str]:
@@ -166,7 +172,7 @@ def _command(
         "--http-proxy=false", "--identity-label=false", "--force-rm", "--network", request.network,
         "--pull=always" if request.is_pulled else "--pull=false", "--file", dockerfile,
     ]  # fmt: skip
-    if not request.is_cached:
+    if not request.is_cached or not _has_source(transfer.storage, request.cache_from):
         argv.append("--no-cache")
     if request.is_squashed:
         argv.append("--squash")
@@ -205,9 +211,35 @@ def _command(
         argv += ["--build-context", f"{name}={source}"]
     for limit in request.ulimits:
         argv += ["--ulimit", limit]
-    if request.is_privileged:
-        argv += ["--cap-add", "all"]
+    # Docker's steps have what its containers have, buildah's would go without these.
+    argv += ["--cap-add", "all" if request.is_privileged else "CAP_AUDIT_WRITE,CAP_MKNOD,CAP_NET_RAW"]
+    if (lines := _ignored(context, dockerfile)) is not None:
+        write_atomically(f"{folder}/ignore", lines.encode("utf-8", "surrogateescape"), is_durable=False)
+        argv += ["--ignorefile", f"{folder}/ignore"]
     return [*argv, context]
+
+
+def _ignored(context: str, dockerfile: str) -> str | None:
+    """The context's `.dockerignore` as buildah reads it, which takes a space after `!` for part of the name."""
+    path = os.path.join(context, ".dockerignore")
+    # Where the Dockerfile has one of its own, buildah finds that.
+    if not _is_within(path, context) or os.path.exists(f"{dockerfile}.dockerignore"):
+        return None
+    with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+        lines = [line.strip() for line in file]
+    return "".join(f"!{line[1:].strip()}\n" if line.startswith("!") else f"{line}\n" for line in lines)
+
+
+def _has_source(storage: Storage, names: list[str]) -> bool:
+    """Whether there is something to take the steps from: with `names`, one of these images has to be here."""
+    found = False
+    for name in names:
+        try:
+            found = found or storage.named(parse(name).stored) is not None
+        except InvalidArgument:
+            # What only BuildKit understands (`type=…`): Docker's builder skips it as well.
+            continue
+    return found or not names
 
 
 def _domains(dockerfile: str) -> list[str]:
@@ -231,6 +263,7 @@ class _Translator:
         self._say = say
         self.step = ""
         self.image_id = ""
+        self._layer = ""
 
     def line(self, line: str) -> None:
         match = _STEP.match(line)
@@ -243,7 +276,10 @@ class _Translator:
         if match:
             if match[1]:
                 self._say(" ---> Using cache\n")
-            self._say(f" ---> {match[2][:12]}\n")
+            # A step from the cache is told twice, the second time shorter.
+            if not (self._layer and self._layer.startswith(match[2])):
+                self._say(f" ---> {match[2][:12]}\n")
+            self._layer = match[2]
             return
         if re.fullmatch(r"[0-9a-f]{64}", line):
             # The last one is the image's: buildah's answer.

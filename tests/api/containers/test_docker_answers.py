@@ -173,3 +173,37 @@ async def test_disk_usage_of_some_kinds(api: Api) -> None:
     assert (body["Volumes"], body["Images"], body["Containers"], body["BuildCache"]) == ([], None, None, None)
     status, body = await api("GET", "/system/df?type=volume&type=soap")
     assert (status, body["message"]) == (400, "unknown object type: soap")
+
+
+async def test_a_log_driver_nobody_has(api: Api) -> None:
+    host = {"LogConfig": {"Type": "none-such"}}
+    status, answer = await api("POST", "/containers/create", {"Image": "busybox", "HostConfig": host})
+    message = 'error looking up logging plugin none-such: plugin "none-such" not found'
+    assert (status, answer["message"]) == (400, message)
+
+
+@pytest.mark.parametrize(
+    ("beside", "host", "shown"),
+    [
+        ("runc", {}, "runc"),
+        ("runc", {"Runtime": "io.containerd.runc.v2"}, "io.containerd.runc.v2"),
+        ("none-such", {}, "crun"),
+        (["runc"], {}, "crun"),
+    ],
+)
+async def test_a_runtime_named_beside_the_host_config(
+    api: Api, beside: Any, host: dict[str, str], shown: str
+) -> None:
+    asked = {"Image": "busybox", "Runtime": beside, "HostConfig": host}
+    assert (await api("POST", "/containers/create?name=box", asked))[0] == 201
+    assert (await api("GET", "/containers/box/json"))[1]["HostConfig"]["Runtime"] == shown
+
+
+async def test_a_health_check_of_no_kind_is_told_and_not_made(api: Api, run: Any) -> None:
+    asked = {"Image": "busybox", "Healthcheck": {"Test": ["true"]}}
+    status, made = await api("POST", "/containers/create", asked)
+    (warning,) = made["Warnings"]
+    assert status == 201
+    assert warning.startswith("Unknown healthcheck type 'true' (expected 'CMD', 'CMD-SHELL' or 'NONE')")
+    await run("box", None, Healthcheck={"Test": ["true"]})
+    assert "Health" not in (await api("GET", "/containers/box/json"))[1]["State"]

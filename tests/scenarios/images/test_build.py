@@ -260,3 +260,28 @@ def test_a_daemon_that_ends_leaves_nothing_of_a_build(node: Any, store: Path, nu
     assert json.loads((store / "overlay-containers" / "containers.json").read_text()) == []
     assert not [line for line in node.run("cat", "/proc/self/mounts").splitlines() if str(store) in line]
     assert os.listdir(Path(node.folder) / "data" / "tmp") == []
+
+
+def test_run_may_do_what_a_container_may(node: Any) -> None:
+    image, _ = build(node, "FROM busybox\nRUN grep CapBnd /proc/self/status > /caps && ping -c1 127.0.0.1\n")
+    bounds = node.client.containers.run(image, "cat /caps", remove=True)
+    assert bounds == node.client.containers.run(image, "grep CapBnd /proc/self/status", remove=True)
+
+
+def test_steps_are_not_taken_from_elsewhere_than_asked(node: Any) -> None:
+    dockerfile = "FROM busybox\nRUN touch /first\n"
+    build(node, dockerfile, tag="source:1")
+    assert "Using cache" in build(node, dockerfile, cache_from=["source:1"])[1]
+    assert "Using cache" not in build(node, dockerfile, cache_from=["none-such:1"])[1]
+
+
+def test_an_exception_with_a_space_in_the_dockerignore(node: Any) -> None:
+    ignore = "out\n! out/in  \n"
+    files = {".dockerignore": ignore, "out/in": "", "out/other": ""}
+    image, _ = build(node, "FROM busybox\nCOPY . /all\n", files)
+    assert node.client.containers.run(image, "ls /all/out", remove=True) == b"in\n"
+
+
+def test_an_archive_that_is_none_is_told_among_the_lines(node: Any) -> None:
+    with pytest.raises(docker.errors.ImageLoadError, match="it is no tar archive"):
+        node.client.images.load(b"abc")

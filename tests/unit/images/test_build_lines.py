@@ -1,8 +1,11 @@
 """buildah's report in Docker's words."""
 
+from pathlib import Path
+
 import pytest
 
-from dari.runtime.build import BuildFailed, _domains, _Translator, failure
+from dari.runtime.build import BuildFailed, _domains, _has_source, _ignored, _Translator, failure
+from dari.runtime.storage import Storage
 
 
 def translate(*lines: str) -> str:
@@ -26,8 +29,7 @@ def test_steps_layers_and_output() -> None:
         "b" * 64,
     )
     assert said == (
-        "Step 1/2 : FROM busybox\nStep 2/2 : RUN echo hi\nhi\n"
-        f" ---> Using cache\n ---> {'a' * 12}\n ---> {'a' * 11}\n"
+        f"Step 1/2 : FROM busybox\nStep 2/2 : RUN echo hi\nhi\n ---> Using cache\n ---> {'a' * 12}\n"
     )
 
 
@@ -58,3 +60,34 @@ def test_failures(said: str, message: str, code: int) -> None:
 def test_registries_of_a_dockerfile() -> None:
     text = "FROM --platform=x 127.0.0.1:5000/a AS b\nFROM b\nCOPY --from=quay.io/x /a /b\nFROM $ARG\n"
     assert _domains(text) == ["127.0.0.1:5000", "docker.io", "quay.io"]
+
+
+def test_a_space_after_the_mark_of_an_exception_is_no_part_of_the_name(tmp_path: Path) -> None:
+    file = tmp_path / ".dockerignore"
+    file.write_bytes(b" out \n!  out/in \n# !  no\n\n\xff\n")
+    lines = _ignored(str(tmp_path), str(tmp_path / "Dockerfile"))
+    assert lines is not None
+    assert lines.encode("utf-8", "surrogateescape") == b"out\n!out/in\n# !  no\n\n\xff\n"
+
+
+def test_patterns_of_the_dockerfiles_own_or_from_outside_are_left_alone(tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    (tmp_path / "outside").write_text("x")
+    assert _ignored(str(context), str(context / "Dockerfile")) is None
+    (context / ".dockerignore").symlink_to("../outside")
+    assert _ignored(str(context), str(context / "Dockerfile")) is None
+    (context / ".dockerignore").unlink()
+    (context / ".dockerignore").write_text("x")
+    assert _ignored(str(context), str(context / "Dockerfile")) == "x\n"
+    (context / "Dockerfile.dockerignore").write_text("y")
+    assert _ignored(str(context), str(context / "Dockerfile")) is None
+
+
+def test_steps_come_from_the_images_that_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path), str(tmp_path))
+    here = {"docker.io/library/base:latest": object()}
+    monkeypatch.setattr(storage, "named", here.get)
+    assert _has_source(storage, [])
+    assert _has_source(storage, ["type=inline", "gone:1", "base"])
+    assert not _has_source(storage, ["gone:1", "type=registry,ref=base"])
