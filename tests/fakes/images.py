@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 
 from dari.model.config import Config
 from dari.model.container import ContainerConfig, HealthConfig
@@ -28,7 +29,10 @@ class FakeRootfs:
     def upper(self, container_id: str) -> str:
         return f"{self.folder(container_id)}/diff"
 
-    def create(self, container_id: str, image: Image) -> None:
+    def shown(self, container_id: str, number: int) -> str:
+        return f"{self.folder(container_id)}/image-{number}"
+
+    def create(self, container_id: str, image: Image, shown: Sequence[Image] = ()) -> None:
         os.makedirs(self.merged(container_id), exist_ok=True)
 
     def make_folder(self, container_id: str, path: str) -> None:
@@ -49,6 +53,9 @@ class FakeRootfs:
         shutil.rmtree(self.folder(container_id), ignore_errors=True)
 
     def layers(self, container_id: str) -> list[str]:
+        return []
+
+    def shown_layers(self, container_id: str) -> list[list[str]]:
         return []
 
     def lowers(self, container_id: str) -> list[str]:

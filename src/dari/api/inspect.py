@@ -132,8 +132,8 @@ def health_json(health: Health) -> Json:
 
 def mount_json(mount: Mount) -> Json:
     body: Json = {"Type": mount.type}
-    if mount.volume:
-        body["Name"] = mount.volume
+    if mount.volume or mount.image:
+        body["Name"] = mount.volume or mount.image
     body["Source"] = mount.source
     body["Destination"] = mount.target
     if mount.type == "volume":

@@ -36,6 +36,7 @@ def parse_mount(text: str, folder: str) -> dict[str, Any]:
     bind: dict[str, Any] = {}
     volume: dict[str, Any] = {}
     tmpfs: dict[str, Any] = {}
+    image: dict[str, Any] = {}
     for part in text.split(","):
         key, _, value = part.partition("=")
         key = key.strip().lower()
@@ -67,6 +68,8 @@ def parse_mount(text: str, folder: str) -> dict[str, Any]:
         elif key == "volume-label":
             name, _, label = value.partition("=")
             volume.setdefault("Labels", {})[name] = label
+        elif key == "image-subpath":
+            image["Subpath"] = value
         elif key == "tmpfs-size":
             tmpfs["SizeBytes"] = parse_size(value)
         elif key == "tmpfs-mode":
@@ -81,6 +84,7 @@ def parse_mount(text: str, folder: str) -> dict[str, Any]:
         ("bind", "BindOptions", bind),
         ("volume", "VolumeOptions", volume),
         ("tmpfs", "TmpfsOptions", tmpfs),
+        ("image", "ImageOptions", image),
     ):
         if settings:
             if mount["Type"] != kind:

@@ -164,7 +164,7 @@ def _is_mode(mode: str) -> bool:
 def _parse_mount(request: MountRequest) -> Planned:
     """One of `Mounts`."""
     wrong = f'invalid mount config for type "{request.type}"'
-    if request.type not in ("bind", "volume", "tmpfs"):
+    if request.type not in ("bind", "volume", "tmpfs", "image"):
         raise InvalidArgument(f"{wrong}: mount type unknown")
     if not request.target:
         raise InvalidArgument(f"{wrong}: field Target must not be empty")
@@ -173,6 +173,7 @@ def _parse_mount(request: MountRequest) -> Planned:
         ("bind", request.bind_options, "BindOptions"),
         ("volume", request.volume_options, "VolumeOptions"),
         ("tmpfs", request.tmpfs_options, "TmpfsOptions"),
+        ("image", request.image_options, "ImageOptions"),
     ):
         if options is not None and kind != request.type:
             raise InvalidArgument(f"{wrong}: field {name} must not be specified")
@@ -181,6 +182,8 @@ def _parse_mount(request: MountRequest) -> Planned:
             return _bind_mount(request, wrong)
         case "volume":
             return _volume_mount(request, wrong)
+        case "image":
+            return _image_mount(request, wrong)
         case _:
             return _tmpfs_mount(request, wrong)
 
@@ -236,8 +239,7 @@ def _volume_mount(request: MountRequest, wrong: str) -> Planned:
     if subpath:
         if not request.source:
             raise InvalidArgument(f"{wrong}: must not set Subpath when using anonymous volumes")
-        if subpath.startswith("/") or ".." in subpath.split("/"):
-            raise InvalidArgument(f"{wrong}: subpath must be a relative path within the volume")
+        _check_subpath(subpath, wrong)
     driver = options.driver_config if options else None
     mount = Mount(
         type="volume",
@@ -256,6 +258,29 @@ def _volume_mount(request: MountRequest, wrong: str) -> Planned:
         volume_options=dict(driver.options) if driver else {},
         volume_labels=dict(options.labels) if options else {},
     )
+
+
+def _image_mount(request: MountRequest, wrong: str) -> Planned:
+    if not request.source:
+        raise InvalidArgument(f"{wrong}: field Source must not be empty")
+    subpath = request.image_options.subpath if request.image_options else ""
+    _check_subpath(subpath, wrong)
+    mount = Mount(
+        type="image",
+        target=_clean(request.target),
+        image=request.source,
+        driver="",
+        is_read_only=True,
+        propagation="rprivate",
+        origin="mount",
+        subpath=subpath,
+    )
+    return Planned(mount=mount)
+
+
+def _check_subpath(subpath: str, wrong: str) -> None:
+    if subpath.startswith("/") or ".." in subpath.split("/"):
+        raise InvalidArgument(f"{wrong}: subpath must be a relative path within the volume")
 
 
 def _tmpfs_mount(request: MountRequest, wrong: str) -> Planned:
@@ -280,7 +305,7 @@ def _tmpfs_mount(request: MountRequest, wrong: str) -> Planned:
 
 
 def _borrowed(spec: str, find: Callable[[str], Container]) -> Iterable[Mount]:
-    """The mounts of another container: `name[:mode]`."""
+    """The mounts of another container: `name[:mode]`. Images are mounted for each container anew."""
     ref, _, mode = spec.partition(":")
     # Compose writes `container:name`, as for network modes; a name cannot be `container`'s mode.
     if ref == "container" and mode:

@@ -75,11 +75,19 @@ async def prepare_mounts(
     for each in planned:
         _check_source(each)
     planned = [_propagated(each, ctx.config.data_root) for each in planned]
+    shown = [ctx.images.resolve(each.mount.image) for each in planned if each.mount.type == "image"]
     made: list[Volume] = []
     try:
         if image is not None:
-            await asyncio.to_thread(_make_root, ctx.images.rootfs, container_id, image, config.working_dir)
+            await asyncio.to_thread(
+                _make_root, ctx.images.rootfs, container_id, image, shown, config.working_dir
+            )
         mounts = [await _make(ctx, container_id, each, made) for each in planned]
+        places = (ctx.images.rootfs.shown(container_id, number) for number in range(len(shown)))
+        mounts = [
+            msgspec.structs.replace(each, source=next(places)) if each.type == "image" else each
+            for each in mounts
+        ]
         wanted = [
             (mount.target, source)
             for each, mount in zip(planned, mounts, strict=True)
@@ -100,9 +108,11 @@ async def prepare_mounts(
     return mounts
 
 
-def _make_root(rootfs: Rootfs, container_id: str, image: Image, working_dir: str) -> None:
+def _make_root(
+    rootfs: Rootfs, container_id: str, image: Image, shown: Sequence[Image], working_dir: str
+) -> None:
     """The root's folders, and in it the working directory, which may be copied to before the first start."""
-    rootfs.create(container_id, image)
+    rootfs.create(container_id, image, shown)
     try:
         rootfs.make_folder(container_id, working_dir)
     except NotADirectoryError:
@@ -156,7 +166,7 @@ def _propagated(planned: Planned, data_root: str) -> Planned:
 
 async def _make(ctx: Context, container_id: str, planned: Planned, made: list[Volume]) -> Mount:
     mount = planned.mount
-    if planned.is_borrowed or mount.type == "tmpfs":
+    if planned.is_borrowed or mount.type in ("tmpfs", "image"):
         return mount
     if mount.type == "bind":
         if planned.makes_source and not os.path.lexists(mount.source):

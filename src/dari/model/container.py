@@ -129,6 +129,10 @@ class TmpfsOptions(DockerNoun, frozen=True, kw_only=True, omit_defaults=True):
     options: list[list[str]] = []
 
 
+class ImageOptions(DockerNoun, frozen=True, kw_only=True, omit_defaults=True):
+    subpath: str = ""
+
+
 class MountRequest(DockerNoun, frozen=True, kw_only=True, omit_defaults=True):
     """One entry of `HostConfig.Mounts`."""
 
@@ -140,6 +144,7 @@ class MountRequest(DockerNoun, frozen=True, kw_only=True, omit_defaults=True):
     bind_options: BindOptions | None = None
     volume_options: VolumeOptions | None = None
     tmpfs_options: TmpfsOptions | None = None
+    image_options: ImageOptions | None = None
 
 
 class HostConfig(DockerNoun, frozen=True, kw_only=True):
@@ -221,11 +226,12 @@ class HostConfig(DockerNoun, frozen=True, kw_only=True):
 class Mount(Noun, frozen=True, kw_only=True):
     """A mount as resolved at create: what the runtime binds and what `inspect` shows under `Mounts`.
 
-    `source` is a host path (bind: the asked path; volume: its folder; tmpfs: empty). `origin` says which part of
+    `source` is a host path (bind: the asked path; volume: its folder; image: where it is mounted while the container
+    runs; tmpfs: empty). `image` is the image's name as asked for. `origin` says which part of
     the request made it: `bind` (Binds), `mount` (Mounts), `image` (VOLUME), `tmpfs`.
     """
 
-    type: Literal["bind", "volume", "tmpfs"]
+    type: Literal["bind", "volume", "tmpfs", "image"]
     target: str
     source: str = ""
     volume: str = ""
@@ -237,6 +243,7 @@ class Mount(Noun, frozen=True, kw_only=True):
     options: list[str] = []
     origin: str = "bind"
     subpath: str = ""
+    image: str = ""
 
 
 class HealthResult(DockerNoun, frozen=True, kw_only=True):

@@ -69,6 +69,8 @@ async def remove(ctx: Context, container: Container) -> None:
         return
     image = ctx.images.get(container.image_id)
     layers: list[str] = [] if image is not None else rootfs.layers(container.id)[::-1]
+    for shown in rootfs.shown_layers(container.id):
+        layers += shown[::-1]
     await asyncio.to_thread(rootfs.remove, container.id)
     if layers:
         await ctx.images.drop_unused_layers(layers)

@@ -82,6 +82,8 @@ def inside(rootfs: Rootfs, view: View, act: Callable[[], T]) -> T:
             root = rootfs.merged(view.container_id)
             if not os.path.ismount(root):
                 rootfs.mount_at(view.container_id, root)
+            if any(each.type == "image" for each in view.mounts):
+                rootfs.mount_shown(view.container_id)
             for each in view.mounts:
                 _place(root, each)
         os.chroot(root)

@@ -1,7 +1,8 @@
 """The root file system of a container: an overlay of the image's layers and an upper folder of its own.
 
 Files of a container below `<data_root>/overlay2/<id>/`: `diff` (upper), `work`, `merged` (the mount), `lower` (the
-layers, so that the container outlives its image's name). `image/overlay2/layerdb/mounts/<id>/mount-id` is what
+layers, so that the container outlives its image's name), `images` (the layers of images it has mounted) and
+`image-<n>` (where they are mounted while it runs). `image/overlay2/layerdb/mounts/<id>/mount-id` is what
 cAdvisor reads to find them. Must not know: containers' state, volumes. Source: kernel overlayfs.rst.
 """
 
@@ -12,6 +13,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 
 from dari.model.config import Config
 from dari.model.errors import Internal
@@ -40,8 +42,15 @@ class Rootfs:
     def upper(self, container_id: str) -> str:
         return f"{self._top}/{container_id}/diff"
 
-    def create(self, container_id: str, image: Image) -> None:
-        """Make the folders; from now on the image's layers stay. Done twice is done once. Raises OSError."""
+    def shown(self, container_id: str, number: int) -> str:
+        """Where the `number`th image that the container mounts is, while it runs."""
+        return f"{self._top}/{container_id}/image-{number}"
+
+    def create(self, container_id: str, image: Image, shown: Sequence[Image] = ()) -> None:
+        """Make the folders; from now on the layers of the image, and of those `shown` in it, stay.
+
+        Done twice is done once. Raises OSError.
+        """
         folder = self.folder(container_id)
         if os.path.exists(f"{folder}/lower"):
             return
@@ -54,6 +63,11 @@ class Rootfs:
         write_atomically(
             f"{self._mount_ids}/{container_id}/mount-id", container_id.encode(), is_durable=False
         )
+        if shown:
+            for number in range(len(shown)):
+                os.makedirs(self.shown(container_id, number), mode=0o700, exist_ok=True)
+            layers = json.dumps([each.layers for each in shown]).encode()
+            write_atomically(f"{folder}/images", layers, is_durable=False)
         write_atomically(f"{folder}/lower", json.dumps(image.layers).encode(), is_durable=False)
 
     def mount(self, container_id: str, image: Image | None = None, *, is_volatile: bool = False) -> str:
@@ -64,10 +78,10 @@ class Rootfs:
         if image is not None:
             self.create(container_id, image)
         merged = self.merged(container_id)
-        if os.path.ismount(merged):
-            return merged
         try:
-            self.mount_at(container_id, merged, is_volatile=is_volatile)
+            if not os.path.ismount(merged):
+                self.mount_at(container_id, merged, is_volatile=is_volatile)
+            self.mount_shown(container_id)
         except OSError as error:
             raise Internal(f"mounting the root of container {container_id[:12]}: {error.strerror}") from error
         return merged
@@ -81,6 +95,22 @@ class Rootfs:
         mount_overlay(
             self.lowers(container_id), target, f"{folder}/diff", f"{folder}/work", is_volatile=is_volatile
         )
+
+    def mount_shown(self, container_id: str) -> None:
+        """Mount the images that the container has mounted, where they are not. Raises OSError."""
+        for number, layers in enumerate(self.shown_layers(container_id)):
+            target = self.shown(container_id, number)
+            if not os.path.ismount(target):
+                # Two layers at least: one alone would be bound, and then be written to from here.
+                mount_overlay([*self._storage.lower_dirs(layers), self._empty()], target)
+
+    def shown_layers(self, container_id: str) -> list[list[str]]:
+        """Layers of the images the container has mounted."""
+        try:
+            with open(f"{self.folder(container_id)}/images", "rb") as file:
+                return list(json.load(file))
+        except FileNotFoundError:
+            return []
 
     def make_folder(self, container_id: str, path: str) -> None:
         """Make a folder, and those above it, in the root of a container that is not mounted; one that is there stays.
@@ -117,16 +147,20 @@ class Rootfs:
 
     def lowers(self, container_id: str) -> list[str]:
         """The folders below the upper one, top first."""
-        lowers = self._storage.lower_dirs(self.layers(container_id))
-        if lowers:
-            return lowers
+        return self._storage.lower_dirs(self.layers(container_id)) or [self._empty()]
+
+    def _empty(self) -> str:
         empty = f"{self._top}/empty"
         os.makedirs(empty, exist_ok=True)
-        return [empty]
+        return empty
 
     def unmount(self, container_id: str) -> None:
         """Raises OSError; not mounted is no error."""
         unmount(self.merged(container_id))
+        number = 0
+        while os.path.isdir(target := self.shown(container_id, number)):
+            unmount(target)
+            number += 1
 
     def remove(self, container_id: str) -> None:
         """Unmount and remove everything of the container's root. Nothing there: no error. Raises OSError."""
@@ -164,6 +198,8 @@ class Rootfs:
             try:
                 with open(f"{self._top}/{name}/lower", "rb") as file:
                     pinned.update(json.load(file))
+                for layers in self.shown_layers(name):
+                    pinned.update(layers)
             except (FileNotFoundError, NotADirectoryError):
                 continue
         return pinned

@@ -185,7 +185,15 @@ def test_mounts() -> None:
         "Mode": 0o1777,
         "SizeBytes": 1 << 20,
     }
-    for text in ("type=bind,target=/a,volume-nocopy", "target=/a,what=x", "type=tmpfs"):
+    assert parse_mount("type=image,source=tools,dst=/t,image-subpath=bin", "/") == {
+        "Type": "image", "Source": "tools", "Target": "/t", "ImageOptions": {"Subpath": "bin"},
+    }  # fmt: skip
+    for text in (
+        "type=bind,target=/a,volume-nocopy",
+        "target=/a,image-subpath=b",
+        "target=/a,what=x",
+        "type=tmpfs",
+    ):
         with pytest.raises(ValueError):
             parse_mount(text, "/")
     with pytest.raises(ValueError):

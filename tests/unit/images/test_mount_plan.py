@@ -116,6 +116,24 @@ def test_an_unknown_container_of_volumes_from() -> None:
         plan({"VolumesFrom": ["nope"]})
 
 
+def test_an_image_is_mounted_read_only() -> None:
+    asked = {"Type": "image", "Source": "tools:1", "Target": "/t/", "ImageOptions": {"Subpath": "bin"}}
+    mount = plan({"Mounts": [asked]})["/t"]
+    assert (mount.type, mount.image, mount.subpath, mount.is_read_only) == ("image", "tools:1", "bin", True)
+    assert (mount.volume, mount.source) == ("", "")
+    wrong = 'invalid mount config for type "image": '
+    for change, said in (
+        ({"Source": ""}, "field Source must not be empty"),
+        ({"ImageOptions": {"Subpath": "../x"}}, "subpath must be a relative path within the volume"),
+        ({"VolumeOptions": {"NoCopy": True}}, "field VolumeOptions must not be specified"),
+    ):
+        with pytest.raises(InvalidArgument) as caught:
+            plan({"Mounts": [asked | change]})
+        assert caught.value.message == wrong + said
+    with pytest.raises(InvalidArgument, match='"volume": field ImageOptions must not be specified'):
+        plan({"Mounts": [asked | {"Type": "volume"}]})
+
+
 @pytest.mark.parametrize("mode", ["copy", "ro,nocopy", "rshared", "x"])
 def test_modes_volumes_from_does_not_take(mode: str) -> None:
     with pytest.raises(InvalidArgument, match=f"invalid mode: {mode}"):
