@@ -21,6 +21,8 @@ from dari.reconcile.journal import announce
 from dari.reconcile.rows import event
 from dari.runtime.launch import Stdio
 
+_EXIT_SECONDS = 2.0
+
 
 class Streams(Protocol):
     """See `runtime.launch.Stdio`."""
@@ -69,6 +71,34 @@ class NextRun:
             self._coming.result().close()
         else:
             self._coming.cancel()
+
+
+class UntilExit:
+    """Streams that end once the container's exit is written, as in Docker: who reads them to their end and asks for
+    the exit code then, gets that of this run. `exit` is done with that code.
+
+    Streams that end although the container goes on (whoever held them died) end soon, too.
+    """
+
+    def __init__(self, streams: Streams, exit: asyncio.Future[int]) -> None:
+        self._streams = streams
+        self._exit = exit
+
+    async def read(self) -> tuple[int, bytes] | None:
+        piece = await self._streams.read()
+        if piece is None:
+            await asyncio.wait([self._exit], timeout=_EXIT_SECONDS)
+        return piece
+
+    async def write(self, data: bytes) -> None:
+        await self._streams.write(data)
+
+    async def close_stdin(self) -> None:
+        await self._streams.close_stdin()
+
+    def close(self) -> None:
+        self._exit.cancel()
+        self._streams.close()
 
 
 def check_attachable(container: Container) -> None:
@@ -122,11 +152,26 @@ async def attach(eng: Engine, ref: str, *, with_past: bool, with_stream: bool) -
     await announce(eng.ctx, event(container, "attach"))
     # Attached first and read after: what is written in between is in both, and told apart by its time;
     # of a line that is not finished, what was written of it so far.
-    streams = await _present(eng, container) if with_stream else None
+    streams = await _until_exit(eng, container) if with_stream else None
     if not with_past:
         return streams or Ended()
     query = LogQuery(until=eng.ctx.now(), cuts_lines=True)
     return Past(logs.read(eng, container, query), streams)
+
+
+async def _until_exit(eng: Engine, container: Container) -> Streams:
+    # Before anything more is waited for: an end in between counts.
+    exit = eng.ctx.life(container.id).next_exit()
+    now = eng.ctx.tables.containers.get(eng.ctx.local, container.id)
+    if is_alive(container) and (now is None or not is_alive(now)):
+        # It ended while the attach was announced; what it said is in the log.
+        exit.cancel()
+        return Ended()
+    try:
+        return UntilExit(await _present(eng, container), exit)
+    except BaseException:
+        exit.cancel()
+        raise
 
 
 async def _present(eng: Engine, container: Container) -> Streams:

@@ -79,3 +79,17 @@ def test_what_the_log_kept_and_what_comes_join_in_the_middle_of_a_line(node: Nod
         while piece := client.recv(65536):
             seen += piece
     assert seen == b"one\r\nname? you\r\nhello you\r\n"
+
+
+def test_the_exit_code_is_there_when_the_output_ends(node: Node) -> None:
+    """Who reads an attach to its end and asks then, as many clients do, is told of this end and not of no end."""
+    for number in range(1, 11):
+        name = f"quick{number}"
+        node.client.api.create_container(IMAGE, ["sh", "-c", f"echo said; exit {number}"], name=name)
+        with attached(node, name) as client:
+            node.client.api.start(name)
+            until(client, b"said\n")
+            while client.recv(65536):
+                pass
+        state = node.client.api.inspect_container(name)["State"]
+        assert (state["Status"], state["ExitCode"]) == ("exited", number)
