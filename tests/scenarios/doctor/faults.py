@@ -13,7 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.scenarios.conftest import wait_for
 from tests.scenarios.doctor.town import PORT, UPLINK, Town
+
+from dari.relay import door
 
 Act = Callable[[Town], object]
 
@@ -371,8 +374,12 @@ def _stale(t: Town) -> None:
 
 
 def _listen(t: Town) -> None:
-    """darid holds the ports it publishes, so somebody can take one only while it is away."""
+    """darid and its relay hold the ports it publishes, so somebody can take one only while both are away."""
     t.node.kill()
+    relay = door.entries(f"{t.node.exec_root}/relay")
+    assert relay is not None
+    os.kill(relay[0], signal.SIGKILL)
+    wait_for("the relay's end", lambda: door.owner(f"{t.node.exec_root}/relay") == 0)
     code = (
         f"import socket, time; s = socket.socket(); s.setsockopt(1, 2, 1); s.bind(('0.0.0.0', {PORT})); s.listen();"
         " print(flush=True); time.sleep(1000)"
@@ -382,7 +389,7 @@ def _listen(t: Town) -> None:
     )
     t.neighbours.append(made)
     assert made.stdout is not None
-    made.stdout.readline()
+    assert made.stdout.readline(), "the port was not free"
     t.node.start()
 
 
