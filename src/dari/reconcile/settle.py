@@ -252,7 +252,22 @@ async def look_at_host(ctx: Context, *names: str) -> HostFacts:
 
 
 async def settle_kernel(ctx: Context, ids: Ids) -> None:
-    """The kernel's part. Raises Internal where it refuses."""
+    """The kernel's part. Raises Internal where it refuses.
+
+    What all share was taken for standing: where it does not (somebody flushed it meanwhile), all is made again first.
+    """
+    for _ in range(ROUNDS):
+        try:
+            await _settle_scope(ctx, ids)
+            return
+        except Internal:
+            if not await mend_shared(ctx):
+                raise
+    await _settle_scope(ctx, ids)
+
+
+async def _settle_scope(ctx: Context, ids: Ids) -> None:
+    """One try, at what the rows want now. Raises Internal."""
     state = ctx.settling
     each_id = dict.fromkeys((*ids.networks, *ids.sandboxes))
     facts = await host_facts(ctx)
@@ -271,7 +286,8 @@ async def settle_kernel(ctx: Context, ids: Ids) -> None:
         state.overlays.pop(each, None)
     for each, rendered in wants.items():
         _expect(ctx, each, rendered)
-    rebuilt = await _converge_scope(ctx, wanted, keys)
+    scope = Scope(frozenset(keys - state.standing))
+    rebuilt = await in_kernel(ctx, lambda: converge(ctx.kernel, wanted.within(scope), scope))
     state.standing |= host_wide
     for each, rendered in wants.items():
         if len(rendered):
@@ -328,21 +344,6 @@ async def _settle_peers(ctx: Context, network_id: str) -> bool:
         state.rendered[network_id] = (known - change.keys) | change.wanted.objects.keys()
     state.overlays[network_id] = change.then
     return True
-
-
-async def _converge_scope(ctx: Context, wanted: KernelState, keys: set[Key]) -> bool:
-    """Whether the host's table was made anew. Raises Internal.
-
-    What all share was taken for standing: where it does not (somebody flushed it meanwhile), all is made again first.
-    """
-    scope = Scope(frozenset(keys - ctx.settling.standing))
-    for _ in range(ROUNDS):
-        try:
-            return await in_kernel(ctx, lambda: converge(ctx.kernel, wanted.within(scope), scope))
-        except Internal:
-            if not await mend_shared(ctx):
-                raise
-    return await in_kernel(ctx, lambda: converge(ctx.kernel, wanted.within(scope), scope))
 
 
 async def mend_host_rules(ctx: Context) -> Plan:
