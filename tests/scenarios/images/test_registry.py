@@ -153,10 +153,9 @@ def test_save_and_load_bring_the_same_image_back(node: Any) -> None:
 
 
 def test_what_is_no_archive(node: Any) -> None:
-    with pytest.raises(docker.errors.APIError) as caught:
+    # As Docker's, the answer has begun by then: the error is one of its lines.
+    with pytest.raises(docker.errors.ImageLoadError, match="invalid archive"):
         node.client.images.load(b"no tar at all")
-    assert caught.value.status_code == 400
-    assert "invalid archive" in caught.value.explanation
 
 
 def test_filters_of_the_list(node: Any) -> None:
