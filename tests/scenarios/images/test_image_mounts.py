@@ -62,7 +62,8 @@ def overlays(node: Any) -> int:
 
 def test_the_files_are_there_and_cannot_be_changed(node: Any, tools: str, single: str) -> None:
     before = overlays(node)
-    script = "cat /t/opt/share/words /w/words /s/only; touch /t/x /w/x /s/x; rm /s/only; ls /s"
+    # One stream: lines of two pipes have no order among each other.
+    script = "exec 2>&1; cat /t/opt/share/words /w/words /s/only; touch /t/x /w/x /s/x; rm /s/only; ls /s"
     made = mounting(
         node, "shows", ["sh", "-c", script],
         of("tools:1", "/t"), of("tools:1", "/w", "opt/share"), of("single:1", "/s"),
