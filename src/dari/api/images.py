@@ -14,10 +14,10 @@ from dari.api import progress, wire
 from dari.api.route import Route
 from dari.api.versions import NEWEST, Version, version_of
 from dari.engine import commit as commits
-from dari.engine import images
+from dari.engine import images, search
 from dari.engine.base import Engine
 from dari.model.container import ContainerConfig
-from dari.model.errors import InvalidArgument, NotFound, Unavailable
+from dari.model.errors import InvalidArgument, NotFound
 from dari.model.image import Image
 from dari.model.platform import Platform, parse_platform
 from dari.model.reference import parse
@@ -197,6 +197,7 @@ async def _import(request: web.Request, eng: Engine) -> web.StreamResponse:
 
 async def image_push(request: web.Request, eng: Engine) -> web.StreamResponse:
     name, tag = request.match_info["name"], request.query.get("tag", "")
+    images.check_pushed(eng, name, tag, _platform(request, (1, 46)))
     credentials = images.parse_credentials(request.headers.get("X-Registry-Auth", ""))
 
     async def work(send: Send) -> None:
@@ -274,10 +275,11 @@ async def _save(request: web.Request, eng: Engine, names: list[str]) -> web.Stre
 
 
 async def images_load(request: web.Request, eng: Engine) -> web.StreamResponse:
+    platform = _platform(request, (1, 48))
     async with progress.body_file(request, eng) as path:
 
         async def work(send: Send) -> None:
-            for line in await images.load(eng, path):
+            for line in await images.load(eng, path, platform):
                 send({"stream": f"{line}\n"})
 
         # As Docker has it: clients look for the error among the lines.
@@ -290,10 +292,24 @@ async def images_prune(request: web.Request, eng: Engine) -> web.StreamResponse:
 
 
 async def images_search(request: web.Request, eng: Engine) -> web.StreamResponse:
-    wire.filters(request, frozenset(("is-automated", "is-official", "stars")))
-    raise Unavailable(
-        f"searching for {request.query.get('term', '')!r}: dari does not search registries, "
-        "name the image and pull it"
+    rows = await search.search(
+        eng,
+        request.query.get("term", ""),
+        wire.number(request, "limit", 0) or 0,
+        wire.filters(request),
+        images.parse_credentials(request.headers.get("X-Registry-Auth", "")),
+    )
+    return wire.json_response(
+        [
+            {
+                "star_count": row.star_count,
+                "is_official": row.is_official,
+                "name": row.name,
+                "is_automated": False,
+                "description": row.description or "",
+            }
+            for row in rows
+        ]
     )
 
 

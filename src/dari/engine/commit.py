@@ -1,25 +1,22 @@
 """Images made without a build: from a container's changes (`commit`), from a tar (`import`).
 
-Must not know: JSON of the API. Source: Docker Engine API v1.51 `ImageCommit`, `ImageCreate` with `fromSrc`; the
-Dockerfile reference for `changes`.
+Must not know: JSON of the API. Source: Docker Engine API v1.51 `ImageCommit`, `ImageCreate` with `fromSrc`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import re
-import shlex
 import shutil
 from typing import Any
 
 import msgspec
 
 from dari.engine.base import Engine
-from dari.engine.dockerwords import words
+from dari.engine.changes import apply_changes
 from dari.engine.images import announce, check_target, image_event
 from dari.engine.lookup import find_container
-from dari.model.container import ContainerConfig, HealthConfig
+from dari.model.container import ContainerConfig
 from dari.model.errors import InvalidArgument, Unavailable
 from dari.model.image import Image
 from dari.model.platform import Platform, machine, parse_linux
@@ -29,7 +26,7 @@ from dari.reconcile.rows import event
 from dari.runtime.archive import write_changes
 from dari.runtime.remote import fetch as fetch
 from dari.store.base import Txn
-from dari.units import format_time, parse_duration
+from dari.units import format_time
 
 
 async def commit_container(
@@ -66,7 +63,7 @@ async def commit_container(
         finally:
             if pauses:
                 await eng.ctx.runtime.unpause(container.id)
-        raw = _image_config(eng, result, author, comment, base, shlex.join(result.cmd or []))
+        raw = _image_config(eng, result, author, comment, base, " ".join(container.config.cmd or []))
         image = await images.transfer.assemble(folder, raw, base, layer)
         if target is not None:
             images.tag(image, target)
@@ -172,109 +169,3 @@ def _image_config(
         "config": shown,
         "history": [*(raw.get("history") or []), step],
     }
-
-
-# ---- changes: the instructions of a Dockerfile that touch no files ----
-
-
-def apply_changes(config: ContainerConfig, changes: list[str]) -> ContainerConfig:
-    """`config` after Dockerfile instructions such as `ENV A=b` or `CMD ["x"]`. Raises InvalidArgument."""
-    for line in changes:
-        for each in line.splitlines():
-            if each.strip():
-                config = _apply(config, each.strip())
-    return config
-
-
-def _apply(config: ContainerConfig, line: str) -> ContainerConfig:
-    word, _, rest = line.partition(" ")
-    rest = rest.strip()
-    replace = msgspec.structs.replace
-    match word.upper():
-        case "CMD":
-            return replace(config, cmd=_command(rest))
-        case "ENTRYPOINT":
-            return replace(config, entrypoint=_command(rest))
-        case "ENV":
-            pairs = _pairs(rest, line, config.env)
-            # What is there already keeps its place.
-            found = {entry.partition("=")[0]: entry for entry in (*config.env, *pairs)}
-            return replace(config, env=list(found.values()))
-        case "LABEL":
-            given = dict(pair.partition("=")[::2] for pair in _pairs(rest, line, config.env))
-            return replace(config, labels=config.labels | given)
-        case "EXPOSE":
-            ports: dict[str, dict[str, str]] = {
-                port if "/" in port else f"{port}/tcp": {} for port in rest.split()
-            }
-            return replace(config, exposed_ports={**config.exposed_ports, **ports})
-        case "USER":
-            return replace(config, user=rest)
-        case "WORKDIR":
-            folder = rest if rest.startswith("/") else f"{config.working_dir.rstrip('/')}/{rest}"
-            return replace(config, working_dir=folder)
-        case "VOLUME":
-            folders = _json_words(rest) or rest.split()
-            return replace(config, volumes={**config.volumes, **{each: {} for each in folders}})
-        case "STOPSIGNAL":
-            return replace(config, stop_signal=rest)
-        case "ONBUILD":
-            return replace(config, on_build=[*(config.on_build or []), rest])
-        case "SHELL":
-            return replace(config, shell=_json_words(rest))
-        case "HEALTHCHECK":
-            return replace(config, healthcheck=_health(rest, line))
-    raise InvalidArgument(f"{word} is not a valid change command")
-
-
-def _json_words(text: str) -> list[str] | None:
-    if not text.startswith("["):
-        return None
-    try:
-        words = json.loads(text)
-    except ValueError:
-        return None
-    return words if isinstance(words, list) and all(isinstance(word, str) for word in words) else None
-
-
-def _command(text: str) -> list[str]:
-    words = _json_words(text)
-    return words if words is not None else ["/bin/sh", "-c", text]
-
-
-def _pairs(text: str, line: str, env: list[str]) -> list[str]:
-    """`A=b C="d e"`, or the old form `A some words`; `$NAME` of the values comes from `env`."""
-    first = text.split(maxsplit=1)
-    if first and "=" not in first[0]:
-        if len(first) < 2:
-            raise InvalidArgument(f"{line}: a value is missing")
-        return [f"{first[0]}={first[1]}"]
-    try:
-        pairs = words(text, dict(entry.partition("=")[::2] for entry in env))
-    except ValueError as error:
-        raise InvalidArgument(f"{line}: {error}") from error
-    for pair in pairs:
-        if "=" not in pair:
-            raise InvalidArgument(f"Syntax error - can't find = in {pair!r}. Must be of the form: name=value")
-    return pairs
-
-
-def _health(text: str, line: str) -> HealthConfig:
-    fields: dict[str, Any] = {}
-    while (match := re.match(r"--([a-z-]+)=(\S+)\s+", text)) is not None:
-        name = match[1].replace("-", "_")
-        try:
-            fields[name] = int(match[2]) if name == "retries" else parse_duration(match[2])
-        except ValueError as error:
-            raise InvalidArgument(f"{line}: {error}") from error
-        text = text[match.end() :]
-    if text.strip().upper() == "NONE":
-        return HealthConfig(test=["NONE"])
-    word, _, rest = text.partition(" ")
-    if word.upper() != "CMD":
-        raise InvalidArgument(f"{line}: unknown type {word!r} in HEALTHCHECK (try CMD)")
-    words = _json_words(rest.strip())
-    try:
-        return HealthConfig(test=["CMD", *words] if words else ["CMD-SHELL", rest.strip()], **fields)
-    except TypeError as error:
-        raise InvalidArgument(f"{line}: unknown flag in HEALTHCHECK") from error

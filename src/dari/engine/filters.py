@@ -7,13 +7,13 @@ v1.51, `ContainerList`, `ContainerPrune`. Must not know: stores, JSON.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dari.engine.selection import check, moment, truth
 from dari.engine.validate import parse_range
 from dari.engine.view import ContainerView
 from dari.model.errors import InvalidArgument, NotFound
-from dari.units import parse_time
 
 Filters = Mapping[str, Sequence[str]]
 
@@ -24,7 +24,6 @@ _LIST_KEYS = frozenset(_LIST_KEY_TEXT.split())
 _PRUNE_KEYS = frozenset(("label", "label!", "until"))
 _STATES = ("created", "dead", "exited", "paused", "removing", "restarting", "running")
 _HEALTH = ("none", "starting", "healthy", "unhealthy")
-_BOOLEANS = {"1": True, "true": True, "True": True, "0": False, "false": False, "False": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +35,9 @@ class ListQuery:
     filters: Filters = field(default_factory=dict)
 
 
-def check_filters(filters: Filters, allowed: Iterable[str] = _LIST_KEYS) -> None:
+def check_filters(filters: Filters, allowed: Container[str] = _LIST_KEYS) -> None:
     """Raises InvalidArgument for an unknown key or a value its key does not know."""
-    for key in filters:
-        if key not in allowed:
-            raise InvalidArgument(f"invalid filter '{key}'")
+    check(filters, allowed)
     for value in filters.get("status", ()):
         if value not in _STATES:
             raise InvalidArgument(f"invalid filter 'status={value}'")
@@ -50,9 +47,8 @@ def check_filters(filters: Filters, allowed: Iterable[str] = _LIST_KEYS) -> None
     for value in filters.get("exited", ()):
         if not re.fullmatch(r"-?\d+", value):
             raise InvalidArgument(f"invalid filter 'exited={value}'")
-    for value in filters.get("is-task", ()):
-        if value not in _BOOLEANS:
-            raise InvalidArgument(f"invalid filter 'is-task={value}'")
+    if "is-task" in filters:
+        truth("is-task", filters["is-task"])
     for key in ("publish", "expose"):
         for value in filters.get(key, ()):
             _port_span(key, value)
@@ -96,13 +92,8 @@ def select(
 def select_pruned(views: Iterable[ContainerView], filters: Filters, now: int) -> list[ContainerView]:
     """Stopped containers that a prune with `filters` removes. Raises InvalidArgument."""
     check_filters(filters, _PRUNE_KEYS)
-    untils = filters.get("until", ())
-    if len(untils) > 1:
-        raise InvalidArgument("more than one until filter specified")
-    try:
-        limit = parse_time(untils[0], now) if untils else None
-    except ValueError as error:
-        raise InvalidArgument(f"invalid filter 'until={untils[0]}': {error}") from None
+    untils = filters.get("until")
+    limit = moment(untils, now) if untils else None
     return [
         view
         for view in views
@@ -170,7 +161,7 @@ def _tests(
         tests.append(lambda view: _exposes(view, exposed))
     if values := filters.get("is-task"):
         # This engine's containers are never tasks of a foreign orchestrator.
-        wants_tasks = any(_BOOLEANS[value] for value in values)
+        wants_tasks = truth("is-task", values)
         tests.append(lambda _view: not wants_tasks)
     return tests
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from dari.engine import selection
 from dari.engine.base import Engine, commit
 from dari.engine.volumes import has_labels
 from dari.model.container import Container
@@ -32,8 +33,6 @@ Filters = Mapping[str, Sequence[str]]
 _LIST_FILTERS = frozenset(("dangling", "label", "label!", "before", "since", "reference", "until"))
 _PRUNE_FILTERS = frozenset(("dangling", "label", "label!", "until"))
 _GLOB_PART = re.compile(r"\\.|\[[^\]]+\]|[*?]|[^\\*?\[]+", re.DOTALL)
-_TRUE = ("1", "true", "True", "t", "T", "TRUE")
-_FALSE = ("0", "false", "False", "f", "F", "FALSE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +102,7 @@ def list_images(eng: Engine, filters: Filters, *, show_all: bool = False) -> lis
 
     With `reference` an image shows only the names that match. Raises InvalidArgument, NotFound.
     """
-    for key in filters:
-        if key not in _LIST_FILTERS:
-            raise InvalidArgument(f"invalid filter '{key}'")
+    selection.check(filters, _LIST_FILTERS)
     images = eng.ctx.images.all()
     steps = set(parents(images).values())
     dangling = _boolean(filters, "dangling")
@@ -172,14 +169,7 @@ def glob(pattern: str) -> re.Pattern[str]:
 
 
 def _boolean(filters: Filters, key: str) -> bool | None:
-    if key not in filters:
-        return None
-    value = filters[key][0]
-    if value in _TRUE:
-        return True
-    if value in _FALSE:
-        return False
-    raise InvalidArgument(f"invalid filter '{key}={value}'")
+    return selection.truth(key, filters[key]) if key in filters else None
 
 
 def _moment(eng: Engine, text: str) -> int:
@@ -232,6 +222,12 @@ def with_tag(name: str, tag: str) -> Reference:
     return parse(name)
 
 
+def check_pushed(eng: Engine, name: str, tag: str, platform: Platform | None) -> None:
+    """Raises NotFound where an image is to be pushed for a platform it is not for."""
+    if platform is not None:
+        find_image(eng, with_tag(name, tag).familiar, platform)
+
+
 async def push(eng: Engine, name: str, tag: str, credentials: Credentials, report: Report) -> None:
     """Send an image, or without a tag all tags of the repository. Raises NotFound, Internal."""
     ref = parse(name, default_tag=False)
@@ -268,12 +264,15 @@ def check_target(target: Reference) -> None:
         raise InvalidArgument("refusing to create an ambiguous tag using digest algorithm as name")
 
 
-async def load(eng: Engine, archive: str) -> list[str]:
-    """The images of an archive; lines for the user. Raises InvalidArgument."""
+async def load(eng: Engine, archive: str, platform: Platform | None = None) -> list[str]:
+    """The images of an archive, of one platform alone if it is given; lines for the user.
+
+    Raises InvalidArgument, NotFound where nothing in the archive is for `platform`.
+    """
     images = eng.ctx.images
     lines, events = [], []
     async with images.writing():
-        for image, names in await images.transfer.load(archive):
+        for image, names in await images.transfer.load(archive, platform):
             for name in names:
                 before = images.storage.named(parse(name).stored)
                 if before is not None and before.id != image.id:
@@ -441,11 +440,9 @@ async def prune(eng: Engine, filters: Filters) -> tuple[list[Removed], int]:
 
     Raises InvalidArgument.
     """
-    for key in filters:
-        if key not in _PRUNE_FILTERS:
-            raise InvalidArgument(f"invalid filter '{key}'")
+    selection.check(filters, _PRUNE_FILTERS)
     only_dangling = _boolean(filters, "dangling") is not False
-    until = [_moment(eng, text) for text in filters.get("until", ())]
+    until = [selection.moment(filters["until"], eng.ctx.now())] if "until" in filters else []
     images = eng.ctx.images
     before = sum(images.storage.layer_size(layer) for layer in images.storage.all_layers())
     result: list[Removed] = []

@@ -5,12 +5,19 @@ Source: Docker Engine API v1.51, `filters` parameters. Must not know: any noun.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from dari.model.errors import InvalidArgument
 from dari.units import parse_time
 
 _BOOLEANS = {"1": True, "true": True, "True": True, "0": False, "false": False, "False": False}
+
+
+def check(filters: Iterable[str], allowed: Container[str]) -> None:
+    """Raises InvalidArgument for a filter that is not known."""
+    for name in filters:
+        if name not in allowed:
+            raise InvalidArgument(f"invalid filter '{name}'")
 
 
 def has_label(labels: Mapping[str, str], asked: str) -> bool:

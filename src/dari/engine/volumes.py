@@ -27,7 +27,6 @@ Filters = Mapping[str, Sequence[str]]
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
 _PRUNE_FILTERS = frozenset(("all", "label", "label!"))
 _LIST_FILTERS = frozenset(("dangling", "driver", "label", "label!", "name"))
-_TRUE = ("1", "true", "True", "t", "T", "TRUE")
 
 
 def find_volume(eng: Engine, name: str) -> Volume:
@@ -173,7 +172,7 @@ async def prune_volumes(eng: Engine, filters: Filters, *, all_by_default: bool) 
     Names of those removed, and their bytes. Raises InvalidArgument.
     """
     _check_filters(filters, _PRUNE_FILTERS)
-    takes_all = filters["all"][0] in _TRUE if filters.get("all") else all_by_default
+    takes_all = truth("all", filters["all"]) if filters.get("all") else all_by_default
     ctx = eng.ctx
     removed, freed = [], 0
     for volume in ctx.tables.volumes.all(ctx.local):

@@ -17,11 +17,12 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from dari.model.config import Config
-from dari.model.errors import Internal, InvalidArgument
+from dari.model.errors import Internal, InvalidArgument, NotFound
 from dari.model.image import Image
+from dari.model.platform import Platform, normal
 from dari.model.reference import Reference
 from dari.runtime import registries
 from dari.runtime.blobs import Progress as Progress
@@ -190,15 +191,22 @@ class Transfer:
         report(Progress("", aux={"Tag": ref.tag, "Digest": digest, "Size": size}))
         return digest
 
-    async def load(self, archive: str) -> list[tuple[Image, list[str]]]:
-        """The images of a `docker save` archive, each with the names the archive gives it.
+    async def load(self, archive: str, platform: Platform | None = None) -> list[tuple[Image, list[str]]]:
+        """The images of a `docker save` archive, each with the names the archive gives it; with `platform` those
+        for it alone.
 
-        Raises InvalidArgument if it is no such archive; then nothing was loaded.
+        Raises InvalidArgument if it is no such archive, NotFound if it has nothing for `platform`; then nothing was
+        loaded.
         """
         entries = await asyncio.to_thread(_read_archive, archive)
+        if platform is not None and not any(normal(each.platform) == normal(platform) for each in entries):
+            others = ", ".join(sorted({str(each.platform) for each in entries})) or "nothing"
+            raise NotFound(f"requested platform ({platform}) not found: the archive has {others}")
         loaded = []
         async with self.workspace() as folder:
-            for index, (plain, names) in enumerate(entries):
+            for index, (plain, names, found) in enumerate(entries):
+                if platform is not None and normal(found) != normal(platform):
+                    continue
                 try:
                     await self.copy(
                         folder, f"docker-archive:{archive}:@{index}", self.destination(f"@{plain}")
@@ -292,8 +300,15 @@ def _remote(ref: Reference) -> str:
     return f"{ref.name}@{ref.digest}" if ref.digest else f"{ref.name}:{ref.tag}"
 
 
-def _read_archive(path: str) -> list[tuple[str, list[str]]]:
-    """Config digest (without `sha256:`) and names of each image in an archive."""
+class _Entry(NamedTuple):
+    """An image in an archive. `plain`: its config's digest without `sha256:`."""
+
+    plain: str
+    names: list[str]
+    platform: Platform
+
+
+def _read_archive(path: str) -> list[_Entry]:
     try:
         with tarfile.open(path, "r:*") as archive:
             index = archive.extractfile("manifest.json")
@@ -304,7 +319,9 @@ def _read_archive(path: str) -> list[tuple[str, list[str]]]:
                 config = archive.extractfile(entry["Config"])
                 if config is None:
                     raise KeyError(entry["Config"])
-                found.append((hashlib.sha256(config.read()).hexdigest(), list(entry.get("RepoTags") or [])))
+                data = config.read()
+                names = list(entry.get("RepoTags") or [])
+                found.append(_Entry(hashlib.sha256(data).hexdigest(), names, _platform_of(data)))
             return found
     except KeyError as error:
         # tarfile's text is a sentence with the name in quotes.
@@ -315,6 +332,18 @@ def _read_archive(path: str) -> list[tuple[str, list[str]]]:
         raise InvalidArgument("invalid archive: it is no tar archive, or ends early") from error
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
         raise InvalidArgument(f"invalid archive: {error}") from error
+
+
+def _platform_of(config: bytes) -> Platform:
+    """Raises ValueError for what is no image's config."""
+    raw = json.loads(config)
+    if not isinstance(raw, dict):
+        raise ValueError("an image's config is no object")
+    return Platform(
+        os=raw.get("os") or "linux",
+        architecture=raw.get("architecture") or "",
+        variant=raw.get("variant") or "",
+    )
 
 
 def _add_file(archive: tarfile.TarFile, entry: tarfile.TarInfo, path: str) -> None:

@@ -30,3 +30,21 @@ def test_the_platform_that_is_there_is_saved_and_others_are_refused(node: Any) -
     with pytest.raises(docker.errors.NotFound, match="does not match the specified platform"):
         api._result(api.get(api._url("/images/busybox/json"), params=asked(other)), json=True)
     assert api._result(api.get(api._url("/images/busybox/json"), params=asked(here)), json=True)["Id"]
+
+
+def test_load_and_push_know_the_platform(node: Any) -> None:
+    api = node.client.api
+    here, other = machine(), "s390x"
+    archive = b"".join(node.client.images.get("busybox").save(named=True))
+
+    def load(architecture: str) -> str:
+        url = api._url("/images/load")
+        headers = {"Content-Type": "application/x-tar"}
+        return str(api.post(url, data=archive, params=asked(architecture), headers=headers).text)
+
+    assert "Loaded image: busybox:latest" in load(here)
+    assert f"requested platform (linux/{other}) not found" in load(other)
+    # It is refused before any registry is asked.
+    answer = api.post(api._url("/images/busybox/push"), params={"tag": "latest"} | asked(other))
+    assert answer.status_code == 404
+    assert "does not match the specified platform" in answer.json()["message"]

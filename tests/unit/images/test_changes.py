@@ -2,7 +2,7 @@
 
 import pytest
 
-from dari.engine.commit import apply_changes
+from dari.engine.changes import apply_changes
 from dari.model.container import ContainerConfig, HealthConfig
 from dari.model.errors import InvalidArgument
 
@@ -59,8 +59,42 @@ def test_health_checks() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["RUN x", "COPY a b", "ENV A", "ENV =x y=z 'q", "HEALTHCHECK x", "HEALTHCHECK --no=1s CMD x"]
+    "line", ["RUN x", "COPY a b", "ENV =x y=z 'q", "HEALTHCHECK x", "HEALTHCHECK --no=1s CMD x"]
 )
 def test_what_touches_files_or_is_wrong_is_refused(line: str) -> None:
     with pytest.raises(InvalidArgument):
         after(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("foo x", "foo is not a valid change command"),
+        ("ENV", "ENV requires at least one argument"),
+        ("ENV A", "ENV must have two arguments"),
+        ("user", "USER requires exactly one argument"),
+        ("EXPOSE web", "invalid containerPort: web"),
+        ("EXPOSE 80/tpc", "invalid proto: tpc"),
+        ("STOPSIGNAL SIGNOPE", "invalid signal: SIGNOPE"),
+        ("SHELL /bin/sh -c", "SHELL requires the arguments to be in JSON form"),
+        ("ONBUILD ONBUILD RUN x", "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"),
+        ("ONBUILD from x", "FROM isn't allowed as an ONBUILD trigger"),
+    ],
+)
+def test_refusals_are_dockers(line: str, message: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        after(line)
+    assert caught.value.message == message
+
+
+def test_values_come_from_the_environment_and_paths_are_plain() -> None:
+    config = after("EXPOSE 808$A-8082/udp", "USER $B", "WORKDIR ../x/./$A", "VOLUME /v$A")
+    assert set(config.exposed_ports) == {"8081/udp", "8082/udp"}
+    assert (config.user, config.working_dir, set(config.volumes)) == ("2", "/x/1", {"/v1"})
+
+
+def test_a_new_entry_point_forgets_the_old_command_and_shell_lines_use_the_shell() -> None:
+    old = ContainerConfig(cmd=["old"])
+    assert apply_changes(old, ['ENTRYPOINT ["x"]']).cmd is None
+    assert apply_changes(old, ["CMD new", 'ENTRYPOINT ["x"]']).cmd == ["/bin/sh", "-c", "new"]
+    assert apply_changes(old, ['SHELL ["/bin/ash"]', "CMD a b"]).cmd == ["/bin/ash", "a b"]
