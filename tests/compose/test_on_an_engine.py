@@ -280,6 +280,55 @@ services:
     assert stage.out == "one\ntwo\n"
 
 
+def test_attached_before_anything_starts(stage: Stage) -> None:
+    stage.write(
+        """
+services:
+  db:
+    image: "dari-test:1"
+    command: ["sh", "-c", "echo one; trap 'exit 0' TERM; while :; do sleep 0.1; done"]
+    healthcheck: {test: ["CMD", "false"], interval: 1s, retries: 2}
+  web: {image: "dari-test:1", command: "true", depends_on: {db: {condition: service_healthy}}}
+"""
+    )
+    assert stage.compose("up") == 1
+    assert stage.out.splitlines() == ["Attaching to db-1, web-1", "db-1   | one"]
+    assert "db-1 is unhealthy" in stage.err
+    assert stage.inspect("web-1")["State"]["Status"] == "created"
+    assert stage.inspect("db-1")["State"]["Running"]
+
+
+def test_a_dry_run_makes_nothing(stage: Stage) -> None:
+    stage.write('services: {web: {image: "dari-test:1", command: "true"}}')
+    assert stage.compose("up", "--dry-run") == 0
+    assert f" DRY-RUN MODE -  Container {stage.folder.name}-web-1 Created \n" in stage.err
+    assert "Start" not in stage.err
+    assert "interactive run is not supported in dry-run mode" in stage.out
+    assert stage.compose("up", "--dry-run", "-d") == 0
+    assert f"Container {stage.folder.name}-web-1 Started" in stage.err
+    assert stage.ids() == {}
+
+
+def test_a_name_alone_acts_on_what_is_labelled(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.write(f'services: {{web: {{image: "dari-test:1", command: {FOREVER}}}}}')
+    name = stage.folder.name
+    assert stage.compose("up", "-d", "-t", "0") == 0
+    stage.write("services: {something: {image: else}, unreadable")
+    assert stage.compose("-p", name, "ps", "--format", "{{.Name}}") == 0
+    assert stage.out == f"{name}-web-1\n"
+    assert stage.compose("-p", name, "stop", "-t", "0") == 0
+    assert stage.compose("-p", name, "start") == 0
+    assert stage.inspect("web-1")["State"]["Running"]
+    assert stage.compose("-p", name, "down", "-t", "0") == 0
+    assert stage.compose("-p", name, "ps", "-aq") == 0
+    assert stage.out == ""
+    assert stage.compose("-p", name, "start") == 1
+    assert f'no container found for project "{name}"' in stage.err
+    stage.write('services: {web: {image: "dari-test:1"}}')
+    assert stage.compose("start") == 1
+    assert 'service "web" has no container to start' in stage.err
+
+
 def test_one_off_commands(stage: Stage) -> None:
     stage.write(
         f"""

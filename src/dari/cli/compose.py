@@ -45,7 +45,7 @@ def run(argv: Sequence[str]) -> int:
     if options.dry_run:
         flags = flags.replace(is_dry_run=True)
     progress = flags.progress if flags.progress != "auto" else os.environ.get("COMPOSE_PROGRESS")
-    return _report(lambda: _call(VERBS[verb].target, flags, options), is_json=progress == "json")
+    return _report(lambda: _call(verb, flags, options), is_json=progress == "json")
 
 
 def parse(verb: str, words: Sequence[str]) -> Arguments:
@@ -58,6 +58,10 @@ def parse(verb: str, words: Sequence[str]) -> Arguments:
         raise _Usage(f"{error}\nSee 'dari compose {verb} --help'", code) from None
 
 
+# What Compose calls the work of a verb above its progress, where that is not the verb.
+_OPERATIONS = {"rm": "remove", "cp": "copy"}
+
+
 class _Usage(Exception):
     """A command line that cannot be understood."""
 
@@ -66,13 +70,19 @@ class _Usage(Exception):
         self.code = code
 
 
-def _call(target: str, flags: Globals, options: Any) -> int:
+def _call(verb: str, flags: Globals, options: Any) -> int:
     from importlib import import_module
 
     from dari.compose.session import Session
 
-    module, _, name = target.partition(":")
-    session = Session(flags, auth=_auth, build_auth=_build_auth, template=_template)
+    module, _, name = VERBS[verb].target.partition(":")
+    session = Session(
+        flags,
+        auth=_auth,
+        build_auth=_build_auth,
+        template=_template,
+        operation=_OPERATIONS.get(verb, verb),
+    )
     place = "dari.cli.compose_more" if module == "cli" else f"dari.compose.verbs.{module}"
     return int(getattr(import_module(place), name)(session, options))
 

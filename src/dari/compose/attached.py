@@ -1,6 +1,7 @@
 """`up` without `-d`: logs of all containers until they end or the user presses Ctrl-C (twice to force).
 
-The event stream is opened before anything starts, so no exit is missed.
+Everything is made first; then one attaches, and what each container says is shown while others still wait for it. The
+event stream is opened before anything starts, so no exit is missed.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from dari.client.errors import ApiError, ClientError
 from dari.compose import labels
+from dari.compose.execute import Outcome
 from dari.compose.logs import Followers, Printer, short_name
 from dari.compose.observed import ObservedContainer
 from dari.compose.plan import Plan, plan_lifecycle
+from dari.compose.plan.phases import halves
 from dari.compose.progress import Progress
 from dari.compose.project import Project
 from dari.compose.session import Session
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from dari.compose.watching.loop import Watch
 
 _INTERRUPTED = 130
+_LAST_EVENTS = 2.0
 
 
 class Attached:
@@ -45,18 +49,24 @@ class Attached:
         # When a container ended last: what it says after that belongs to its next run.
         self.ended: dict[str, float] = {}
         self.code = 0
+        # Containers are being started, by a thread of its own that ends soon once `stopping` is set.
+        self.is_starting = True
+        self.stopping = threading.Event()
+        self.starting: threading.Thread | None = None
 
     def run(self, plan: Plan, progress: Progress) -> int:
-        """Carries the plan out, then shows logs. The exit code."""
+        """Carries the plan out and shows logs. The exit code."""
         session = self.session
+        create, start = halves(plan)
         watch = self._watch()
         previous = signal.signal(signal.SIGTERM, _interrupt)
         try:
             self._watch_events()
-            outcome = session.carry_out(plan, progress, self._hook_line)
+            outcome = session.carry_out(create, progress, self._hook_line)
             if not outcome.is_success:
                 return session.finish(outcome)
-            self._follow_all()
+            self._attach()
+            self._begin(start)
             if watch is not None:
                 threading.Thread(target=watch.run, name="watch", daemon=True).start()
             return self._until_the_end()
@@ -66,6 +76,21 @@ class Attached:
             if watch is not None:
                 watch.stop()
             signal.signal(signal.SIGTERM, previous)
+
+    def _begin(self, plan: Plan) -> None:
+        """Starts the containers beside the logs; what comes of it arrives among the events."""
+        session = self.session
+
+        def work() -> None:
+            shown = session.progress(is_beside_logs=True)
+            try:
+                outcome = session.carry_out(plan, shown, self._hook_line, self.stopping)
+            except (ClientError, OSError) as error:
+                outcome = Outcome(errors=(str(error),))
+            self.events.put({"Action": "begun", "outcome": outcome})
+
+        self.starting = threading.Thread(target=work, name="start", daemon=True)
+        self.starting.start()
 
     def _watch(self) -> Watch | None:
         """With `--watch`: what watches the files."""
@@ -113,17 +138,26 @@ class Attached:
 
         threading.Thread(target=read, name="events", daemon=True).start()
 
-    def _follow_all(self) -> None:
-        chosen = self._services()
-        containers = [one for one in self.session.containers() if one.service in chosen and not one.is_oneoff]
+    def _attach(self) -> None:
+        """Says whose logs will be shown, and shows those of what runs already."""
+        containers = self._chosen()
         self.printer.register(self._name(one.name) for one in containers)
         if containers:
             names = ", ".join(self._name(one.name) for one in containers)
             self.session.say(f"Attaching to {names}")
+        self._follow_running(containers)
+
+    def _chosen(self) -> list[ObservedContainer]:
+        chosen = self._services()
+        return [one for one in self.session.containers() if one.service in chosen and not one.is_oneoff]
+
+    def _follow_running(self, containers: list[ObservedContainer]) -> None:
         for one in containers:
-            if one.is_running:
-                self.alive.add(one.id)
-            self._follow(one.id, one.name, one.service, self.begun)
+            if not one.is_running:
+                continue
+            self.alive.add(one.id)
+            if one.id not in self.followed:
+                self._follow(one.id, one.name, one.service, self.begun)
 
     def _follow(self, container: str, name: str, service: str, since: float) -> None:
         self.followed[container] = time.time()
@@ -142,7 +176,7 @@ class Attached:
 
     def _until_the_end(self) -> int:
         is_aborting = self.options.abort_on_container_exit or bool(self.options.exit_code_from)
-        while self.alive or not self.events.empty():
+        while self.is_starting or self.alive or not self.events.empty():
             try:
                 event = self.events.get(timeout=0.5)
             except queue.Empty:
@@ -150,6 +184,12 @@ class Attached:
             if event.get("Action") == "lost":
                 self.session.complain(f"lost the engine's events: {event['error']}")
                 return 1
+            if event.get("Action") == "begun":
+                self.is_starting = False
+                if not event["outcome"].is_success:
+                    return self.session.finish(event["outcome"])
+                self._follow_running(self._chosen())
+                continue
             died = self._on_event(event)
             if died is None:
                 continue
@@ -206,8 +246,23 @@ class Attached:
         return [one for one in self.session.containers() if not one.is_oneoff and one.service in names]
 
     def _stop_all(self) -> None:
+        self.stopping.set()
+        if self.starting is not None:
+            self.starting.join()
         plan = plan_lifecycle(self._own(), "stop", timeout=self.options.timeout, project=self.project)
         self.session.finish(self.session.carry_out(plan, self.session.progress(), self._hook_line))
+        self._tell_exits()
+
+    def _tell_exits(self) -> None:
+        """Says how what was stopped has ended; the engine tells within a moment."""
+        deadline = time.monotonic() + _LAST_EVENTS
+        while self.alive and time.monotonic() < deadline:
+            try:
+                event = self.events.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if event.get("Action") in ("start", "die"):
+                self._on_event(event)
 
     def _stop_gracefully(self) -> int:
         self.session.complain("Gracefully Stopping... press Ctrl+C again to force")

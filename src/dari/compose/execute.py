@@ -47,19 +47,27 @@ class Outcome(Record):
 class _Run:
     """What operations need while a plan is carried out."""
 
-    def __init__(self, docker: Docker, on_line: OnLine | None, progress: Progress) -> None:
+    def __init__(
+        self, docker: Docker, on_line: OnLine | None, progress: Progress, stop: threading.Event
+    ) -> None:
         self.docker = docker
         self.progress = progress
         # What providers want set in the services that depend on them, by provider.
         self.provided: dict[str, dict[str, str]] = {}
         self.on_line = on_line
-        self.stop = threading.Event()
+        self.stop = stop
 
 
 def execute(
-    plan: Plan, docker: Docker, progress: Progress, parallel: int = 0, on_line: OnLine | None = None
+    plan: Plan,
+    docker: Docker,
+    progress: Progress,
+    parallel: int = 0,
+    on_line: OnLine | None = None,
+    stop: threading.Event | None = None,
 ) -> Outcome:
-    """Runs every operation whose needs succeeded. KeyboardInterrupt ends it after the calls under way.
+    """Runs every operation whose needs succeeded. KeyboardInterrupt ends it after the calls under way, and so does
+    `stop` when somebody sets it.
 
     `on_line`: takes what hooks say; without it their output is only told when they fail.
     """
@@ -73,7 +81,7 @@ def execute(
         for need in op.needs:
             behind.setdefault(need, []).append(op.number)
     errors: list[str] = []
-    run = _Run(docker, on_line, progress)
+    run = _Run(docker, on_line, progress, stop or threading.Event())
     workers = Workers(lambda number: _run(ops[number], run), parallel if parallel > 0 else PARALLEL)
 
     def begin(number: int) -> None:
@@ -87,6 +95,8 @@ def execute(
             number, error = workers.take()
             if error is not None and not ops[number].is_optional:
                 errors.append(error)
+                continue
+            if run.stop.is_set():
                 continue
             for following in behind.get(number, ()):
                 needs = waiting.get(following)
@@ -111,6 +121,8 @@ def _run(op: Op, run: _Run) -> str | None:
         word = _KINDS[op.kind](op, run)
     except (ApiError, Failed, ClientError, OSError) as error:
         text = str(error)
+        if run.stop.is_set() and op.kind == "wait":
+            return text
         if op.is_optional:
             told = (
                 f'optional dependency "{op.resource}" failed to start: {text}' if op.kind == "wait" else text

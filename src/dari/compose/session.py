@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from dari.compose.record import Record
 
 if TYPE_CHECKING:
+    import threading
+
     from dari.client.docker import Docker
     from dari.compose.execute import OnLine, Outcome
     from dari.compose.observed import ObservedContainer
@@ -77,15 +79,18 @@ class Session:
         auth: Callable[[str], Mapping[str, str]] = _no_auth,
         build_auth: Callable[[], Mapping[str, str]] = _no_build_auth,
         template: Callable[[str, Mapping[str, str], Sequence[Mapping[str, Any]]], str] = _no_template,
+        operation: str = "Running",
     ) -> None:
         self.flags = flags
         self.environ = dict(os.environ if environ is None else environ)
         self.environ = {**self._settings(flags), **self.environ}
+        self._is_by_labels = bool(flags.name) and not flags.files
         if not flags.name and self.environ.get("COMPOSE_PROJECT_NAME"):
             self.flags = flags.replace(name=self.environ["COMPOSE_PROJECT_NAME"])
         self.auth = auth
         self.build_auth = build_auth
         self.template = template
+        self.operation = operation
         self._docker = docker
         self._project: Project | None = None
         self._files: list[str] | None = None
@@ -126,8 +131,8 @@ class Session:
 
         return version_key(self.docker.api_version)
 
-    def progress(self, *, is_quiet: bool = False) -> Progress:
-        """A fresh progress display as the user asked for it."""
+    def progress(self, *, is_quiet: bool = False, is_beside_logs: bool = False) -> Progress:
+        """A fresh progress display as the user asked for it; `is_beside_logs`: logs are shown meanwhile."""
         from dari.compose.progress import Progress
 
         mode = self._progress_mode()
@@ -136,8 +141,16 @@ class Session:
         colour = {"never": False, "always": True}.get(self.ansi)
         if mode == "auto" and self._asked_ansi() == "never":
             mode = "plain"
-        stream = sys.stdout if self.flag("COMPOSE_STATUS_STDOUT") else None
-        return Progress("quiet" if is_quiet else mode, stream, is_coloured=colour)
+        stream = sys.stdout if self.flag("COMPOSE_STATUS_STDOUT") else sys.stderr
+        if is_beside_logs and mode in ("auto", "tty") and (mode == "tty" or stream.isatty()):
+            mode = "lines"
+        return Progress(
+            "quiet" if is_quiet else mode,
+            stream,
+            is_coloured=colour,
+            operation=self.operation,
+            is_dry_run=self.flags.is_dry_run,
+        )
 
     @property
     def ansi(self) -> str:
@@ -343,16 +356,19 @@ class Session:
         return self._project
 
     def project_or_none(self, named: Sequence[str] = ()) -> Project | None:
-        """The project, or None when only its name was given and there is no file.
+        """The project, or None where its containers' labels are all there is to know of it.
 
-        A name in COMPOSE_PROJECT_NAME also does where files are named that cannot be read.
+        That is so when its name alone was given (`-p` without `-f`), whatever file is at hand, and when
+        COMPOSE_PROJECT_NAME is set and the file at hand cannot be read. Files that are named must be readable.
         """
-        if self.flags.name and (not self.flags.files or self.environ.get("COMPOSE_PROJECT_NAME")):
-            try:
-                return self.project(named if self.flags.files else ())
-            except (UserError, _compose_error()):
-                return None
-        return self.project(named)
+        if self._is_by_labels:
+            return None
+        try:
+            return self.project(named)
+        except (UserError, _compose_error()):
+            if self.flags.files or not self.environ.get("COMPOSE_PROJECT_NAME"):
+                raise
+            return None
 
     def name(self) -> str:
         """The project's name, from its files or as given."""
@@ -370,20 +386,29 @@ class Session:
             found = tuple(one for one in found if one.service in services)
         return sorted(found, key=lambda one: (one.service, one.number, one.name))
 
-    def carry_out(self, plan: Plan, progress: Progress, on_line: OnLine | None = None) -> Outcome:
-        """Executes a plan, or only tells it with `--dry-run`. `on_line`: takes what hooks say."""
+    def carry_out(
+        self,
+        plan: Plan,
+        progress: Progress,
+        on_line: OnLine | None = None,
+        stop: threading.Event | None = None,
+    ) -> Outcome:
+        """Executes a plan, or only tells it with `--dry-run`. `on_line` takes what hooks say, `stop` ends it early."""
         from dari.compose.execute import Outcome, execute
 
         for text in plan.warnings:
             self.warn(text)
         for title, word in plan.kept:
             progress.end(title, word)
-        if self.flags.is_dry_run:
-            for op in plan.ops:
-                self.complain(f"DRY-RUN MODE -  {op.title or op.resource}  {op.done or op.action}")
-            return Outcome()
         try:
-            return execute(plan, self.docker, progress, self.parallel, on_line)
+            if not self.flags.is_dry_run:
+                return execute(plan, self.docker, progress, self.parallel, on_line, stop)
+            for op in plan.ops:
+                if op.doing:
+                    progress.begin(op.title, op.doing)
+                if op.done:
+                    progress.end(op.title, op.done)
+            return Outcome()
         finally:
             progress.close()
 

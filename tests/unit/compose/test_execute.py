@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -160,15 +161,49 @@ def test_plain_progress_says_each_thing_once() -> None:
     progress.begin("Container a", "Creating")
     progress.begin("Container a", "Creating")
     progress.end("Container a", "Created")
-    assert out.getvalue() == " Container a  Creating\n Container a  Created\n"
+    assert out.getvalue() == " Container a Creating \n Container a Created \n"
+
+
+def test_progress_that_only_tells_says_so() -> None:
+    plain, lines = io.StringIO(), io.StringIO()
+    Progress("plain", plain, is_dry_run=True).end("Container a", "Created")
+    assert plain.getvalue() == " DRY-RUN MODE -  Container a Created \n"
+    Progress("json", lines, is_dry_run=True).end("Container a", "Created")
+    assert json.loads(lines.getvalue()) == {
+        "dry-run": True,
+        "id": "Container a",
+        "status": "Done",
+        "text": "Created",
+    }
+
+
+def test_beside_logs_a_terminal_gets_lines_and_no_starts() -> None:
+    out = io.StringIO()
+    progress = Progress("lines", out, is_coloured=False)
+    progress.begin("Container a", "Starting")
+    progress.end("Container a", "Started")
+    progress.end("Container a", "Healthy")
+    assert out.getvalue() == "Container a Healthy \n"
 
 
 def test_terminal_progress_draws_over_itself() -> None:
     out = io.StringIO()
-    progress = Progress("tty", out, is_coloured=False)
+    progress = Progress("tty", out, is_coloured=False, operation="up")
     progress.begin("Container a", "Creating")
     progress.end("Container a", "Created")
     first, second = out.getvalue().split("\x1b[2A")
-    assert "[+] Running 0/1" in first
-    assert "[+] Running 1/1" in second
-    assert "✔ Container a  Created" in second
+    assert "[+] up 0/1" in first
+    assert "[+] up 1/1" in second
+    assert "✔ Container a Created" in second
+
+
+def test_a_run_that_is_stopped_begins_nothing_more() -> None:
+    build = Builder()
+    first = build.add("web", "create", "", path="/containers/create")
+    build.add("web", "start", "", [first], path="/containers/web/start")
+    stop = threading.Event()
+    engine = Engine()
+    stop.set()
+    outcome = execute(build.plan(), engine, Progress("quiet"), stop=stop)  # type: ignore[arg-type]
+    assert not outcome.errors
+    assert outcome.skipped == 1

@@ -13,6 +13,7 @@ from dari.compose.load.pipeline import load
 from dari.compose.naming import container_name
 from dari.compose.observed import Observed, ObservedContainer, ObservedNetwork, ObservedVolume
 from dari.compose.plan import DownOptions, Plan, PlanError, UpOptions, plan_down, plan_lifecycle, plan_up
+from dari.compose.plan.phases import halves
 from dari.compose.project import Project
 
 IMAGES = {"img": "sha256:" + "a" * 64}
@@ -506,3 +507,24 @@ def test_people_see_one_step_where_a_container_is_made_anew() -> None:
         ("Container p-web-1", "", "Recreated"),
         ("Container p-web-1", "Starting", "Started"),
     ]
+
+
+def test_everything_is_made_before_anything_starts() -> None:
+    wanted = project(
+        """
+services:
+  db: {image: img, healthcheck: {test: 'true'}}
+  web: {image: img, depends_on: {db: {condition: service_healthy}}, post_start: [{command: hi}]}
+"""
+    )
+    create, start = halves(plan_up(wanted, Observed(), UpOptions()))
+    assert [op.action for op in create.ops] == ["create", "create", "create"]
+    assert [(op.resource, op.action) for op in start.ops] == [
+        ("db:1", "start"),
+        ("db", "wait until healthy"),
+        ("web:1", "start"),
+        ("web:1", "post_start hook 1"),
+    ]
+    numbers = {op.number for op in start.ops}
+    assert all(set(op.needs) <= numbers for op in start.ops)
+    assert start.ops[2].needs == (start.ops[1].number,)

@@ -192,12 +192,33 @@ def test_no_color_is_about_colours(folder: Path) -> None:
     assert session.ansi == "never"
 
 
-def test_a_name_in_the_environment_does_where_the_file_cannot_be_read(folder: Path) -> None:
-    session = Session(Globals(files=("none.yaml",)), {"COMPOSE_PROJECT_NAME": "known"})
+def test_a_name_in_the_environment_does_where_the_file_at_hand_cannot_be_read(folder: Path) -> None:
+    (folder / "compose.yaml").write_text("services: {invalid")
+    session = Session(Globals(), {"COMPOSE_PROJECT_NAME": "known"})
     assert session.project_or_none() is None
     assert session.name() == "known"
     with pytest.raises(ComposeError):
-        Session(Globals(files=("none.yaml",), name="known"), {}).project_or_none()
+        Session(Globals(), {}).project_or_none()
+
+
+def test_a_file_that_is_named_must_be_readable(folder: Path) -> None:
+    for flags in (Globals(files=("none.yaml",)), Globals(files=("none.yaml",), name="given")):
+        with pytest.raises(ComposeError):
+            Session(flags, {"COMPOSE_PROJECT_NAME": "known"}).project_or_none()
+
+
+def test_a_name_alone_leaves_the_file_at_hand_alone(folder: Path) -> None:
+    assert Session(Globals(name="given"), {}).project_or_none() is None
+    (folder / "compose.yaml").write_text("services: {invalid")
+    session = Session(Globals(name="given"), {"COMPOSE_FILE": "compose.yaml"})
+    assert session.project_or_none() is None
+    assert session.name() == "given"
+
+
+def test_a_name_in_the_environment_is_the_projects(folder: Path) -> None:
+    found = Session(Globals(), {"COMPOSE_PROJECT_NAME": "around"}).project_or_none()
+    assert found is not None
+    assert found.name == "around"
 
 
 def test_there_is_something_to_bring_up(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

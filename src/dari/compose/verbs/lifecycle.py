@@ -6,6 +6,7 @@ from typing import Any
 
 from dari.compose.observed import ObservedContainer
 from dari.compose.plan import plan_lifecycle
+from dari.compose.project import Project
 from dari.compose.session import Session, UserError
 
 
@@ -43,12 +44,14 @@ def _act(session: Session, options: Any, action: str, **more: Any) -> int:
 
 
 def start(session: Session, options: Any) -> int:
+    project = session.project_or_none(options.services)
     have = {one.service for one in _containers(session, options)}
-    for name in options.services:
+    if project is None and not have:
+        raise UserError(f'no container found for project "{session.name()}": not found')
+    for name in options.services or _startable(project):
         if name not in have:
             raise UserError(f'service "{name}" has no container to start')
     found = _with_dependencies(session, options)
-    project = session.project_or_none(options.services)
     has_steps = project is not None and any(one.pre_start for one in project.services.values())
     api = session.api if has_steps else (1, 51)
     plan = plan_lifecycle(found, "start", project=project, api=api)
@@ -58,6 +61,12 @@ def start(session: Session, options: Any) -> int:
 
         return wait_until_up(session, session.project(), options.services, options.wait_timeout)
     return code
+
+
+def _startable(project: Project | None) -> list[str]:
+    """The services that must have a container: all but those of no replica and those a program provides."""
+    services = project.services.values() if project else ()
+    return [one.name for one in services if one.scale and not one.model.get("provider")]
 
 
 def stop(session: Session, options: Any) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 
 from dari.compose.create import Wish, prepare, scales
 from dari.compose.plan import Plan, UpOptions
+from dari.compose.plan.phases import halves
 from dari.compose.project import Project
 from dari.compose.session import Session, UserError
 
@@ -24,7 +25,11 @@ def up(session: Session, options: Any) -> int:
     if options.plan:
         return show_plan(session, plan)
     progress = session.progress()
-    is_attached = not (options.detach or options.no_start or options.wait or session.flags.is_dry_run)
+    is_attached = not (options.detach or options.no_start or options.wait)
+    if is_attached and session.flags.is_dry_run:
+        code = session.finish(session.carry_out(halves(plan)[0], progress))
+        session.say("end of 'compose up' output, interactive run is not supported in dry-run mode")
+        return code
     if is_attached:
         from dari.compose.attached import Attached
 
