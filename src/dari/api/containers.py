@@ -27,6 +27,7 @@ from dari.model.errors import InvalidArgument
 from dari.model.network import EndpointSpec
 
 _POLICIES = ("", "no", "always", "on-failure", "unless-stopped")
+_LONGEST_NOTHING = 7
 _WORD_LISTS = ("cmd", "entrypoint", "shell", "capadd", "capdrop")
 _NOT_CONFIG = ("hostconfig", "networkingconfig")
 _CONDITIONS = ("not-running", "next-exit", "removed")
@@ -115,6 +116,12 @@ async def container_inspect(request: web.Request, eng: Engine) -> web.StreamResp
 
 
 async def container_start(request: web.Request, eng: Engine) -> web.StreamResponse:
+    # Clients send nothing, `{}` or `null`; what is longer was a configuration once, which would be lost.
+    length = request.content_length
+    if (length is None and request.body_exists) or (length or 0) > _LONGEST_NOTHING:
+        raise InvalidArgument(
+            "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
+        )
     await containers.start(eng, request.match_info["id"])
     return wire.no_content()
 

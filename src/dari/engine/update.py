@@ -11,7 +11,7 @@ import msgspec
 
 from dari.engine.base import Engine
 from dari.engine.lookup import find_container
-from dari.engine.validate import HostLimits, check_resources, check_restart_policy
+from dari.engine.validate import HostLimits, check_least_memory, check_resources, check_restart_policy
 from dari.model.container import HostConfig
 from dari.model.errors import Conflict
 from dari.reconcile.containers import is_alive
@@ -70,6 +70,7 @@ async def update(eng: Engine, ref: str, asked: HostConfig, *, has_policy: bool) 
                     f"Cannot update container {container.id}: Restart policy cannot be updated because "
                     "AutoRemove is enabled for the container"
                 )
+        check_least_memory(asked)
         try:
             host = merged(container.host, asked, has_policy=has_policy)
         except Conflict as refused:

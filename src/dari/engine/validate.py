@@ -13,11 +13,18 @@ from dataclasses import dataclass
 
 from dari.discovery import own_records
 from dari.engine.signals import parse_signal
-from dari.model.container import ContainerConfig, HealthConfig, HostConfig, PortBinding, RestartPolicy
-from dari.model.errors import InvalidArgument
+from dari.model.container import (
+    ContainerConfig,
+    HealthConfig,
+    HostConfig,
+    LogConfig,
+    PortBinding,
+    RestartPolicy,
+)
+from dari.model.errors import DriverRefused, InvalidArgument
 from dari.net import names_options, policy
 from dari.runtime.oci import read_security
-from dari.units import SECOND
+from dari.units import SECOND, parse_size
 
 _MIB = 1024 * 1024
 _MIN_MEMORY = 6 * _MIB
@@ -26,6 +33,9 @@ _PROTOCOLS = ("tcp", "udp", "sctp")
 _LOG_DRIVERS = ("json-file", "local", "none", "k8s-file", "journald", "syslog")
 _JSON_FILE_OPTION_TEXT = "max-file max-size compress labels labels-regex env env-regex tag"
 _JSON_FILE_OPTIONS = frozenset(_JSON_FILE_OPTION_TEXT.split())
+# Of every driver. A monitor of its own takes what a container writes, so it waits for no daemon in either mode.
+_LOG_MODES = ("", "blocking", "non-blocking")
+_LOG_MODE_OPTIONS = frozenset(("mode", "max-buffer-size"))
 _CAPABILITY_TEXT = (
     "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
     "NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT "
@@ -101,14 +111,9 @@ def check_host(config: ContainerConfig, host: HostConfig, limits: HostLimits) ->
             plain = name.upper().removeprefix("CAP_")
             if plain != "ALL" and plain not in _CAPABILITIES:
                 raise InvalidArgument(f'invalid {field}: unknown capability: "CAP_{plain}"')
-    if host.log_config.type and host.log_config.type not in _LOG_DRIVERS:
-        raise InvalidArgument(
-            f'error looking up logging plugin {host.log_config.type}: plugin "{host.log_config.type}" not found'
-        )
-    if host.log_config.type in ("", "json-file"):
-        for option in host.log_config.config:
-            if option not in _JSON_FILE_OPTIONS:
-                raise InvalidArgument(f"unknown log opt '{option}' for json-file log driver")
+    _check_log(host.log_config)
+    if host.storage_opt:
+        raise DriverRefused("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
     if host.isolation not in ("", "default"):
         raise InvalidArgument(f"invalid isolation '{host.isolation}' on linux")
     if "" in host.annotations:
@@ -156,6 +161,31 @@ def check_restart_policy(policy: RestartPolicy) -> None:
         )
 
 
+def _check_log(config: LogConfig) -> None:
+    if config.type == "none":
+        return
+    if config.type and config.type not in _LOG_DRIVERS:
+        raise InvalidArgument(
+            f'error looking up logging plugin {config.type}: plugin "{config.type}" not found'
+        )
+    mode, size = config.config.get("mode", ""), config.config.get("max-buffer-size")
+    if mode not in _LOG_MODES:
+        raise InvalidArgument(f"logger: logging mode not supported: {mode}")
+    if size is not None:
+        if mode != "non-blocking":
+            raise InvalidArgument("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
+        try:
+            parse_size(size)
+        except ValueError:
+            raise InvalidArgument(
+                f"logger: error parsing option max-buffer-size: invalid size: '{size}'"
+            ) from None
+    if config.type in ("", "json-file"):
+        for option in config.config:
+            if option not in _JSON_FILE_OPTIONS | _LOG_MODE_OPTIONS:
+                raise InvalidArgument(f"unknown log opt '{option}' for json-file log driver")
+
+
 def check_resources(host: HostConfig, limits: HostLimits) -> list[str]:
     """Memory, processor and block limits; also used by `update`. Raises InvalidArgument."""
     warnings: list[str] = []
@@ -190,9 +220,14 @@ def check_resources(host: HostConfig, limits: HostLimits) -> list[str]:
     return warnings
 
 
-def _check_memory(host: HostConfig) -> None:
+def check_least_memory(host: HostConfig) -> None:
+    """Raises InvalidArgument for a limit no process could live with."""
     if host.memory < 0 or 0 < host.memory < _MIN_MEMORY:
         raise InvalidArgument("Minimum memory limit allowed is 6MB")
+
+
+def _check_memory(host: HostConfig) -> None:
+    check_least_memory(host)
     if host.memory > 0 and 0 < host.memory_swap < host.memory:
         raise InvalidArgument("Minimum memoryswap limit should be larger than memory limit, see usage")
     if host.memory == 0 and host.memory_swap > 0:

@@ -32,7 +32,7 @@ class InvalidArgument(DariError):
 
 
 class DriverRefused(InvalidArgument):
-    """A network driver refuses its options. A kind of its own: Docker answers with status 500."""
+    """A driver, of networks or of storage, refuses its options. A kind of its own: Docker answers with status 500."""
 
 
 class NotFound(DariError):

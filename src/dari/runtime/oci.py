@@ -157,7 +157,9 @@ def read_security(options: list[str], is_privileged: bool) -> Security:
     for option in options:
         name, equals, value = option.partition("=")
         if not equals:
-            name, _, value = option.partition(":")
+            name, equals, value = option.partition(":")
+        if not equals and name not in ("no-new-privileges", "writable-cgroups", "disable"):
+            raise InvalidArgument(f'invalid --security-opt 1: "{option}"')
         if name == "no-new-privileges":
             if value not in ("", "true", "false", "1", "0"):
                 raise InvalidArgument(f'invalid --security-opt 2: "{option}"')

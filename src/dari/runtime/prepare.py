@@ -50,7 +50,7 @@ def prepare(
     if host.device_requests:
         request = host.device_requests[0]
         asked = "[" + " ".join(f"[{' '.join(names)}]" for names in request.capabilities) + "]"
-        raise Unsupported(f'could not select device driver "{request.driver}" with capabilities: {asked}')
+        raise InvalidArgument(f'could not select device driver "{request.driver}" with capabilities: {asked}')
     user = users.find_user(
         launch.config.user,
         read_text_in(launch.rootfs, "/etc/passwd"),

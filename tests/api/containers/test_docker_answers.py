@@ -207,3 +207,28 @@ async def test_a_health_check_of_no_kind_is_told_and_not_made(api: Api, run: Any
     assert warning.startswith("Unknown healthcheck type 'true' (expected 'CMD', 'CMD-SHELL' or 'NONE')")
     await run("box", None, Healthcheck={"Test": ["true"]})
     assert "Health" not in (await api("GET", "/containers/box/json"))[1]["State"]
+
+
+async def test_a_start_takes_no_configuration(api: Api) -> None:
+    await api("POST", "/containers/create?name=web", {"Image": "busybox"})
+    status, answer = await api("POST", "/containers/web/start", {"Binds": ["/a:/b"]})
+    assert (status, answer["message"]) == (
+        400,
+        "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
+    )
+    assert (await api("POST", "/containers/web/start", {}))[0] == 204
+
+
+async def test_a_limit_nobody_could_live_with_is_refused_first(api: Api, run: Any) -> None:
+    await run("web")
+    status, answer = await api("POST", "/containers/web/update", {"Memory": 1})
+    assert (status, answer["message"]) == (400, "Minimum memory limit allowed is 6MB")
+
+
+async def test_logs_that_wait_for_nobody_are_taken(api: Api) -> None:
+    asked = {"Type": "json-file", "Config": {"mode": "non-blocking", "max-buffer-size": "4m"}}
+    status, _ = await api(
+        "POST", "/containers/create?name=web", {"Image": "busybox", "HostConfig": {"LogConfig": asked}}
+    )
+    assert status == 201
+    assert (await api("GET", "/containers/web/json"))[1]["HostConfig"]["LogConfig"] == asked

@@ -8,11 +8,23 @@ import pytest
 
 from dari.engine.signals import parse_signal
 from dari.engine.validate import HostLimits, check_config, check_host, check_resources, parse_port
-from dari.model.container import ContainerConfig, HealthConfig, HostConfig, PortBinding, RestartPolicy, Ulimit
+from dari.model.container import (
+    ContainerConfig,
+    HealthConfig,
+    HostConfig,
+    LogConfig,
+    PortBinding,
+    RestartPolicy,
+    Ulimit,
+)
 from dari.model.errors import InvalidArgument
 
 LIMITS = HostLimits(cpus=2)
 MIB = 1024 * 1024
+
+
+def logs(**options: str) -> LogConfig:
+    return LogConfig(config=options)
 
 
 def refusal(config: ContainerConfig, host: HostConfig) -> str:
@@ -26,6 +38,22 @@ def refusal(config: ContainerConfig, host: HostConfig) -> str:
     ("fields", "text"),
     [
         ({"memory": 5 * MIB}, "Minimum memory limit allowed is 6MB"),
+        (
+            {"storage_opt": {"size": "1G"}},
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
+        ),
+        ({"log_config": logs(mode="sometimes")}, "logger: logging mode not supported: sometimes"),
+        (
+            {"log_config": logs(**{"max-buffer-size": "1m"})},
+            "logger: max-buffer-size option is only supported with 'mode=non-blocking'",
+        ),
+        (
+            {"log_config": logs(**{"mode": "non-blocking", "max-buffer-size": "x"})},
+            "logger: error parsing option max-buffer-size: invalid size: 'x'",
+        ),
+        ({"log_config": logs(colour="red")}, "unknown log opt 'colour' for json-file log driver"),
+        ({"security_opt": ["label"]}, 'invalid --security-opt 1: "label"'),
+        ({"security_opt": ["colour=red"]}, 'invalid --security-opt 2: "colour=red"'),
         (
             {"memory": 8 * MIB, "memory_swap": 7 * MIB},
             "Minimum memoryswap limit should be larger than memory limit, see usage",
