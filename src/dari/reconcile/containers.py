@@ -51,7 +51,8 @@ async def bring_up(ctx: Context, container_id: str, *, restart_count: int = 0) -
         raise Internal(
             f"{root}, darid's exec root, was removed under it: restart darid, which makes it again"
         )
-    was = container
+    was, life = container, ctx.life(container_id)
+    life.is_starting = True
     try:
         await pending.resolve(ctx, container_id)
         await inheritance.take_over(ctx, container_id)
@@ -87,8 +88,11 @@ async def bring_up(ctx: Context, container_id: str, *, restart_count: int = 0) -
             also=told,
         )
     except BaseException as error:
+        # Before the undoing: of two that fail in one sandbox, the later one must not count the other.
+        life.is_starting = False
         await _take_back(ctx, was, error)
         raise
+    life.is_starting = False
     return container
 
 

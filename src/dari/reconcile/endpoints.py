@@ -236,7 +236,7 @@ def dns_names(ctx: Context, container: Container, endpoint: Endpoint) -> list[st
 
 def deactivate(ctx: Context, txn: Txn, container_id: str) -> None:
     """Add to `txn` what frees the addresses and ports of the sandbox a container ran in, unless another container
-    still runs in it (`network_mode: container:x`, where x may be started again)."""
+    still runs in it (`network_mode: container:x`, where x may be started again) or is about to."""
     container = ctx.tables.containers.get(ctx.local, container_id)
     sandbox = ctx.tables.sandboxes.get(ctx.local, container.sandbox_id) if container else None
     if sandbox is None or _is_used_by_others(ctx, sandbox, container_id):
@@ -270,7 +270,8 @@ def tell(ctx: Context, txn: Txn, action: str, endpoint: Endpoint, container_id: 
 
 def _is_used_by_others(ctx: Context, sandbox: Sandbox, container_id: str) -> bool:
     return any(
-        each.id != container_id and each.status.state in _HOLDING for each in containers_in(ctx, sandbox.id)
+        each.id != container_id and (each.status.state in _HOLDING or ctx.life(each.id).is_starting)
+        for each in containers_in(ctx, sandbox.id)
     )
 
 

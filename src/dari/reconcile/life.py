@@ -27,6 +27,8 @@ class Life:
     begun: int = 0
     # While a restart by a user is between stop and start, the end does not remove the container.
     is_kept: bool = False
+    # While it is on its way to run, it counts as one who lives in its sandbox.
+    is_starting: bool = False
     attachers: list[asyncio.Future[Stdio]] = field(default_factory=list)
     exits: list[asyncio.Future[int]] = field(default_factory=list)
     removals: list[asyncio.Future[int]] = field(default_factory=list)

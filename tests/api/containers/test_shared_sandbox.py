@@ -11,6 +11,7 @@ from tests.fakes.engine import Api, World
 
 from dari.net.state import Addr, KernelState, Netns, NftElement, Sysctl, Veth
 from dari.reconcile import boot
+from dari.runtime.launch import Created, Launch
 
 pytestmark = pytest.mark.usefixtures("found")
 
@@ -169,6 +170,30 @@ async def test_compose_renames_the_new_one_into_place(found: World, api: Api, ru
         found.runtime.containers[(await inspect(api, name))["Id"]].launch.netns for name in ("app", "side")
     }
     assert len(netns) == 1
+
+
+async def test_the_last_one_goes_while_the_heir_starts(
+    found: World, api: Api, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await network(api, "web", "10.7.0.0/24")
+    await run("vpn", {"NetworkMode": "web"})
+    await run("app", {"NetworkMode": "container:vpn"})
+    assert (await api("DELETE", "/containers/vpn?force=1"))[0] == 204
+    body = {"Image": "busybox", "HostConfig": {"NetworkMode": "web"}}
+    assert (await api("POST", "/containers/create?name=vpn", body))[0] == 201
+    create = found.runtime.create
+
+    async def late(launch: Launch) -> Created:
+        assert (await api("POST", "/containers/app/stop?t=0"))[0] == 204
+        return await create(launch)
+
+    monkeypatch.setattr(found.runtime, "create", late)
+    assert (await api("POST", "/containers/vpn/start"))[0] == 204
+    assert len({each for each in found.kernel.state if isinstance(each, Netns)}) == 1
+    assert await address(api, "vpn", "web") == "10.7.0.2"
+    monkeypatch.undo()
+    assert (await api("POST", "/containers/vpn/stop?t=0"))[0] == 204
+    assert in_sandboxes(found.kernel.state) == set()
 
 
 async def test_stopped_ones_follow_to_the_new_owner(found: World, api: Api, run: Run) -> None:
