@@ -39,6 +39,7 @@ Place: TypeAlias = Network | str
 
 # Names under which clients ask for the one runtime there is; Docker's own default among them.
 RUNTIMES = ("crun", "runc", "io.containerd.runc.v2")
+_TRIES = 16
 _MASKED_TEXT = (
     "/proc/asound /proc/acpi /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list "
     "/proc/timer_stats /proc/sched_debug /proc/scsi /sys/firmware /sys/devices/virtual/powercap"
@@ -103,7 +104,7 @@ async def _create(eng: Engine, request: Request, name: str, image: Image) -> tup
         image_id=image.id,
         config=config,
         host=msgspec.structs.replace(host, links=[f"/{target}:/{name}/{alias}" for target, alias in links]),
-        sandbox_id=sandbox.id if sandbox is not None else _joined_sandbox(eng, host),
+        sandbox_id=sandbox.id if sandbox is not None else "",
         path=path,
         args=args,
     )
@@ -111,7 +112,7 @@ async def _create(eng: Engine, request: Request, name: str, image: Image) -> tup
         eng, container, image, binds_recurse_read_only=request.binds_recurse_read_only
     )
     try:
-        await _write(eng, container, sandbox, specs)
+        container = await _write(eng, container, sandbox, specs)
     except BaseException:
         await mounts.abandon(eng, container)
         raise
@@ -120,8 +121,46 @@ async def _create(eng: Engine, request: Request, name: str, image: Image) -> tup
 
 async def _write(
     eng: Engine, container: Container, sandbox: Sandbox | None, specs: list[tuple[Place, EndpointSpec]]
+) -> Container:
+    """The new container, with its rows written. Where it joins another's network it follows that where it moves."""
+    for _ in range(_TRIES):
+        txn = Txn()
+        joined = "" if sandbox is not None else _join(eng, txn, container.host)
+        if sandbox is None:
+            container = msgspec.structs.replace(container, sandbox_id=joined)
+        _add_rows(eng, txn, container, sandbox, specs)
+        try:
+            await commit(eng, txn)
+        except TxnConflict as lost:
+            _check_free(eng, container.name)
+            if joined and lost.key == eng.ctx.tables.sandboxes.key(joined):
+                continue
+            raise Conflict(
+                f"container {container.name} could not be created: {lost.key} changed, try again"
+            ) from None
+        return container
+    raise Conflict(f"the network that container {container.name} joins is being changed, try again")
+
+
+def _join(eng: Engine, txn: Txn, host: HostConfig) -> str:
+    """The sandbox of the container that is joined, which must still be there when `txn` is. Raises NotFound."""
+    owner = find_container(eng, joined_id(host.network_mode))
+    key = eng.ctx.tables.sandboxes.key(owner.sandbox_id)
+    row = eng.ctx.local.get(key)
+    if row is None:
+        raise NotFound(f"No such container: {owner.id}")
+    txn.checks[key] = row.revision
+    return owner.sandbox_id
+
+
+def _add_rows(
+    eng: Engine,
+    txn: Txn,
+    container: Container,
+    sandbox: Sandbox | None,
+    specs: list[tuple[Place, EndpointSpec]],
 ) -> None:
-    tables, txn = eng.ctx.tables, Txn()
+    tables = eng.ctx.tables
     tables.containers.insert(txn, container, container.id)
     tables.names.insert(txn, container.id, container.name)
     if sandbox is not None:
@@ -145,13 +184,6 @@ async def _write(
                 raise NotFound(f"network {network.name} not found")
             txn.checks[tables.networks.key(network.id)] = row.revision
     emit(eng.ctx, txn, event(container, "create"))
-    try:
-        await commit(eng, txn)
-    except TxnConflict as lost:
-        _check_free(eng, container.name)
-        raise Conflict(
-            f"container {container.name} could not be created: {lost.key} changed, try again"
-        ) from None
 
 
 def _check_free(eng: Engine, name: str) -> None:
@@ -230,10 +262,6 @@ def _with_joined(eng: Engine, host: HostConfig, name: str) -> HostConfig:
         pid_mode=resolved(host.pid_mode),
         ipc_mode=resolved(host.ipc_mode),
     )
-
-
-def _joined_sandbox(eng: Engine, host: HostConfig) -> str:
-    return find_container(eng, joined_id(host.network_mode)).sandbox_id
 
 
 def _checked_link(eng: Engine, link: str, must_exist: bool) -> tuple[str, str]:

@@ -9,6 +9,7 @@ import pytest
 from tests.api.containers.conftest import Run, until
 from tests.fakes.engine import Api, World
 
+from dari.engine import mounts
 from dari.net.state import Addr, KernelState, Netns, NftElement, Sysctl, Veth
 from dari.reconcile import boot
 from dari.runtime.launch import Created, Launch
@@ -194,6 +195,29 @@ async def test_the_last_one_goes_while_the_heir_starts(
     monkeypatch.undo()
     assert (await api("POST", "/containers/vpn/stop?t=0"))[0] == 204
     assert in_sandboxes(found.kernel.state) == set()
+
+
+async def test_a_guest_is_made_while_the_heir_takes_over(
+    found: World, api: Api, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await network(api, "web", "10.7.0.0/24")
+    await run("vpn", {"NetworkMode": "web"})
+    await run("app", {"NetworkMode": "container:vpn"})
+    assert (await api("DELETE", "/containers/vpn?force=1"))[0] == 204
+    body = {"Image": "busybox", "HostConfig": {"NetworkMode": "web"}}
+    assert (await api("POST", "/containers/create?name=vpn", body))[0] == 201
+    prepare = mounts.prepare
+
+    async def late(*args: Any, **named: Any) -> Any:
+        monkeypatch.undo()
+        assert (await api("POST", "/containers/vpn/start"))[0] == 204
+        return await prepare(*args, **named)
+
+    monkeypatch.setattr(mounts, "prepare", late)
+    await run("side", {"NetworkMode": "container:vpn"})
+    launched = found.runtime.containers
+    netns = {launched[(await inspect(api, name))["Id"]].launch.netns for name in ("app", "vpn", "side")}
+    assert len(netns) == 1
 
 
 async def test_stopped_ones_follow_to_the_new_owner(found: World, api: Api, run: Run) -> None:
