@@ -92,6 +92,10 @@ def _more(request: web.Request) -> dict[str, Any]:
     }
 
 
+# What a step writes to its standard error is red, as dockerd has it, whoever looks.
+_RED, _PLAIN = "\x1b[91m", "\x1b[0m"
+
+
 def _hosts(values: list[str]) -> list[str]:
     """Clients send a JSON list or one entry a parameter."""
     found = []
@@ -108,9 +112,9 @@ async def image_build(request: web.Request, eng: Engine) -> web.StreamResponse:
             asked = await builds.from_remote(eng, asked, remote, path)
 
         async def work(send: Callable[[Json], None]) -> None:
-            def say(text: str) -> None:
+            def say(text: str, *, is_error: bool = False) -> None:
                 if not asked.is_quiet:
-                    send({"stream": text})
+                    send({"stream": f"{_RED}{text}{_PLAIN}" if is_error else text})
 
             image = await builds.build(eng, path, asked, network, say)
             send({"aux": {"ID": image.id}})

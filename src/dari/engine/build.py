@@ -6,7 +6,7 @@ Must not know: JSON, buildah. Source: Docker Engine API v1.51 `ImageBuild`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import msgspec
 
@@ -20,14 +20,13 @@ from dari.reconcile import guests
 from dari.runtime import build as runtime_build
 from dari.runtime import remote
 from dari.runtime.build import BuildFailed, BuildRequest
+from dari.runtime.build_lines import Say
 from dari.runtime.registries import parse_all_credentials
 
 __all__ = ["BuildFailed", "BuildRequest", "parse_all_credentials"]
 
 
-async def build(
-    eng: Engine, archive: str, request: BuildRequest, network: str, say: Callable[[str], None]
-) -> Image:
+async def build(eng: Engine, archive: str, request: BuildRequest, network: str, say: Say) -> Image:
     """Build the context in the tar file `archive`. `say` gets Docker's lines.
 
     RUN steps are on the default bridge, or where `network` says: a network, `host`, `none` or `container:<name>`.

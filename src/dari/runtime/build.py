@@ -1,6 +1,6 @@
 """Building images from a Dockerfile, by buildah on the daemon's own store.
 
-buildah's report becomes Docker's lines. Must not know: who asked, JSON of the API.
+Must not know: who asked, JSON of the API.
 Sources: buildah-build(1); Docker Engine API v1.51 `ImageBuild`.
 """
 
@@ -11,7 +11,6 @@ import os
 import re
 import subprocess
 import tarfile
-from collections.abc import Callable
 
 import msgspec
 
@@ -20,6 +19,8 @@ from dari.model.image import Image
 from dari.model.reference import Reference, parse
 from dari.model.wire import Noun
 from dari.runtime import registries
+from dari.runtime.build_lines import Say, Translator
+from dari.runtime.dockerfile import steps
 from dari.runtime.files import write_atomically
 from dari.runtime.mounting import in_private_mounts
 from dari.runtime.program import ProgramFailed, run
@@ -28,12 +29,6 @@ from dari.runtime.storage import Storage
 from dari.runtime.transfer import Transfer
 from dari.runtime.tree import extract
 
-_STEP = re.compile(r"(?:\[\d+/\d+\] )?STEP (\d+)/(\d+): (.*)", re.DOTALL)
-_LAYER = re.compile(r"(?:\[\d+/\d+\] )?--> (Using cache )?([0-9a-f]{11,64})\Z")
-_NOISE = re.compile(
-    r"(?:\[\d+/\d+\] )?COMMIT(?: |\Z)|Successfully tagged |time=\"|Getting image source signatures|"
-    r"Writing manifest|Storing signatures|Resolving "
-)
 _FAILED = re.compile(r'building at STEP "(?P<step>.*?)": (?P<reason>.*)', re.DOTALL)
 _STATUS = re.compile(r"exit status (\d+)")
 
@@ -104,9 +99,7 @@ def unpack_context(archive: str, folder: str) -> None:
         raise InvalidArgument(f"unpacking the build context: {error.strerror}: {error.filename}") from error
 
 
-async def build(
-    transfer: Transfer, folder: str, context: str, request: BuildRequest, say: Callable[[str], None]
-) -> Image:
+async def build(transfer: Transfer, folder: str, context: str, request: BuildRequest, say: Say) -> Image:
     """Build the folder `context`; `folder` is for files of the build. `say` gets text as it comes.
 
     Raises InvalidArgument, BuildFailed, Internal where buildah is missing.
@@ -124,9 +117,18 @@ async def build(
         if not any(line.strip() and not line.lstrip().startswith("#") for line in file):
             raise InvalidArgument("dockerfile parse error: file with no instructions")
     argv = _command(transfer, folder, context, path, request)
-    translate = _Translator(say)
+    with open(path, encoding="utf-8", errors="replace") as file:
+        translate = Translator(
+            say, steps(file.read()), lambda name: _find(transfer.storage, name), len(request.labels)
+        )
     try:
-        await run(argv, translate.line, cwd=context, env={"TMPDIR": folder, "BUILDAH_LAYERS": "true"})
+        await run(
+            argv,
+            translate.line,
+            on_error=translate.error,
+            cwd=context,
+            env={"TMPDIR": folder, "BUILDAH_LAYERS": "true"},
+        )
     except FileNotFoundError as error:
         raise Internal("buildah is not installed, it builds images: install the package buildah") from error
     except asyncio.CancelledError:
@@ -138,6 +140,17 @@ async def build(
     if image is None:
         raise Internal("the built image is not in the store")
     return image
+
+
+def _find(storage: Storage, name: str) -> str:
+    """The id of an image by its name or by the beginning of its id; empty where there is none."""
+    if re.fullmatch(r"[0-9a-f]{11,64}", name):
+        return next((each for each in storage.all() if each.startswith(f"sha256:{name}")), "")
+    try:
+        image = storage.named(parse(name).stored)
+    except InvalidArgument:
+        return ""
+    return image.id if image is not None else ""
 
 
 def _is_within(path: str, context: str) -> bool:
@@ -256,42 +269,6 @@ def _domains(dockerfile: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-class _Translator:
-    """buildah's lines as Docker's."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self.step = ""
-        self.image_id = ""
-        self._layer = ""
-
-    def line(self, line: str) -> None:
-        match = _STEP.match(line)
-        if match:
-            self.step = match[3]
-            shown = re.sub(r"\A(FROM [0-9a-f]{12})[0-9a-f]{52}", r"\1", match[3])
-            self._say(f"Step {match[1]}/{match[2]} : {shown}\n")
-            return
-        match = _LAYER.match(line)
-        if match:
-            if match[1]:
-                self._say(" ---> Using cache\n")
-            # A step from the cache is told twice, the second time shorter.
-            if not (self._layer and self._layer.startswith(match[2])):
-                self._say(f" ---> {match[2][:12]}\n")
-            self._layer = match[2]
-            return
-        if re.fullmatch(r"[0-9a-f]{64}", line):
-            # The last one is the image's: buildah's answer.
-            self.image_id = line
-            return
-        if _NOISE.match(line):
-            return
-        if re.match(r"(?:Error: )?(?:error )?building at STEP|Error: ", line):
-            return
-        self._say(line + "\n")
-
-
 def failure(message: str, step: str) -> DariError:
     """buildah's last words as Docker's error."""
     message = message.removeprefix("Error: ").removeprefix("error ")
@@ -363,9 +340,7 @@ def _steps_of(runtime: str, folder: str) -> list[str]:
     return [str(row["id"]) for row in rows if str(row.get("bundle", "")).startswith(f"{folder}/")]
 
 
-async def build_context(
-    transfer: Transfer, archive: str, request: BuildRequest, say: Callable[[str], None]
-) -> Image:
+async def build_context(transfer: Transfer, archive: str, request: BuildRequest, say: Say) -> Image:
     """Build the context in the tar file `archive`; see `build`."""
     async with transfer.workspace() as folder:
         context = f"{folder}/context"

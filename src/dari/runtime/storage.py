@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import secrets
 import shutil
 import threading
@@ -27,6 +28,7 @@ from dari.runtime.files import drop_nulls, write_atomically
 from dari.units import parse_time
 
 _Stamp = tuple[int, int, int]
+_RANGE = re.compile(r"(\d{1,5})-(\d{1,5})((?:/\w+)?)")
 
 
 class Storage:
@@ -203,10 +205,11 @@ class Storage:
             layer = str(layers.get(layer, {}).get("parent", ""))
         names = row.get("names") or []
         sizes = [int(layers.get(each, {}).get("diff-size", 0)) for each in chain]
+        config = msgspec.convert(drop_nulls(raw.get("config") or {}), ContainerConfig)
         return Image(
             id=f"sha256:{plain}",
             created=_moment(raw.get("created")),
-            config=msgspec.convert(drop_nulls(raw.get("config") or {}), ContainerConfig),
+            config=msgspec.structs.replace(config, exposed_ports=_one_by_one(config.exposed_ports)),
             names=[name for name in names if "@" not in name],
             digests=[name for name in names if "@" in name],
             digest=str(row.get("digest", "")),
@@ -221,6 +224,18 @@ class Storage:
             history=_history(raw, sizes),
             tagged=_moment(row.get("created")),
         )
+
+
+def _one_by_one(ports: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """Docker's builder writes each port of a range, buildah the range."""
+    found = {}
+    for name, value in ports.items():
+        match = _RANGE.fullmatch(name)
+        if match is None or int(match[1]) > int(match[2]):
+            found[name] = value
+        else:
+            found |= {f"{port}{match[3]}": value for port in range(int(match[1]), int(match[2]) + 1)}
+    return found
 
 
 def _history(raw: dict[str, Any], sizes: list[int]) -> list[HistoryEntry]:

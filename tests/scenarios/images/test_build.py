@@ -45,15 +45,20 @@ def build(node: Any, dockerfile: str, files: dict[str, str] | None = None, **opt
 
 def test_a_build_makes_the_image_and_says_so(node: Any) -> None:
     dockerfile = (
-        "FROM busybox AS base\nARG WHO=world\nRUN echo hello $WHO > /greeting\n"
+        "FROM busybox AS base\nARG WHO=world\nRUN echo hello $WHO > /greeting; echo oh >&2\n"
         'FROM base\nCOPY file /file\nLABEL a="b c"\nUSER 1000:1000\n'
-        "HEALTHCHECK --interval=5s CMD true\nVOLUME /data\nCMD cat /greeting /file\n"
+        "HEALTHCHECK --interval=5s CMD true\nVOLUME /data\nEXPOSE 80-82 53/udp\nCMD cat /greeting /file\n"
     )
     image, said = build(node, dockerfile, {"file": "text"}, tag="built:1", buildargs={"WHO": "me"})
-    assert "Step 1/3 : FROM busybox AS base\n" in said
+    base = node.client.images.get("busybox").id[7:19]
+    assert f"Step 1/11 : FROM busybox AS base\n ---> {base}\nStep 2/11 : ARG WHO=world\n" in said
+    assert "Step 4/11 : FROM base\n" in said
+    assert "\x1b[91moh\n\x1b[0m" in said
+    assert {len(line) for line in said.splitlines() if line.startswith(" ---> ")} == {len(f" ---> {base}")}
     assert f"Successfully built {image.id[7:19]}\nSuccessfully tagged built:1\n" in said
     config = image.attrs["Config"]
     assert (config["User"], config["Labels"], config["Volumes"]) == ("1000:1000", {"a": "b c"}, {"/data": {}})
+    assert set(config["ExposedPorts"]) == {"80/tcp", "81/tcp", "82/tcp", "53/udp"}
     assert config["Healthcheck"] == {"Test": ["CMD-SHELL", "true"], "Interval": 5_000_000_000}
     assert node.client.containers.run("built:1", remove=True) == b"hello me\ntext"
     again, said = build(node, dockerfile, {"file": "text"}, tag="built:1", buildargs={"WHO": "me"})

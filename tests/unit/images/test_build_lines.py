@@ -4,33 +4,81 @@ from pathlib import Path
 
 import pytest
 
-from dari.runtime.build import BuildFailed, _domains, _has_source, _ignored, _Translator, failure
+from dari.runtime.build import BuildFailed, _domains, _has_source, _ignored, failure
+from dari.runtime.build_lines import Translator
+from dari.runtime.dockerfile import steps
 from dari.runtime.storage import Storage
 
+IDS = {"busybox": "sha256:" + "b" * 64, "a" * 11: "sha256:" + "a" * 64, "c" * 64: "sha256:" + "c" * 64}
 
-def translate(*lines: str) -> str:
+
+def translate(*lines: str, dockerfile: str = "", labels: int = 0) -> str:
+    """What is said for buildah's lines; those that begin with `!` are its errors."""
     said: list[str] = []
-    translator = _Translator(said.append)
+
+    def say(text: str, *, is_error: bool = False) -> None:
+        said.append(f"<{text}>" if is_error else text)
+
+    translator = Translator(say, steps(dockerfile), lambda name: IDS.get(name, ""), labels)
     for line in lines:
-        translator.line(line)
+        if line.startswith("!"):
+            translator.error(line[1:])
+        else:
+            translator.line(line)
     return "".join(said)
 
 
 def test_steps_layers_and_output() -> None:
     said = translate(
         "STEP 1/2: FROM busybox",
-        "[2/2] STEP 2/2: RUN echo hi",
-        'time="2026" level=warning msg="noise"',
+        "STEP 2/2: RUN echo hi",
+        '!time="2026" level=warning msg="noise"',
         "hi",
+        "!oh",
         "--> Using cache " + "a" * 64,
         "--> " + "a" * 11,
         "COMMIT docker.io/library/x:1",
         "Successfully tagged docker.io/library/x:1",
         "b" * 64,
+        '!Error: building at STEP "RUN x": exit status 1',
     )
     assert said == (
-        f"Step 1/2 : FROM busybox\nStep 2/2 : RUN echo hi\nhi\n ---> Using cache\n ---> {'a' * 12}\n"
+        f"Step 1/2 : FROM busybox\n ---> {'b' * 12}\nStep 2/2 : RUN echo hi\nhi\n<oh\n> ---> Using cache\n"
+        f" ---> {'a' * 12}\n"
     )
+
+
+def test_an_id_that_was_told_short_is_told_as_all_are() -> None:
+    assert translate("--> " + "a" * 11) == f" ---> {'a' * 12}\n"
+
+
+def test_steps_are_counted_through_all_stages() -> None:
+    said = translate(
+        "[1/2] STEP 1/2: FROM scratch AS one",
+        "[1/2] STEP 2/2: COPY x /x",
+        "--> " + "a" * 11,
+        "[2/2] STEP 1/3: FROM " + "c" * 64,
+        "[2/2] STEP 2/3: CMD x",
+        "[2/2] STEP 3/3: LABEL a=b",
+        dockerfile="# escape=`\nARG z=1\nFROM scratch AS one\n\nCOPY x `\n # no\n /x\nFROM one\nCMD x\n",
+        labels=1,
+    )
+    assert said.splitlines() == [
+        "Step 1/6 : ARG z=1",
+        "Step 2/6 : FROM scratch AS one",
+        " ---> ",
+        "Step 3/6 : COPY x /x",
+        f" ---> {'a' * 12}",
+        "Step 4/6 : FROM one",
+        f" ---> {'c' * 12}",
+        "Step 5/6 : CMD x",
+        "Step 6/6 : LABEL a=b",
+    ]
+
+
+def test_a_file_that_is_counted_otherwise_is_told_as_buildah_tells_it() -> None:
+    said = translate("[1/2] STEP 1/7: FROM busybox", dockerfile="FROM busybox\nFROM x\n")
+    assert said == "Step 1/7 : FROM busybox\n"
 
 
 @pytest.mark.parametrize(
