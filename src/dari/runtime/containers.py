@@ -42,6 +42,7 @@ from dari.runtime.launch import Adopted, Created, ExecSpec, Exit, Launch, Stdio
 from dari.runtime.layout import Layout, layout_of
 from dari.runtime.processes import is_alive, open_pidfd, start_time, wait_pidfd
 from dari.runtime.record import Record
+from dari.runtime.sealed import Sealed
 
 __all__ = [
     "Adopted",
@@ -72,7 +73,7 @@ class Runtime:
             raise Unsupported(f"runtime {config.runtime}: only crun is supported")
         self._config = config
         self._conmon = _program("conmon")
-        self._crun = _program(config.runtime)
+        self._crun = Sealed(_program(config.runtime), f"{config.exec_root}/bin/crun")
         self._facts = hostfacts.host_facts()
         self._cgroups = detect()
         self._parent = f"/{config.cgroup_parent.strip('/')}"
@@ -86,6 +87,7 @@ class Runtime:
         """Let go of the thread that starts conmons, and of the logs. Containers go on."""
         self._rotator.close()
         self._spawner.close()
+        self._crun.close()
 
     @property
     def cgroup_version(self) -> int:
@@ -109,7 +111,7 @@ class Runtime:
             # A thread cannot be called back: what it lays out after a cancellation nobody would clear away.
             await _to_the_end(asyncio.to_thread(self._lay_out, layout, launch, prepared))
             runtime = crun.command(
-                self._crun,
+                self._crun.executable(),
                 layout,
                 self._cgroups.entering(prepared.record.cgroup),
                 layout.runtime_log,
@@ -301,7 +303,7 @@ class Runtime:
 
         def command(log: str) -> list[str]:
             entering = self._cgroups.entering(known.cgroup)
-            return crun.command(self._crun, layout, entering, log, self._cgroups.version == 2)
+            return crun.command(self._crun.executable(), layout, entering, log, self._cgroups.version == 2)
 
         def leave(pid: int) -> None:
             self._cgroups.leave(known.cgroup, pid)

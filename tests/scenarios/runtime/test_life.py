@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 from pathlib import Path
@@ -34,6 +35,15 @@ async def test_create_waits_for_start(bench: Bench) -> None:
     assert bench.said(launch.id) == "started\n"
     with pytest.raises(Conflict):
         await bench.runtime.start(launch.id)
+
+
+async def test_crun_waits_in_a_copy_that_nobody_can_write(bench: Bench) -> None:
+    """What a container may get hold of as /proc/self/exe of its init (CVE-2019-5736)."""
+    launch = bench.launch("true")
+    created = await bench.runtime.create(launch)
+    assert os.readlink(f"/proc/{created.pid}/exe").startswith("/memfd:crun")
+    with open(f"/proc/{created.pid}/exe", "rb") as copy:
+        assert fcntl.fcntl(copy, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE
 
 
 @pytest.mark.parametrize(
