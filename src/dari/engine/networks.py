@@ -6,6 +6,7 @@ takes it back. Must not know: JSON, the kernel. Source: Docker Engine API v1.51,
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import nullcontext
 from typing import Literal
@@ -178,25 +179,40 @@ async def remove(eng: Engine, ref: str) -> None:
     network = find_network(eng, ref)
     if network.is_predefined:
         raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
-    try:
-        await overlay.close_door(eng, network)
-    except TxnConflict:
-        raise Conflict(f"network {network.name} is being changed by other requests, try again") from None
     check_unused(eng, network)
+    await overlay.look(eng, network)
+    _check_nobody_is_on(eng, network)
+    # As Docker, which tells of a configuration network's beginning only.
+    await _erase(eng, network, *(() if network.spec.is_config_only else (_event(network, "destroy"),)))
+
+
+def _check_nobody_is_on(eng: Engine, network: Network) -> None:
+    """Raises Forbidden."""
     active = active_endpoints(eng, network)
     if active:
-        await overlay.open_door(eng, network)
         named = sorted((container_name(eng, each), each.id[:12]) for each in active)
         names = ", ".join(f'name:"{name}" id:"{short}"' for name, short in named)
         raise Forbidden(
             f"error while removing network: network {network.name} has active endpoints ({names})"
         )
-    # As Docker, which tells of a configuration network's beginning only.
-    await _erase(eng, network, *(() if network.spec.is_config_only else (_event(network, "destroy"),)))
 
 
 async def _erase(eng: Engine, network: Network, *events: Event) -> None:
+    """Raises Conflict, Forbidden (others are on it by now), Unavailable."""
+    async with eng.ctx.lock(network.id):
+        try:
+            await overlay.close_door(eng, network)
+            _check_nobody_is_on(eng, network)
+            await _erase_rows(eng, network, *events)
+        except BaseException:
+            await asyncio.shield(overlay.open_door(eng, network))
+            raise
+    await settle(eng.ctx, network.id)
+
+
+async def _erase_rows(eng: Engine, network: Network, *events: Event) -> None:
     txn = Txn()
+    overlay.stand_on_closed(eng, txn, network)
     eng.ctx.tables.networks.delete(txn, network.id)
     eng.ctx.tables.network_names.delete(txn, network.name)
     for parts in eng.ctx.tables.leases.keys(eng.ctx.local, network.id):
@@ -206,8 +222,10 @@ async def _erase(eng: Engine, network: Network, *events: Event) -> None:
     overlay.free_number(eng, txn, network)
     for event in events:
         emit(eng.ctx, txn, event)
-    await eng.ctx.shared.commit(txn)
-    await settle(eng.ctx, network.id)
+    try:
+        await eng.ctx.shared.commit(txn)
+    except TxnConflict:
+        raise overlay.is_changed(network) from None
 
 
 def shown_subnets(network: Network) -> list[Subnet]:

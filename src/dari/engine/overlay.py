@@ -5,21 +5,26 @@ Must not know: JSON, the store's kind.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import secrets
 from dataclasses import dataclass
 
 import msgspec
 
 from dari.engine.base import Engine
-from dari.model.errors import Forbidden, Unsupported
+from dari.model.errors import Conflict, Forbidden, Unsupported
 from dari.model.network import Network, NetworkSpec
 from dari.net import overlay
 from dari.reconcile import shared_networks
-from dari.store.base import ABSENT, Txn
+from dari.store.base import ABSENT, StoreUnavailable, Txn, TxnConflict
 from dari.store.federation import Federation
 from dari.units import new_global_id, new_id
 
+log = logging.getLogger(__name__)
+
 GLOBAL = "global"
+_AGAIN_SECONDS = 1.0
 _NETWORKS = "networks"
 
 
@@ -94,23 +99,85 @@ def free_number(eng: Engine, txn: Txn, network: Network) -> None:
         eng.ctx.tables.vnis.delete(txn, str(vni))
 
 
-async def close_door(eng: Engine, network: Network) -> None:
-    """Before a shared network is looked at for endpoints: nobody gets a new one, and the mirror knows all there are.
-
-    Raises TxnConflict (somebody changes it), Unavailable.
-    """
+async def look(eng: Engine, network: Network) -> None:
+    """Have all endpoints there are of a shared network in the mirror. Raises Unavailable."""
     shared = eng.ctx.shared
+    if is_overlay(network.spec) and isinstance(shared, Federation):
+        await shared.remote.refresh(eng.ctx.tables.endpoints.key(network.id) + "/")
+
+
+async def close_door(eng: Engine, network: Network) -> None:
+    """Before a shared network is removed: nobody new gets on it, and the mirror has everybody who is.
+
+    Raises Conflict (somebody else changes it), Unavailable.
+    """
+    ctx, shared = eng.ctx, eng.ctx.shared
     if not is_overlay(network.spec) or not isinstance(shared, Federation):
         return
+    if shared_networks.is_closed(ctx, network) and not _is_ours(eng, network):
+        raise is_changed(network)
     txn = Txn()
-    closed = msgspec.structs.replace(network, desired_state="removed")
-    eng.ctx.tables.networks.replace(txn, shared, closed, network.id)
-    await shared.commit(txn)
-    await shared.remote.refresh(eng.ctx.tables.endpoints.key(network.id) + "/")
+    closed = msgspec.structs.replace(network, closed_by=shared_networks.closer(ctx))
+    ctx.tables.networks.replace(txn, shared, closed, network.id)
+    try:
+        await shared.commit(txn)
+    except TxnConflict:
+        raise is_changed(network) from None
+    await look(eng, network)
+
+
+def stand_on_closed(eng: Engine, txn: Txn, network: Network) -> None:
+    """Let the removal in `txn` fail where the network is no longer closed by this daemon: it lost its session
+    meanwhile, and somebody got on. Raises Conflict."""
+    if not is_overlay(network.spec) or not isinstance(eng.ctx.shared, Federation):
+        return
+    row = eng.ctx.shared.get(eng.ctx.tables.networks.key(network.id))
+    if row is None or not _is_ours(eng, network):
+        raise is_changed(network)
+    txn.checks[eng.ctx.tables.networks.key(network.id)] = row.revision
 
 
 async def open_door(eng: Engine, network: Network) -> None:
-    if is_overlay(network.spec):
+    """After a removal that did not come about; as often as it takes, in the background where the store is away."""
+    if is_overlay(network.spec) and not await _is_opened(eng, network):
+        eng.ctx.tasks.add(task := asyncio.create_task(_open(eng, network)))
+        task.add_done_callback(eng.ctx.tasks.discard)
+
+
+async def _open(eng: Engine, network: Network) -> None:
+    is_opened = False
+    while not is_opened:
+        await asyncio.sleep(_AGAIN_SECONDS)
+        is_opened = await _is_opened(eng, network)
+
+
+async def _is_opened(eng: Engine, network: Network) -> bool:
+    """One try, whether nothing is left to do."""
+    ctx, shared = eng.ctx, eng.ctx.shared
+    if not isinstance(shared, Federation):
+        return True
+    try:
+        # Whether it was closed is not known here where the store went away over it.
+        await shared.remote.refresh(ctx.tables.networks.key(network.id))
+        if not _is_ours(eng, network):
+            return True
         txn = Txn()
-        eng.ctx.tables.networks.put(txn, network, network.id)
-        await eng.ctx.shared.commit(txn)
+        opened = msgspec.structs.replace(network, closed_by="")
+        ctx.tables.networks.replace(txn, shared, opened, network.id)
+        await shared.commit(txn)
+    except TxnConflict:
+        return False
+    except StoreUnavailable as error:
+        log.warning("network %s takes no new containers until the store is back: %s", network.name, error)
+        return False
+    return True
+
+
+def _is_ours(eng: Engine, network: Network) -> bool:
+    now = eng.ctx.tables.networks.get(eng.ctx.shared, network.id)
+    return now is not None and now.closed_by == shared_networks.closer(eng.ctx)
+
+
+def is_changed(network: Network) -> Conflict:
+    """What whoever lost a race for it is told."""
+    return Conflict(f"network {network.name} is being changed by other requests, try again")

@@ -43,13 +43,17 @@ class NetworkSpec(Noun, frozen=True, kw_only=True):
 
 
 class Network(Noun, frozen=True, kw_only=True):
-    """A network with its subnets decided. `is_predefined`: bridge, host, none."""
+    """A network with its subnets decided. `is_predefined`: bridge, host, none.
+
+    `closed_by`: the daemon that is about to remove a network of several hosts, so that nobody new gets on it
+    (shared_networks.is_closed); those that are on it stay as they are until its row is gone.
+    """
 
     id: str
     created: int
     spec: NetworkSpec
     subnets: list[Subnet] = []
-    desired_state: Literal["present", "removed"] = "present"
+    closed_by: str = ""
     is_predefined: bool = False
 
     @property

@@ -118,7 +118,7 @@ def add_activation(
     reserved = _asked_names(endpoints)
     for endpoint in sorted(endpoints, key=lambda each: (each.index, each.id)):
         network = ctx.tables.networks.get(ctx.shared, endpoint.network_id)
-        if network is None or network.desired_state != "present":
+        if network is None or shared_networks.is_closed(ctx, network):
             raise NotFound(f"network {endpoint.network_id} not found")
         if not endpoint.is_active:
             if shared_networks.is_shared(network):
@@ -141,9 +141,12 @@ def add_activation(
 
 
 def _stand_on(ctx: Context, txn: Txn, network: Network) -> None:
-    """A shared network may be removed on another node meanwhile: then this transaction fails."""
+    """A shared network may be removed on another node meanwhile: then this transaction fails. Who closed it and died
+    loses the right to remove it."""
     row = ctx.shared.get(ctx.tables.networks.key(network.id))
     txn.checks[ctx.tables.networks.key(network.id)] = row.revision if row is not None else ABSENT
+    if network.closed_by:
+        ctx.tables.networks.put(txn, msgspec.structs.replace(network, closed_by=""), network.id)
 
 
 def _asked_names(endpoints: Iterable[Endpoint]) -> set[str]:

@@ -75,7 +75,7 @@ def desired(ctx: Context, network_ids: Iterable[str], sandbox_ids: Iterable[str]
     networks = [
         network_want(ctx, network)
         for network in (ctx.tables.networks.get(ctx.shared, each) for each in wanted_networks)
-        if network is not None and network.desired_state == "present"
+        if network is not None
     ]
     return Desired(tuple(networks), tuple(endpoints), tuple(sandboxes))
 

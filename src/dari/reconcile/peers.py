@@ -53,7 +53,7 @@ def change(ctx: Context, network_id: str, facts: HostFacts) -> Change | None:
     """What differs from what is in force; None where that is not known, or more than peers differs."""
     before = ctx.settling.overlays.get(network_id)
     network = ctx.tables.networks.get(ctx.shared, network_id)
-    if before is None or network is None or network.desired_state != "present":
+    if before is None or network is None:
         return None
     then = in_force(ctx, network_want(ctx, network, has_peers=False), facts, network)
     overlay = then.want.overlay

@@ -25,6 +25,21 @@ def is_shared(network: Network) -> bool:
     return is_global_id(network.id)
 
 
+def closer(ctx: Context) -> str:
+    """What a network this daemon is about to remove says in `closed_by`."""
+    return f"{ctx.node_id}@{ctx.node.started if ctx.node is not None else 0}"
+
+
+def is_closed(ctx: Context, network: Network) -> bool:
+    """Whether a living daemon is about to remove it. What one closed that was killed or has lost its session counts for
+    nothing."""
+    if not network.closed_by:
+        return False
+    node_id, _, started = network.closed_by.partition("@")
+    node = ctx.tables.nodes.get(ctx.shared, node_id)
+    return node is not None and str(node.started) == started
+
+
 def is_mine(ctx: Context, endpoint: Endpoint) -> bool:
     """On this host's own networks, or this node's on a shared one."""
     return not endpoint.node or endpoint.node == ctx.node_id

@@ -108,6 +108,19 @@ async def anew(ctx: Context, folder: str) -> dict[Key, KernelObject]:
     return kernel_of(other).objects
 
 
+async def test_who_is_on_a_network_that_may_be_removed_stays_connected(folder: str) -> None:
+    ctx = await a_network(folder)
+    before = dict(kernel_of(ctx).objects)
+    assert any(LINK in key for key in before)
+    network = ctx.tables.networks.get(ctx.shared, NET)
+    assert network is not None
+    txn = Txn()
+    ctx.tables.networks.put(txn, msgspec.structs.replace(network, closed_by="b@0"), NET)
+    await ctx.shared.commit(txn)
+    await settle(ctx, *affected(ctx, txn.puts))
+    assert kernel_of(ctx).objects == before
+
+
 async def test_any_changes_lead_to_what_one_look_would(folder: str) -> None:
     chance = random.Random(7)
     ctx = await a_network(folder)
