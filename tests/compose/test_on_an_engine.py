@@ -343,6 +343,10 @@ services:
     assert set(stage.ids()) == {f"{stage.folder.name}-db-1"}
     assert stage.compose("exec", "-T", "web", "true") == 1
     assert 'service "web" is not running' in stage.err
+    # Its input stays open, so that it does not end at once.
+    assert stage.compose("run", "-d", "--rm", "web", "cat") == 0
+    assert stage.docker.get(f"/containers/{stage.out.strip()}/json")["Config"]["OpenStdin"] is True
+    assert stage.compose("exec", "-T", "web", "true") == 0
 
 
 def test_scale_orphans_and_lifecycle(stage: Stage) -> None:

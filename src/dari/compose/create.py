@@ -40,6 +40,25 @@ class Wish:
         self.is_yes = is_yes
 
 
+def with_models(session: Session, project: Project, wish: Wish) -> Project:
+    """The project with the services that take part told of their AI models. Raises UserError."""
+    names = selected_services(project, wish.options.services, wish.options.no_deps)
+    if not any(project.services[name].model.get("models") for name in names):
+        return project
+    from dari.compose import models
+
+    try:
+        return models.with_models(
+            project,
+            names,
+            session.progress(is_quiet=wish.is_pull_quiet),
+            session.environ,
+            is_only_looking=wish.is_plan_only or session.flags.is_dry_run,
+        )
+    except models.ModelError as error:
+        raise UserError(str(error)) from None
+
+
 def prepare(session: Session, project: Project, wish: Wish) -> tuple[Plan, Observed]:
     """Gets images where that is allowed, looks at the engine and plans. Raises UserError, ImageError, PlanError."""
     check_container_names(project)

@@ -31,14 +31,20 @@ def find(kind: str) -> str:
     """The path of the program. Raises ProviderError."""
     if kind == "compose":
         raise ProviderError('"compose" is not a valid provider type')
-    for folder in _PLUGINS:
-        path = os.path.join(os.path.expanduser(folder), f"docker-{kind}")
-        if os.access(path, os.X_OK):
-            return path
-    found = shutil.which(kind)
+    found = plugin(kind, os.environ) or shutil.which(kind)
     if found is None:
         raise ProviderError(f'exec: "{kind}": executable file not found in $PATH')
     return found
+
+
+def plugin(kind: str, environ: Mapping[str, str]) -> str | None:
+    """The path of a plugin of the docker command; None where there is none of that name."""
+    own = environ.get("DOCKER_CONFIG")
+    for folder in (*([os.path.join(own, "cli-plugins")] if own else ()), *_PLUGINS):
+        path = os.path.join(os.path.expanduser(folder), f"docker-{kind}")
+        if os.access(path, os.X_OK):
+            return path
+    return None
 
 
 def command(path: str, project: str, action: str, service: str, options: Mapping[str, Any]) -> list[str]:

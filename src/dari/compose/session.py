@@ -94,6 +94,9 @@ class Session:
         self._docker = docker
         self._project: Project | None = None
         self._files: list[str] | None = None
+        self._warned: set[str] = set()
+        # The project is only asked for what is to be acted on: what of it has no effect is said by what makes it.
+        self._is_looked_up = False
         self._refuse_settings()
 
     def _refuse_settings(self) -> None:
@@ -335,8 +338,10 @@ class Session:
             home=os.path.expanduser("~"),
             **options,
         )
-        for text in loaded.warnings:
-            self.warn(text)
+        for text in (*loaded.warnings, *(() if self._is_looked_up else loaded.inert)):
+            if text not in self._warned:
+                self._warned.add(text)
+                self.warn(text)
         project = loaded.project.replace(env_files=tuple(self.flags.env_files))
         if self.flags.is_compatible or self.flag("COMPOSE_COMPATIBILITY"):
             project = compatible(project)
@@ -363,12 +368,15 @@ class Session:
         """
         if self._is_by_labels:
             return None
+        self._is_looked_up = True
         try:
             return self.project(named)
         except (UserError, _compose_error()):
             if self.flags.files or not self.environ.get("COMPOSE_PROJECT_NAME"):
                 raise
             return None
+        finally:
+            self._is_looked_up = False
 
     def name(self) -> str:
         """The project's name, from its files or as given."""

@@ -528,3 +528,22 @@ services:
     numbers = {op.number for op in start.ops}
     assert all(set(op.needs) <= numbers for op in start.ops)
     assert start.ops[2].needs == (start.ops[1].number,)
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("network_mode: 'service:db'", "network namespace"),
+        ("pid: 'service:db'", "PID"),
+        ("ipc: 'service:db'", "IPC"),
+        ("volumes_from: [db]", "volume"),
+    ],
+)
+def test_whose_container_is_shared_must_have_one(line: str, what: str) -> None:
+    wanted = project(f"services: {{app: {{image: img, {line}}}, db: {{image: img}}}}")
+    options = UpOptions(services=("app",), no_deps=True)
+    plan_up(wanted, running(wanted), options)
+    gone = Observed(containers=tuple(one for one in running(wanted).containers if one.service == "app"))
+    with pytest.raises(PlanError, match=f"^cannot share {what} with service db: container missing$"):
+        plan_up(wanted, gone, options)
+    plan_up(wanted, gone, UpOptions())

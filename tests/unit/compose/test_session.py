@@ -267,3 +267,17 @@ def test_what_has_no_effect_is_said_with_its_place(folder: Path, capsys: pytest.
     assert (
         "compose.yaml:4:14: services.web.deploy.mode is accepted but not acted on" in capsys.readouterr().err
     )
+
+
+def test_what_has_no_effect_is_said_once_and_not_by_who_looks(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "compose.yaml").write_text("services: {web: {image: 'x${NONE}', deploy: {mode: global}}}")
+    assert run(["config", "--hash", "*"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("deploy.mode is accepted but not acted on") == 1
+    session = Session(Globals(), {})
+    assert session.project_or_none() is not None
+    said = capsys.readouterr().err
+    assert "not acted on" not in said
+    assert said.count('The "NONE" variable is not set') == 1

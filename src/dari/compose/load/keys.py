@@ -233,7 +233,7 @@ _SERVICE: dict[str, Key] = {
     "mem_reservation": _key("int str", c.size),
     "mem_swappiness": _key("int", body="HostConfig.MemorySwappiness"),
     "memswap_limit": _key("int str", c.size),
-    "models": _key("list map", c.service_models, is_inert=True, is_distinct=True),
+    "models": _key("list map", c.service_models, is_distinct=True),
     "models.*": MAP,
     "models.*.endpoint_var": STR,
     "models.*.model_var": STR,
@@ -346,6 +346,7 @@ _SERVICE |= {
         for path, key in _SERVICE.items()
         if path.split(".")[0].split("[")[0] in HOOK_KEYS
     },
+    "pre_start[].models": _key("list map", c.service_models, is_inert=True, is_distinct=True),
 }
 
 _RESOURCE: dict[str, Key] = {
@@ -444,7 +445,7 @@ TABLE: dict[str, Key] = {
     "configs.*": _key("map", c.resource),
     **{f"configs.*.{path}": key for path, key in _CONTENT.items()},
     "configs.*.content": STR,
-    "models": _key("map", is_inert=True),
+    "models": MAP,
     "models.*": _key("map", needs="model"),
     "models.*.name": STR,
     "models.*.model": STR,

@@ -9,7 +9,7 @@ records, 9 consistency, 10 bind. Pure: files come through `read`, variables thro
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from dari.compose.load import dotenv, policy, profiles, records
@@ -26,11 +26,12 @@ __all__ = ["ComposeError", "Loaded", "load", "read_env_files", "variables"]
 
 
 class Loaded:
-    """A project, and what its user should hear about."""
+    """A project, what its user should hear about, and what of it has no effect."""
 
-    def __init__(self, project: Project, warnings: list[str]) -> None:
+    def __init__(self, project: Project, warnings: list[str], inert: Iterable[str] = ()) -> None:
         self.project = project
         self.warnings = warnings
+        self.inert = list(inert)
 
 
 def read_env_files(
@@ -109,7 +110,7 @@ def load(
         project = Project(
             name=project_name, directory=directory, files=tuple(files), disabled=disabled, model=full
         )
-        return Loaded(project, warnings + list(context.warnings))
+        return Loaded(project, warnings + list(context.warnings), context.inert)
     try:
         project = bind(
             full,
@@ -123,7 +124,7 @@ def load(
         if error.mark is None and error.path:
             error.mark = context.marks.find(error.path)
         raise
-    return Loaded(project, warnings + list(context.warnings))
+    return Loaded(project, warnings + list(context.warnings), context.inert)
 
 
 def _project_name(

@@ -46,6 +46,8 @@ class Context:
         self.is_environment_resolved = is_environment_resolved
         self.missing: dict[str, None] = {}
         self.warnings: dict[str, None] = {}
+        # What is said of keys without an effect.
+        self.inert: dict[str, None] = {}
         self.marks = Marks()
 
     def with_variables(self, variables: Mapping[str, str]) -> Context:
@@ -58,7 +60,8 @@ class Context:
             is_environment_resolved=self.is_environment_resolved,
             is_path_resolved=self.is_path_resolved,
         )
-        other.missing, other.warnings, other.marks = self.missing, self.warnings, self.marks
+        other.missing, other.warnings, other.inert = self.missing, self.warnings, self.inert
+        other.marks = self.marks
         return other
 
     def text(self, path: str) -> str:
@@ -99,7 +102,7 @@ def _canonical(context: Context, file: _File) -> dict[str, Any]:
         tree = check(tree, inert=inert, is_interpolated=context.is_interpolated)
         for path in inert:
             mark = file.marks.find(path)
-            context.warnings[f"{mark}: {dotted(path)} is accepted but not acted on"] = None
+            context.inert[f"{mark}: {dotted(path)} is accepted but not acted on"] = None
         return dict(canonicalise(tree, is_interpolated=context.is_interpolated))
     except ComposeError as error:
         if error.mark is None:

@@ -27,6 +27,7 @@ from dari.compose.plan.ops import (
     stop_query,
 )
 from dari.compose.plan.options import UpOptions
+from dari.compose.plan.sharing import check_shares
 from dari.compose.project import Project, Service
 
 
@@ -96,6 +97,7 @@ class _Up:
         self._networks()
         self._volumes()
         for name in by_dependency(self.selected, needs):
+            check_shares(project=self.project, observed=self.observed, selected=self.selected, name=name)
             self._service(self.project.services[name])
         self._orphans()
         if not self.options.services:

@@ -10,7 +10,7 @@ from typing import Any
 
 from dari.compose import images, labels
 from dari.compose.convert import container_body, endpoint
-from dari.compose.create import Wish, prepare
+from dari.compose.create import Wish, prepare, with_models
 from dari.compose.load.canonical import ports as parse_ports
 from dari.compose.load.canonical import volumes as parse_volumes
 from dari.compose.load.errors import ComposeError
@@ -27,8 +27,10 @@ def run(session: Session, options: Any) -> int:
     if options.publish and options.service_ports:
         raise UserError("--service-ports and --publish are incompatible")
     project = session.project([options.service])
+    wish = _wish(session, options)
+    project = with_models(session, project, wish)
     service = project.services[options.service]
-    _start_dependencies(session, project, service, options)
+    _start_dependencies(session, project, service, options, wish)
     slug = secrets.token_hex(6)
     name = options.name or project.separator.join((project.name, service.name, "run", slug))
     changed = _changed(session, project, service, options)
@@ -69,14 +71,12 @@ def run(session: Session, options: Any) -> int:
     return _attach(session, container, has_tty, options)
 
 
-def _start_dependencies(session: Session, project: Project, service: Service, options: Any) -> None:
-    """Networks, volumes and the services that this one needs; conditions are waited for."""
-    names = selected_services(project, [service.name], options.no_deps)
-    needed = [name for name in names if name != service.name]
-    wish = Wish(
+def _wish(session: Session, options: Any) -> Wish:
+    return Wish(
         UpOptions(
-            services=tuple(needed),
+            services=(options.service,),
             no_recreate=True,
+            no_deps=options.no_deps,
             ignore_orphans=session.flag("COMPOSE_IGNORE_ORPHANS"),
             remove_orphans=options.remove_orphans or session.flag("COMPOSE_REMOVE_ORPHANS"),
         ),
@@ -85,6 +85,13 @@ def _start_dependencies(session: Session, project: Project, service: Service, op
         is_build_forced=options.build,
         is_build_quiet=options.quiet_build or options.quiet,
     )
+
+
+def _start_dependencies(
+    session: Session, project: Project, service: Service, options: Any, wish: Wish
+) -> None:
+    """Networks, volumes and the services that this one needs; conditions are waited for."""
+    names = selected_services(project, [service.name], options.no_deps)
     # The one-off service itself is planned with no container, so that its networks and volumes are made and
     # its image is fetched, while conditions on its dependencies are met before it starts.
     scaled = wish.options.replace(services=tuple(names), scale={service.name: 0}, no_deps=True)
@@ -231,13 +238,13 @@ def _body(
         body["HostConfig"].setdefault("Binds", []).append(
             f"{one.source}:{one.target}:{'ro' if one.read_only else 'rw'}"
         )
-    is_interactive = options.interactive and not options.detach
+    is_attached = options.interactive and not options.detach
     body.update(
         {
             "Tty": has_tty,
-            "OpenStdin": is_interactive,
-            "StdinOnce": is_interactive,
-            "AttachStdin": is_interactive,
+            "OpenStdin": options.interactive,
+            "StdinOnce": is_attached,
+            "AttachStdin": is_attached,
             "AttachStdout": not options.detach,
             "AttachStderr": not options.detach,
         }

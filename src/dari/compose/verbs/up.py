@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dari.compose.create import Wish, prepare, scales
+from dari.compose.create import Wish, prepare, scales, with_models
 from dari.compose.plan import Plan, UpOptions
 from dari.compose.plan.phases import halves
 from dari.compose.project import Project
@@ -21,6 +21,7 @@ def up(session: Session, options: Any) -> int:
         raise UserError("no service selected")
     wish = _wish(session, options, no_start=options.no_start)
     _fits(project, options, wish.options)
+    project = with_models(session, project, wish)
     plan, _ = prepare(session, project, wish)
     if options.plan:
         return show_plan(session, plan)
@@ -48,6 +49,7 @@ def create(session: Session, options: Any) -> int:
     project = session.project(options.services)
     wish = _wish(session, options, no_start=True)
     _fits(project, options, wish.options)
+    project = with_models(session, project, wish)
     plan, _ = prepare(session, project, wish)
     return session.finish(session.carry_out(plan, session.progress()))
 
@@ -71,6 +73,7 @@ def scale(session: Session, options: Any) -> int:
             ignore_orphans=True,
         )
     )
+    project = with_models(session, project, wish)
     plan, _ = prepare(session, project, wish)
     return session.finish(session.carry_out(plan, session.progress()))
 
