@@ -59,6 +59,7 @@ _KEYS = {
     "default-cgroupns-mode": "default_cgroupns_mode",
     "shutdown-timeout": "shutdown_timeout",
     "bridge-name": "bridge_name",
+    "bridge": "bridge",
     "resolv-conf": "resolv_conf",
     "resolved-conf": "resolved_conf",
     "plugin-dirs": "plugin_dirs",
@@ -205,6 +206,12 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--shutdown-timeout", type=int, help="seconds; containers go on when darid stops, so it is only shown"
     )
+    add(
+        "-b",
+        "--bridge",
+        metavar="NAME",
+        help="name of the default bridge, as --bridge-name; none: there is no default bridge",
+    )
     add("--bridge-name", metavar="NAME", help="name of the default bridge (default dari0)")
     add("--resolv-conf", metavar="FILE", help="whose servers are asked for what is not ours")
     add(
@@ -306,6 +313,7 @@ def _config(values: dict[str, Any]) -> Config:
     fields["is_debug"] = bool(values.get("is_debug", False)) or values.get("log_level") == "debug"
     fields["log_level"] = "debug" if fields["is_debug"] else str(values.get("log_level", "info"))
     fields["mirrors"] = _mirrors(values)
+    fields.update(_bridge(values))
     fields["is_direct_routing"] = bool(values.get("is_direct_routing", False))
     if values.get("accept_mark"):
         fields["accept_mark"] = _mark(str(values["accept_mark"]))
@@ -355,6 +363,18 @@ def _one_of(name: str, value: Any, known: Sequence[str]) -> str:
     if value not in known:
         raise InvalidArgument(f"{name}: expected {' or '.join(known)}, got {value!r}")
     return str(value)
+
+
+def _bridge(values: dict[str, Any]) -> dict[str, Any]:
+    """What `--bridge` says: a name, or that there is none."""
+    name = str(values.get("bridge") or "")
+    if not name:
+        return {}
+    if values.get("bip"):
+        raise InvalidArgument("You specified -b & --bip, mutually exclusive options. Please specify only one")
+    if values.get("bridge_name"):
+        raise InvalidArgument("bridge and bridge-name are both given: they say the same, give one of them")
+    return {"has_default_bridge": False} if name == "none" else {"bridge_name": name}
 
 
 def _mark(text: str) -> tuple[int, int]:

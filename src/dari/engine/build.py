@@ -52,6 +52,8 @@ async def from_remote(eng: Engine, request: BuildRequest, address: str, path: st
 async def _placed(eng: Engine, request: BuildRequest, mode: str) -> AsyncIterator[BuildRequest]:
     """The request with the network its RUN steps use, which is there as long as the build."""
     mode = "bridge" if mode in ("", "default") else mode
+    if mode == "bridge" and not eng.ctx.config.has_default_bridge:
+        mode = "none"
     if mode in ("host", "none"):
         yield msgspec.structs.replace(request, network=mode)
         return

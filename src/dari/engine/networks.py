@@ -210,9 +210,8 @@ async def _erase(eng: Engine, network: Network, *events: Event) -> None:
     await settle(eng.ctx, network.id)
 
 
-async def _erase_rows(eng: Engine, network: Network, *events: Event) -> None:
-    txn = Txn()
-    overlay.stand_on_closed(eng, txn, network)
+def erase(eng: Engine, txn: Txn, network: Network) -> None:
+    """Add to `txn` the end of its rows, and of those of its addresses."""
     eng.ctx.tables.networks.delete(txn, network.id)
     eng.ctx.tables.network_names.delete(txn, network.name)
     for parts in eng.ctx.tables.leases.keys(eng.ctx.local, network.id):
@@ -220,6 +219,12 @@ async def _erase_rows(eng: Engine, network: Network, *events: Event) -> None:
     for parts in eng.ctx.tables.last_addresses.keys(eng.ctx.local, network.id):
         eng.ctx.tables.last_addresses.delete(txn, *parts)
     overlay.free_number(eng, txn, network)
+
+
+async def _erase_rows(eng: Engine, network: Network, *events: Event) -> None:
+    txn = Txn()
+    overlay.stand_on_closed(eng, txn, network)
+    erase(eng, txn, network)
     for event in events:
         emit(eng.ctx, txn, event)
     try:

@@ -8,9 +8,9 @@ import logging
 import msgspec
 
 from dari.engine.base import Engine
-from dari.engine.networks import active_endpoints
+from dari.engine.networks import active_endpoints, erase
 from dari.engine.subnets import taken_subnets, unique_local
-from dari.model.network import Network, NetworkSpec, Subnet
+from dari.model.network import Network, NetworkSpec, PendingEndpoint, Sandbox, Subnet
 from dari.net import ipam
 from dari.net.options import DEFAULT_GATEWAYS
 from dari.reconcile.settle import look_at_host
@@ -21,10 +21,12 @@ log = logging.getLogger(__name__)
 
 
 async def ensure_predefined(eng: Engine) -> None:
-    """bridge, host and none, made at the first start with ids that stay."""
+    """bridge, host and none, made at the first start with ids that stay; no bridge where the daemon shall have none."""
     tables, store = eng.ctx.tables, eng.ctx.shared
     txn = Txn()
     for name, kind in (("bridge", "bridge"), ("host", "host"), ("none", "null")):
+        if name == "bridge" and not eng.ctx.config.has_default_bridge and _without_bridge(eng, txn):
+            continue
         network_id = tables.network_names.get(store, name)
         known = tables.networks.get(store, network_id) if network_id else None
         options = _bridge_options(eng) if name == "bridge" else {}
@@ -43,6 +45,30 @@ async def ensure_predefined(eng: Engine) -> None:
             tables.network_names.put(txn, network.id, name)
     if not txn.is_empty():
         await store.commit(txn)
+
+
+def _without_bridge(eng: Engine, txn: Txn) -> bool:
+    """Take the default bridge away; containers on it wait for another. False while some of them run."""
+    tables, ctx = eng.ctx.tables, eng.ctx
+    network_id = tables.network_names.get(ctx.shared, "bridge")
+    network = tables.networks.get(ctx.shared, network_id) if network_id else None
+    if network is None:
+        return True
+    if active_endpoints(eng, network):
+        log.warning("the default bridge stays until the next start of darid: containers run on it")
+        return False
+    waiting: dict[str, Sandbox] = {}
+    for endpoint in tables.endpoints.all(ctx.shared, network.id):
+        tables.endpoints.delete(txn, network.id, endpoint.id)
+        sandbox = waiting.get(endpoint.sandbox_id) or tables.sandboxes.get(ctx.local, endpoint.sandbox_id)
+        if sandbox is not None:
+            later = PendingEndpoint(network="bridge", spec=endpoint.spec, index=endpoint.index)
+            sandbox = msgspec.structs.replace(sandbox, pending=[*sandbox.pending, later])
+            waiting[sandbox.id] = sandbox
+    for sandbox in waiting.values():
+        tables.sandboxes.put(txn, sandbox, sandbox.id)
+    erase(eng, txn, network)
+    return True
 
 
 async def _bridge_subnets(eng: Engine, known: Network | None) -> list[Subnet]:

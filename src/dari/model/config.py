@@ -36,6 +36,8 @@ class Config(Noun, frozen=True, kw_only=True):
     group: str = "docker"
     log_level: str = "info"
     bridge_name: str = "dari0"
+    # Without, containers that name no network have none.
+    has_default_bridge: bool = True
     bip: str = ""
     mtu: int = 1500
     pools: list[Pool] = msgspec.field(default_factory=lambda: list(DEFAULT_POOLS))

@@ -64,8 +64,13 @@ async def remove(ctx: Context, container_id: str, network: str) -> None:
 
 def _attach(ctx: Context, txn: Txn, sandbox: Sandbox) -> None:
     known = {each.network_id for each in of_sandbox(ctx, sandbox.id)}
+    waits = []
     for each in sandbox.pending:
         network = find_network(ctx, each.network)
+        if network is None and each.network == "bridge" and not ctx.config.has_default_bridge:
+            # As in Docker, it starts without; where there is a default bridge again, it is on that.
+            waits.append(each)
+            continue
         row = ctx.shared.get(ctx.tables.networks.key(network.id)) if network is not None else None
         if network is None or row is None:
             raise NotFound(f"network {each.network} not found")
@@ -85,4 +90,4 @@ def _attach(ctx: Context, txn: Txn, sandbox: Sandbox) -> None:
         )
         ctx.tables.endpoints.insert(txn, endpoint, network.id, endpoint.id)
         txn.checks[ctx.tables.networks.key(network.id)] = row.revision
-    ctx.tables.sandboxes.replace(txn, ctx.local, msgspec.structs.replace(sandbox, pending=[]), sandbox.id)
+    ctx.tables.sandboxes.replace(txn, ctx.local, msgspec.structs.replace(sandbox, pending=waits), sandbox.id)

@@ -71,6 +71,8 @@ def test_docker_file_is_understood(tmp_path: Path) -> None:
         ),
         ({}, "--mtu 10", "mtu: expected a number from 68 to 65535"),
         ({}, "--bip 10.0.0.300/8", "invalid bip"),
+        ({}, "-b none --bip 10.0.0.1/8", "You specified -b & --bip, mutually exclusive options"),
+        ({"bridge": "x"}, "--bridge-name y", "bridge and bridge-name are both given"),
         ({}, "--default-address-pool base=10.0.0.0/24,size=16", "does not fit into 10.0.0.0/24"),
         ({}, "--registry-mirror ftp://x", "invalid mirror"),
         ({}, "--mirror quay.io", "expected HOST=URL"),
@@ -201,3 +203,9 @@ def test_the_ports_of_overlays(tmp_path: Path) -> None:
         with_file(tmp_path, {}, "--wireguard-port", "4789")
     with pytest.raises(InvalidArgument, match="are both 5000"):
         with_file(tmp_path, {"data-path-port": 5000, "wireguard-port": 5000})
+
+
+def test_a_default_bridge_has_a_name_or_there_is_none() -> None:
+    assert read(["--bridge", "none"]).has_default_bridge is False
+    config = read(["-b", "br7"])
+    assert (config.has_default_bridge, config.bridge_name) == (True, "br7")
