@@ -158,6 +158,8 @@ class Gravedigger:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._route = Netlink()
+        # Whether there is something to do and whether there is not are told together.
+        self._telling = threading.Lock()
         self._wake = threading.Event()
         self._idle = threading.Event()
         self._idle.set()
@@ -167,8 +169,9 @@ class Gravedigger:
 
     def wake(self) -> None:
         """There is something to delete."""
-        self._idle.clear()
-        self._wake.set()
+        with self._telling:
+            self._idle.clear()
+            self._wake.set()
 
     def wait(self, timeout: float) -> bool:
         """Until nothing is left to delete; False where seconds run out first."""
@@ -182,13 +185,18 @@ class Gravedigger:
         self._route.close()
 
     def _run(self) -> None:
-        while not self._is_closing:
+        while True:
             self._wake.wait()
             self._gather()
             self._delete()
             self._connections.catch_up()
-            if not self._wake.is_set():
+            with self._telling:
+                # What came meanwhile has a round of its own, also when this is the end.
+                if self._wake.is_set():
+                    continue
                 self._idle.set()
+                if self._is_closing:
+                    return
 
     def _gather(self) -> None:
         deadline = time.monotonic() + _LONGEST_PATIENCE

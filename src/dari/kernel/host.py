@@ -286,7 +286,7 @@ class Kernel:
         """Where the namespace of that name is bound, for setns(2) and a container's configuration."""
         return self._namespaces.path(name)
 
-    def wait_buried(self, timeout: float = 5.0) -> bool:
+    def wait_buried(self, timeout: float = 60.0) -> bool:
         """Until links on their way out are deleted (close does not need it); False where `timeout` seconds end."""
         return self._gravedigger.wait(timeout)
 
