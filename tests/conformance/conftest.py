@@ -6,12 +6,14 @@ import os
 import pty
 import select
 import shutil
+import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import Node, machine, node
 
 __all__ = ["machine", "node"]
@@ -34,7 +36,7 @@ def docker_cli(node: Node) -> Docker:
     if program is None:
         pytest.skip("needs the docker command")
 
-    def run(*words: str, stdin: str | None = None, timeout: float = 60) -> Done:
+    def run(*words: str, stdin: str | None = None, timeout: float = 60 * PATIENCE) -> Done:
         done = subprocess.run(
             [program, "-H", f"unix://{node.socket}", *words],
             input=stdin,
@@ -56,11 +58,11 @@ class Terminal:
         pid, self._fd = pty.fork()
         if pid == 0:
             os.execvp("docker", ["docker", "-H", f"unix://{socket}", *words])
-        self._pid = pid
+        self._pid, self._is_over = pid, False
 
     def expect(self, wanted: str, seconds: float = 20) -> str:
         """Read until `wanted` appears; what came up to it."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * PATIENCE
         while wanted not in self.text:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self._fd], [], [], left)[0]:
@@ -88,11 +90,26 @@ class Terminal:
                 break
         _, status = os.waitpid(self._pid, 0)
         os.close(self._fd)
+        self._is_over = True
         return os.waitstatus_to_exitcode(status)
+
+    def close(self) -> None:
+        """End a command nobody waited for."""
+        if not self._is_over:
+            os.kill(self._pid, signal.SIGKILL)
+            self.wait()
 
 
 @pytest.fixture
-def terminal(node: Node) -> Callable[..., Terminal]:
+def terminal(node: Node) -> Iterator[Callable[..., Terminal]]:
     if shutil.which("docker") is None:
         pytest.skip("needs the docker command")
-    return lambda *words: Terminal(node.socket, *words)
+    made: list[Terminal] = []
+
+    def on_terminal(*words: str) -> Terminal:
+        made.append(Terminal(node.socket, *words))
+        return made[-1]
+
+    yield on_terminal
+    for each in made:
+        each.close()

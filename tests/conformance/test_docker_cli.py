@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.conformance.conftest import Docker, Terminal
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import IMAGE, Node, wait_for
 
 
@@ -91,8 +92,11 @@ def test_logs(docker_cli: Docker, node: Node) -> None:
         IMAGE,
         "sh",
         "-c",
-        "for i in 1 2 3; do echo $i; done; echo e >&2; sleep 1000",
+        "for i in 1 2 3; do echo $i; done; until [ -e /go ]; do sleep 0.05; done; echo e >&2; sleep 1000",
     )
+    # Two pipes have no order among each other: what comes last is said once the rest is in the log.
+    wait_for("the first lines", lambda: docker_cli("logs", "talk").out == "1\n2\n3\n")
+    assert docker_cli("exec", "talk", "touch", "/go").code == 0
     wait_for("the log", lambda: docker_cli("logs", "talk").err)
     done = docker_cli("logs", "talk")
     assert (done.out, done.err) == ("1\n2\n3\n", "e\n")
@@ -105,7 +109,7 @@ def test_logs(docker_cli: Docker, node: Node) -> None:
     assert follower.stdout is not None
     assert [follower.stdout.readline() for _ in range(3)] == ["1\n", "2\n", "3\n"]
     assert docker_cli("kill", "talk").code == 0
-    assert follower.wait(20) == 0
+    assert follower.wait(20 * PATIENCE) == 0
 
 
 def test_ps_and_inspect(docker_cli: Docker) -> None:

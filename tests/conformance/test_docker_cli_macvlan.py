@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.conformance.conftest import Docker
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import IMAGE, Node, wait_for
 
 SUBNET = ("--subnet", "192.0.2.0/24", "--gateway", "192.0.2.1", "--ip-range", "192.0.2.64/26")
@@ -26,7 +27,7 @@ def wire(node: Node, tmp_path: Path) -> Iterator[Wire]:
 
     def run(*command: str, check: bool = True) -> str:
         words = ["nsenter", "-t", str(holder.pid), "-n", *command]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=30 * PATIENCE)
         assert not check or done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
         return done.stdout
 

@@ -109,8 +109,13 @@ def test_prune(node: Node) -> None:
 
 
 def test_auto_remove_and_wait_for_removal(node: Node) -> None:
-    container = node.client.containers.run(IMAGE, "sleep 0.3", auto_remove=True, detach=True, name="brief")
-    assert container.wait(condition="removed")["StatusCode"] == 0
+    api = node.client.api
+    container = node.sleeper("brief", auto_remove=True)
+    # The answer's head comes when the waiting has begun.
+    url = api._url("/containers/{0}/wait", container.id)
+    answer = api._post(url, params={"condition": "removed"}, stream=True)
+    container.kill()
+    assert answer.json()["StatusCode"] == 137
     assert node.client.containers.list(all=True) == []
 
 

@@ -138,7 +138,6 @@ def rename(lines: list[str]) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_the_same_calls_as_dockerd_makes(monkeypatch: pytest.MonkeyPatch) -> None:
     for program in ("dockerd", "docker", "busybox"):
         if shutil.which(program) is None:

@@ -16,6 +16,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+from tests.patience import PATIENCE
+
 Request = dict[str, Any]
 
 
@@ -72,7 +74,7 @@ class FakePlugin:
 
     def wait_for(self, method: str) -> None:
         """Until that call has come."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 30 * PATIENCE
         while method not in [name for name, _ in self.calls]:
             assert time.monotonic() < deadline, f"{method} was not called"
             time.sleep(0.01)
@@ -91,10 +93,10 @@ def _handler(plugin: FakePlugin) -> type[BaseHTTPRequestHandler]:
             plugin.headers.append(dict(self.headers.items()))
             if method in plugin.die:
                 threading.Thread(target=plugin.stop, kwargs={"leaves_socket": True}).start()
-                plugin.stopped.wait(10)
+                plugin.stopped.wait(10 * PATIENCE)
                 return
             if method in plugin.hang:
-                plugin.stopped.wait(60)
+                plugin.stopped.wait(60 * PATIENCE)
                 return
             answer = plugin.answers.get(method, {})
             if isinstance(answer, Callable):  # type: ignore[arg-type]

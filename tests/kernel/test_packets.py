@@ -25,6 +25,7 @@ from tests.kernel.world import (
     tcp_listener,
     udp_socket,
 )
+from tests.patience import PATIENCE
 
 from dari.kernel.host import Kernel
 from dari.net.desired import Desired, EndpointWant, PublishWant, SubnetWant
@@ -100,7 +101,7 @@ def speaks(listener: socket.socket, client: socket.socket) -> str:
     with client:
         server, (peer, *_) = listener.accept()
         with server:
-            server.settimeout(5)
+            server.settimeout(5 * PATIENCE)
             client.sendall(b"question")
             assert server.recv(100) == b"question"
             server.sendall(b"answer")

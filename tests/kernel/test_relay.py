@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.kernel.world import tcp_connect, tcp_listener, udp_socket
+from tests.patience import PATIENCE
 
 from dari.relay import door, lookup
 
@@ -26,14 +27,14 @@ def running(folder: Path) -> Iterator[str]:
     directory = str(folder / "relay")
     process = subprocess.Popen(door.command(directory))
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 10 * PATIENCE
         while door.entries(directory) is None:
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.01)
         yield directory
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(10 * PATIENCE)
 
 
 def add(directory: str, kind: str, port: int, target: tuple[str, int]) -> None:
@@ -211,11 +212,11 @@ def test_a_range_ends_with_the_relay(tmp_path: Path) -> None:
 def test_it_ends_when_its_folder_is_gone(tmp_path: Path) -> None:
     directory = str(tmp_path / "relay")
     process = subprocess.Popen(door.command(directory))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 60 * PATIENCE
     while door.entries(directory) is None:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.01)
     add(directory, "tcp", 8080, ("127.0.0.1", 9000))
     shutil.rmtree(directory)
-    assert process.wait(60) == 0
+    assert process.wait(60 * PATIENCE) == 0
     tcp_listener("::1", 8080).close()

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from tests.patience import PATIENCE
 
 from dari.kernel import sole, syscalls
 from dari.model.errors import Unavailable
@@ -83,7 +84,7 @@ def test_somebody_without_rights_keeps_no_daemon_from_starting(
     squatter = other(before, after)
     try:
         if "fork" in after:
-            squatter.wait(20)
+            squatter.wait(20 * PATIENCE)
         os.close(sole.hold())
         assert f"process {squatter.pid}, not root's" in caplog.text
     finally:

@@ -25,6 +25,7 @@ import pytest
 from tests.fakes.engine import World, add_container
 from tests.fakes.runtime import FakeRuntime
 from tests.kernel.world import inside, run, run_in
+from tests.patience import PATIENCE
 
 from dari.dns import files, nudge, spawn, wire
 from dari.engine import explain as operations
@@ -116,7 +117,7 @@ async def living(folder: Path, resolv_conf: str = "/dev/null") -> AsyncIterator[
     eng = Engine(ctx=ctx, id="5b7ed342-fe90-4628-b174-35e98f559d58", name="node", started=ctx.now())
     world = Living(World(eng, kernel, ctx.runtime, None), exec_root, responder.pid)  # type: ignore[arg-type]
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 20 * PATIENCE
         while nudge.ping(config.dns_dir) is None:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.02)
@@ -134,7 +135,7 @@ async def living(folder: Path, resolv_conf: str = "/dev/null") -> AsyncIterator[
         await asyncio.get_running_loop().run_in_executor(ctx.settling.thread, kernel.close)
         ctx.settling.thread.shutdown()
         responder.terminate()
-        responder.wait(20)
+        responder.wait(20 * PATIENCE)
         await store.close()
         for name in os.listdir(config.netns_dir):
             syscalls.umount(f"{config.netns_dir}/{name}")
@@ -369,7 +370,6 @@ async def _each_fault(world: Living, faults: tuple[Fault, ...], wrong: list[str]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_fault_is_found(tmp_path: Path, group: str) -> None:
     wrong: list[str] = []

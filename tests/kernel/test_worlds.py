@@ -22,7 +22,7 @@ from dari.net.render import render
 from dari.net.scope import Scope
 from dari.net.state import HOST, Addr, KernelObject, KernelState, NftElement, NftTable, Route, Sysctl, Veth
 
-pytestmark = [pytest.mark.kernel_ns, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.kernel_ns
 
 FACTS = HostFacts(has_ipv6=True)
 few = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)

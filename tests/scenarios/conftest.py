@@ -16,15 +16,14 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
 import requests
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, wait_for
 
 from dari.dns import nudge
 from dari.relay import door
@@ -33,17 +32,7 @@ IMAGE = "busybox:latest"
 _SOURCE = Path(__file__).parents[2] / "src"
 _START_SECONDS = 30.0
 
-
-def wait_for(what: str, condition: Callable[[], Any], seconds: float = 15.0) -> Any:
-    """The first true result of `condition`; fails naming `what` after `seconds`."""
-    seconds *= PATIENCE
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"{what}: not within {seconds} s")
+__all__ = ["IMAGE", "Node", "image_tar", "machine", "node", "wait_for"]
 
 
 class Node:
@@ -129,7 +118,7 @@ class Node:
         """End darid as told; nothing else."""
         assert self.daemon is not None
         self.daemon.send_signal(number)
-        self.daemon.wait(20)
+        self.daemon.wait(20 * PATIENCE)
         self.daemon = None
 
     def kill_dns(self) -> int:
@@ -167,7 +156,7 @@ class Node:
 
     def curl(self, where: Any, url: str) -> str:
         """The body of a URL asked from a container's network, or from the machine's (None); empty if none comes."""
-        command = ("curl", "-s", "-m", "2", url)
+        command = ("curl", "-s", "--connect-timeout", "2", "-m", str(10 * PATIENCE), url)
         return self.run(*command, check=False) if where is None else self.net(where, *command, check=False)
 
     def resolve(self, container: Any, name: str) -> list[str]:
@@ -208,6 +197,21 @@ class Node:
         for container in client.containers.list(all=True):
             container.remove(force=True, v=True)
         client.networks.prune()
+
+    def kept(self) -> set[str]:
+        """Volumes, and images by their names."""
+        client = self.client
+        volumes = {f"volume {each.name}" for each in client.volumes.list()}
+        return volumes | {f"image {tag}" for each in client.images.list() for tag in each.tags}
+
+    def remove_but(self, kept: set[str]) -> None:
+        """What a test that failed left of volumes and images, so that it is not in the way of the next one."""
+        for kind, name in (each.split(" ", 1) for each in sorted(self.kept() - kept)):
+            with contextlib.suppress(docker.errors.APIError):
+                if kind == "volume":
+                    self.client.volumes.get(name).remove(force=True)
+                else:
+                    self.client.images.remove(name, force=True)
 
     def close(self) -> None:
         """Each step whatever became of the others: a daemon that hangs must not leave its groups and folders behind."""
@@ -320,12 +324,13 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 @pytest.fixture
 def node(machine: Node) -> Iterator[Node]:
     """The module's machine, empty before and after each test."""
-    if machine.daemon is None:
+    if machine.daemon is None or machine.daemon.poll() is not None:
         machine.start()
     machine.clear()
-    before = machine.kernel()
+    before, kept = machine.kernel(), machine.kept()
     yield machine
-    if machine.daemon is None:
+    if machine.daemon is None or machine.daemon.poll() is not None:
         machine.start()
     machine.clear()
+    machine.remove_but(kept)
     wait_for("nothing is left in the kernel", lambda: machine.kernel() == before)

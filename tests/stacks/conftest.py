@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import Node, machine, node, wait_for
 
 __all__ = ["machine", "node"]
@@ -98,7 +99,7 @@ class Bed:
 
     def close(self) -> None:
         self.registry.send_signal(signal.SIGTERM)
-        self.registry.wait(20)
+        self.registry.wait(20 * PATIENCE)
         self.node.close()
 
 
@@ -129,7 +130,7 @@ class Stack:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=120 * PATIENCE,
         )
         if check and done.returncode:
             raise AssertionError(

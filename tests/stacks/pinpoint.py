@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import wait_for
 from tests.stacks.conftest import ROOT, Bed, Stack
 
@@ -84,7 +85,7 @@ class Watched(Protocol):
 
 def all_up(stack: Watched, services: Collection[str] = BASE) -> None:
     waiting: Collection[str] = services
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 90 * PATIENCE
     while waiting:
         found = stack.containers()
         waiting = {service for service in waiting if service not in found or not is_up(found[service])}

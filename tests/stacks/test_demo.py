@@ -71,7 +71,6 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
     made.close()
 
 
-@pytest.mark.timeout(400)
 def test_from_nothing_and_back(demo: Demo) -> None:
     said = demo()
     assert "registry-1.docker.io does not answer: building" in said
@@ -136,7 +135,6 @@ while True:
 """
 
 
-@pytest.mark.timeout(400)
 def test_beside_an_engine_at_dockers_address(demo: Demo) -> None:
     inside = ["nsenter", "-t", str(demo.holder.pid), "-n", "-m"]
     other = subprocess.Popen([*inside, sys.executable, "-c", _SOMEBODY])

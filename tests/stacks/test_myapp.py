@@ -62,8 +62,10 @@ def test_myapp(myapp: Stack) -> None:
     for service, other in (("web", "db"), ("db", "web")):
         assert node.resolve(found[service], other) == [node.address(found[other], "myapp_default")]
     assert node.curl(None, "http://127.0.0.1:8000/") == "<h1>myapp</h1>\n"
-    assert myapp.inside("web", "nc", "-w", "2", "db", "5432") == "ready\n"
-    assert node.run("nc", "-w", "2", "127.0.0.1", "8001", check=False) == "ready\n"
+    wait_for("the database", lambda: myapp.inside("web", "nc", "-w", "2", "db", "5432") == "ready\n")
+    # Between two clients nobody listens for a moment.
+    ask = ("nc", "-w", "2", "127.0.0.1", "8001")
+    wait_for("the published port", lambda: node.run(*ask, check=False) == "ready\n")
 
 
 def test_down_leaves_nothing(myapp: Stack) -> None:

@@ -41,7 +41,6 @@ from tests.stacks.world import CLIENTS, INTERNET, OUTSIDE, OnDocker, chosen, doc
 
 pytestmark = [
     NEEDS_FILES,
-    pytest.mark.timeout(300),
 ]
 
 

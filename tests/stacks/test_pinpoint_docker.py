@@ -18,7 +18,7 @@ from tests.stacks.world import Outside, on_docker
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not FOLDER.is_dir(), reason="the stack's files are not beside the repository"),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1800),
 ]
 NAMES = (
     "zoo1",

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import wait_for
 from tests.stacks.conftest import ROOT, Stack
 from tests.stacks.pinpoint import (
@@ -30,7 +31,6 @@ from tests.stacks.world import CLIENTS, Outside, chosen, docker_bed, outside
 
 pytestmark = [
     NEEDS_FILES,
-    pytest.mark.timeout(300),
 ]
 
 
@@ -89,7 +89,7 @@ def test_a_daemon_killed_while_the_stack_comes_up(bed: Outside, folder: Path) ->
     try:
         wait_for("five containers", lambda: len(bed.node.client.containers.list()) >= 5, 60)
         bed.node.kill()
-        assert coming.wait(60) != 0
+        assert coming.wait(60 * PATIENCE) != 0
         bed.node.start()
         compose("up", "-d")
         assert set(compose.containers()) == BASE

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import wait_for
 from tests.stacks.conftest import ROOT, Bed, Beds, Stack
 from tests.stacks.pinpoint import (
@@ -126,7 +127,7 @@ def test_a_daemon_killed_while_they_start(bed: Bed, folder: Path) -> None:
     try:
         wait_for("five containers", lambda: len(bed.node.client.containers.list()) >= 5, 120)
         bed.node.kill()
-        assert coming.wait(60) != 0
+        assert coming.wait(60 * PATIENCE) != 0
         bed.node.start()
         compose("up", "-d")
         assert set(compose.containers()) == BASE

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import Node, image_tar, wait_for
 from tests.store import certificates
 
 from dari.client.discovery import Discovery
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 PORT = 9191
 CONFIG = """
@@ -102,7 +103,7 @@ class Prometheus:
 
     def close(self) -> None:
         self._process.terminate()
-        self._process.wait(30)
+        self._process.wait(30 * PATIENCE)
 
 
 @pytest.fixture(scope="module")

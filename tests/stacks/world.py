@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from bench.engines import Engine
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import Node, wait_for
 from tests.stacks import miniature
 from tests.stacks.conftest import ROOT, Bed
@@ -58,7 +59,7 @@ class World:
             ["nsenter", "-t", str(self.holder.pid), "-n", *command],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=30 * PATIENCE,
         )
         return done.stdout
 

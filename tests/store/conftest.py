@@ -7,6 +7,7 @@ from typing import Protocol
 from uuid import uuid4
 
 import pytest
+from tests.patience import PATIENCE
 from tests.store import servers
 
 from dari.store.address import parse
@@ -50,7 +51,7 @@ async def open_remote(cluster_of: Callable[[str], servers.Cluster]) -> AsyncIter
         address = parse(cluster_of(kind).url + (prefix or own))
         store = open_store(dataclasses.replace(address, copy_path=copy))
         opened.append(store)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(30 * PATIENCE):
             await store.whole()
         return store
 

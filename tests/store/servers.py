@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -13,24 +14,30 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.patience import PATIENCE
+
 # Debian's package leaves out of the class path what TLS needs.
 _JARS = [
     "zookeeper",
     *(f"netty-{part}" for part in ("buffer", "codec", "common", "handler", "resolver", "transport")),
 ]
 ZOOKEEPER = "/usr/share/java/zookeeper.jar"
-_START_SECONDS = 60.0
+_START_SECONDS = 60.0 * PATIENCE
 _ATTEMPTS = 3
 
 
 def free_ports(count: int) -> list[int]:
-    held = [socket.socket() for _ in range(count)]
-    for each in held:
-        each.bind(("127.0.0.1", 0))
-    ports = [int(each.getsockname()[1]) for each in held]
-    for each in held:
-        each.close()
-    return ports
+    """Ports nobody has, and nobody gets by chance: a server that is away for a moment must not find its own taken by
+    somebody's outgoing connection (or by its client's, which then talks to itself)."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    found: list[int] = []
+    while len(found) < count:
+        port = 10_000 + secrets.randbelow(max(lowest, 20_000) - 10_000)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            if port not in found:
+                found.append(port)
+    return found
 
 
 def has_etcd() -> bool:

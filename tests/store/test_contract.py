@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.patience import PATIENCE
 from tests.store.conftest import Open
 
 from dari.store.base import ABSENT, Store, StoreUnavailable, Txn, TxnConflict
@@ -111,7 +112,7 @@ async def test_keys_of_a_session_vanish_with_it(store: Store) -> None:
     assert await anext(watch) == {"nodes/a"}
     await session.close()
     assert not session.is_alive()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10 * PATIENCE):
         await session.ended()
         while store.get("nodes/a") is not None:
             assert await anext(watch) == {"nodes/a"}

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
+from tests.patience import PATIENCE
 from tests.store import certificates, servers
 from tests.store.test_remote import until
 
@@ -29,7 +30,7 @@ async def opened(address: StoreAddress) -> AsyncIterator[RemoteStore]:
 
 
 async def works(address: StoreAddress) -> None:
-    async with opened(address) as store, asyncio.timeout(30):
+    async with opened(address) as store, asyncio.timeout(30 * PATIENCE):
         await store.whole()
         session = await store.session(5)
         await store.commit(Txn(puts={"n/1": b"x"}, session_id=session.id))
@@ -115,7 +116,7 @@ def etcd_call(port: int, path: str, body: dict[str, object], token: str = "") ->
         json.dumps(body).encode(),
         {"Authorization": token} if token else {},
     )
-    with urllib.request.urlopen(request, timeout=5) as answer:
+    with urllib.request.urlopen(request, timeout=5 * PATIENCE) as answer:
         found: dict[str, object] = json.load(answer)
         return found
 
@@ -158,7 +159,7 @@ async def test_etcd_with_users(tmp_path: Path) -> None:
         plain = parse(cluster.url)
         right = dataclasses.replace(plain, user="dari", password="dari-pw")
         await works(right)
-        async with opened(right) as store, asyncio.timeout(30):
+        async with opened(right) as store, asyncio.timeout(30 * PATIENCE):
             await store.whole()
             # The token runs out; nobody should notice.
             await asyncio.sleep(2.5)

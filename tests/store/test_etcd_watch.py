@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from tests.patience import PATIENCE
 from tests.store import servers
 from tests.store.conftest import Open
 
@@ -25,7 +26,7 @@ ETCD = "etcd"
 
 
 async def until(is_so: Callable[[], bool], seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(seconds * PATIENCE):
         while not is_so():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

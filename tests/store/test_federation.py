@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.patience import PATIENCE
 
 from dari.store.base import ABSENT, Status, StoreUnavailable, Txn, TxnConflict
 from dari.store.federation import Federation
@@ -129,7 +130,7 @@ async def test_what_is_given_back_while_the_store_is_away_is_written_when_it_ret
     assert list(both.read(f"endpoints/{SHARED}/")) == [endpoint]
     assert remote.get(lease) is not None
     remote.is_away = False
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10 * PATIENCE):
         while remote.get(lease) is not None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert remote.get(endpoint).value == b"inactive"  # type: ignore[union-attr]

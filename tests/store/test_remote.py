@@ -11,6 +11,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from tests.patience import PATIENCE
 from tests.store import servers
 from tests.store.conftest import Open
 
@@ -25,7 +26,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 async def until(is_so: Callable[[], bool], seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(seconds * PATIENCE):
         while not is_so():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -107,7 +108,7 @@ async def test_counters_of_many_writers_lose_nothing(open_remote: Open, kind: st
             except TxnConflict:
                 continue
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(60 * PATIENCE):
         await asyncio.gather(*(count(store, 15) for store in stores))
     await until(lambda: all(store.get("t/counter").value == b"45" for store in stores))  # type: ignore[union-attr]
 
@@ -119,7 +120,7 @@ async def test_a_watch_of_another_nodes_writes_ends_with_the_last_one(open_remot
     for number in range(100):
         await a.commit(Txn(puts={f"n/{number % 7}": str(number).encode()}))
     last = {f"n/{number % 7}": str(number).encode() for number in range(100)}
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20 * PATIENCE):
         while {key: row.value for key, row in b.read("n/").items()} != last:
             await anext(watch)
 
@@ -157,7 +158,7 @@ async def test_a_dead_nodes_session_takes_its_keys_away_from_the_others(
     )
     try:
         assert a.stdout is not None
-        assert await asyncio.wait_for(a.stdout.readline(), 30) == b"there\n"
+        assert await asyncio.wait_for(a.stdout.readline(), 30 * PATIENCE) == b"there\n"
         await until(lambda: b.get("nodes/a") is not None)
     finally:
         a.kill()
@@ -243,7 +244,7 @@ async def open_on() -> AsyncIterator[Opening]:
     async def open_one(cluster: servers.Cluster) -> RemoteStore:
         store = open_store(parse(cluster.url))
         opened.append(store)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(30 * PATIENCE):
             await store.whole()
         return store
 
@@ -254,7 +255,7 @@ async def open_on() -> AsyncIterator[Opening]:
 
 async def commit_at_last(store: Store, txn: Txn) -> int:
     """As callers do: unavailable now, again a little later."""
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(40 * PATIENCE):
         while True:
             try:
                 return await store.commit(txn)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 from tests.fakes.engine import Api, World, api_of, world
 from tests.fakes.images import FakeImages
+from tests.patience import PATIENCE
 
 Run = Callable[..., Awaitable[str]]
 
@@ -51,10 +54,14 @@ def state_of(api: Api) -> Callable[[str], Awaitable[dict[str, Any]]]:
     return look
 
 
-async def until(condition: Callable[[], Any], tries: int = 500) -> None:
-    """Let the loop run until `condition` holds."""
-    for _ in range(tries):
-        if condition():
-            return
+async def until(condition: Callable[[], Any]) -> Any:
+    """Let the loop run until `condition`, which may have to be awaited, holds; what it said then."""
+    deadline = time.monotonic() + 10 * PATIENCE
+    while True:
+        found = condition()
+        if inspect.isawaitable(found):
+            found = await found
+        if found:
+            return found
+        assert time.monotonic() < deadline, "it never came to be"
         await asyncio.sleep(0.01)
-    raise AssertionError("it never came to be")

@@ -6,6 +6,7 @@ import asyncio
 
 from tests.api.containers.conftest import until
 from tests.fakes.engine import Api, World
+from tests.patience import PATIENCE
 
 
 async def test_inspect_waits_for_a_start_under_way(found: World, api: Api) -> None:
@@ -38,7 +39,7 @@ async def test_a_list_waits_for_nobody(found: World, api: Api) -> None:
     found.runtime.start = slow  # type: ignore[method-assign]
     starting = asyncio.ensure_future(api("POST", "/containers/web/start"))
     await until(lambda: found.runtime.containers)
-    _, listed = await asyncio.wait_for(api("GET", "/containers/json?all=1"), 5)
+    _, listed = await asyncio.wait_for(api("GET", "/containers/json?all=1"), 5 * PATIENCE)
     assert [each["State"] for each in listed] == ["created"]
     gate.set()
     await starting

@@ -17,6 +17,11 @@ def actions(found: World) -> list[str]:
     return [each.action for each in found.ctx.tables.events.all(found.ctx.local) if each.type == "container"]
 
 
+async def is_now(api: Api, name: str, status: str) -> bool:
+    _, body = await api("GET", f"/containers/{name}/json")
+    return bool(body["State"]["Status"] == status)
+
+
 async def test_up_and_down(found: World, api: Api, run: Run, state_of: Any) -> None:
     container_id = await run("web", Cmd=["top"])
     state = await state_of("web")
@@ -86,7 +91,7 @@ async def test_a_running_container_is_removed_only_by_force(api: Api, run: Run) 
 async def test_auto_remove(found: World, api: Api, run: Run) -> None:
     container_id = await run("once", {"AutoRemove": True})
     waiting = asyncio.create_task(api("POST", "/containers/once/wait?condition=removed"))
-    await asyncio.sleep(0.05)
+    await until(lambda: found.ctx.life(container_id).removals)
     found.runtime.end(container_id, 7)
     status, body = await waiting
     assert (status, body) == (200, {"StatusCode": 7})
@@ -151,12 +156,13 @@ async def test_restart_policy_brings_it_back(found: World, api: Api, run: Run, s
     first = found.runtime.containers[container_id]
     found.runtime.end(container_id, 1)
     await until(lambda: found.runtime.containers.get(container_id) not in (None, first))
-    await until(lambda: found.runtime.containers[container_id].state == "running")
-    await asyncio.sleep(0.02)
+    await until(lambda: is_now(api, "web", "running"))
     _, body = await api("GET", "/containers/web/json")
-    assert (body["State"]["Status"], body["RestartCount"]) == ("running", 1)
+    assert body["RestartCount"] == 1
     found.runtime.end(container_id, 1)
     await until(lambda: container_id not in found.runtime.containers)
+    await until(lambda: is_now(api, "web", "exited"))
+    # Longer than it would wait for a restart.
     await asyncio.sleep(0.15)
     assert (await state_of("web"))["Status"] == "exited"
 
@@ -171,8 +177,7 @@ async def test_a_stopped_container_is_not_restarted(found: World, api: Api, run:
 async def test_a_waiting_restart_can_be_called_off(found: World, api: Api, run: Run, state_of: Any) -> None:
     container_id = await run("web", {"RestartPolicy": {"Name": "always"}})
     found.runtime.end(container_id, 1)
-    await until(lambda: container_id not in found.runtime.containers)
-    assert (await state_of("web"))["Status"] == "restarting"
+    await until(lambda: is_now(api, "web", "restarting"))
     assert (await api("DELETE", "/containers/web"))[0] == 409
     assert (await api("POST", "/containers/web/stop"))[0] == 204
     await asyncio.sleep(0.15)
@@ -308,21 +313,10 @@ async def test_a_restart_counts_from_the_exit_on(found: World, api: Api, run: Ru
     container_id = await run("again", {"RestartPolicy": {"Name": "always"}})
     found.runtime.end(container_id, 1)
 
-    async def shown() -> dict[str, Any]:
-        return dict((await api("GET", "/containers/again/json"))[1])
-
-    for _ in range(500):
-        told = await shown()
-        if told["State"]["Status"] == "restarting":
-            break
-        await asyncio.sleep(0.01)
-    assert (told["State"]["Status"], told["RestartCount"]) == ("restarting", 1)
-    for _ in range(500):
-        told = await shown()
-        if told["State"]["Status"] == "running":
-            break
-        await asyncio.sleep(0.01)
-    assert (told["State"]["Status"], told["RestartCount"]) == ("running", 1)
+    for status in ("restarting", "running"):
+        await until(lambda status=status: is_now(api, "again", status))
+        _, body = await api("GET", "/containers/again/json")
+        assert body["RestartCount"] == 1
 
 
 async def test_an_auto_removal_cut_short_is_finished(found: World, api: Api, run: Run) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.fakes.engine import Api, api_of, world
+from tests.patience import PATIENCE
 
 TOO_OLD = (
     "client version 1.23 is too old. Minimum supported API version is 1.24, "
@@ -114,7 +115,7 @@ async def test_a_client_of_http_1_0_gets_a_stream_up_to_its_end(api: Api) -> Non
     asked = b"GET /events?since=0&until=1 HTTP/1.0\r\nHost: dari\r\n\r\n"
     reader, writer = await asyncio.open_unix_connection(api.socket)
     writer.write(asked)
-    head, _, body = (await asyncio.wait_for(reader.read(), 10)).partition(b"\r\n\r\n")
+    head, _, body = (await asyncio.wait_for(reader.read(), 10 * PATIENCE)).partition(b"\r\n\r\n")
     writer.close()
     assert head.startswith(b"HTTP/1.0 200")
     assert b"chunked" not in head.lower()
@@ -129,7 +130,7 @@ async def _ask(api: Api, *pieces: bytes) -> bytes:
         await writer.drain()
         await asyncio.sleep(0.05)
     writer.write_eof()
-    answer = await asyncio.wait_for(reader.read(), 10)
+    answer = await asyncio.wait_for(reader.read(), 10 * PATIENCE)
     writer.close()
     return answer
 

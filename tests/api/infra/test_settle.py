@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.fakes.engine import World, add_container, world
+from tests.patience import PATIENCE
 
 from dari.kernel.errors import KernelError
 from dari.model.errors import Internal, Unavailable
@@ -92,8 +93,8 @@ async def test_a_cancelled_batch_leaves_nobody_waiting(tmp_path: Path) -> None:
         assert found.ctx.settling.is_busy and found.ctx.settling.pending
         for task in found.ctx.tasks:
             task.cancel()
-        ends = await asyncio.wait_for(asyncio.gather(one, two, return_exceptions=True), 5)
+        ends = await asyncio.wait_for(asyncio.gather(one, two, return_exceptions=True), 5 * PATIENCE)
         assert [type(each) for each in ends] == [asyncio.CancelledError, asyncio.CancelledError]
         lock.release()
-        await asyncio.wait_for(settle(found.ctx, first, second), 5)
+        await asyncio.wait_for(settle(found.ctx, first, second), 5 * PATIENCE)
         assert sum(isinstance(each, Netns) for each in found.kernel.state) == 2

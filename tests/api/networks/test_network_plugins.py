@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.fakes.engine import Api, World, add_container, api_of, world
 from tests.fakes.plugin import FakePlugin, FakePools
+from tests.patience import PATIENCE
 
 from dari.engine import networks
 from dari.kernel.plugin import Plugins
@@ -27,7 +28,7 @@ from dari.store.base import Txn
 @pytest.fixture
 async def found(tmp_path: Path) -> AsyncIterator[World]:
     async with world(tmp_path) as made:
-        made.ctx.plugins = Plugins((str(tmp_path / "plugins"),), timeout=10.0)
+        made.ctx.plugins = Plugins((str(tmp_path / "plugins"),), timeout=10 * PATIENCE)
         yield made
         made.ctx.plugins.close()
 

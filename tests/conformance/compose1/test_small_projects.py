@@ -188,7 +188,7 @@ services:
   db:
     image: busybox
     command: sh -c "sleep 1; touch /tmp/ready; exec sleep 1000"
-    healthcheck: {test: ["CMD", "test", "-e", "/tmp/ready"], interval: 300ms, retries: 20}
+    healthcheck: {test: ["CMD", "test", "-e", "/tmp/ready"], interval: 300ms, retries: 200}
 """
     )
     shop("up", "-d")

@@ -15,6 +15,7 @@ from collections import Counter
 
 import pytest
 from tests.conformance.networks import transcript
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import IMAGE, Node
 
 
@@ -30,7 +31,7 @@ def test_networks(node: Node) -> None:
     def run(*words: str) -> tuple[int, str, str]:
         done = subprocess.run(
             [program, *(IMAGE if word == "busybox" else word for word in words)],
-            env=environment, capture_output=True, text=True, timeout=60, check=False,
+            env=environment, capture_output=True, text=True, timeout=60 * PATIENCE, check=False,
         )  # fmt: skip
         return done.returncode, done.stdout, done.stderr
 

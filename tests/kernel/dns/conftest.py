@@ -19,6 +19,7 @@ import dns.message
 import dns.rcode
 import dns.rrset
 import pytest
+from tests.patience import PATIENCE
 
 from dari.dns import files, nudge, spawn, zone
 
@@ -59,7 +60,7 @@ class Netns:
             return socket.socket(socket.AF_INET, kind)
 
         made = _in_thread(make)
-        made.settimeout(10)
+        made.settimeout(10 * PATIENCE)
         return made
 
     def close(self) -> None:
@@ -76,7 +77,7 @@ class Responder:
 
     def start(self) -> None:
         self.process = subprocess.Popen(spawn.command(self.directory, pidfile=f"{self.directory}/pid"))
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 20 * PATIENCE
         while (status := nudge.ping(self.directory)) is None or status.pid != self.process.pid:
             assert time.monotonic() < deadline, "the responder does not start"
             assert self.process.poll() is None, "the responder ended"
@@ -85,7 +86,7 @@ class Responder:
     def stop(self, number: int = signal.SIGTERM) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        code = self.process.wait(20)
+        code = self.process.wait(20 * PATIENCE)
         self.process = None
         return code
 
@@ -96,10 +97,10 @@ class Responder:
             else files.write_view(self.directory, item)
             for item in items
         ]
-        return nudge.nudge(self.directory, names, timeout=20)
+        return nudge.nudge(self.directory, names, timeout=20 * PATIENCE)
 
     def status(self) -> nudge.Status:
-        status = nudge.ping(self.directory, timeout=20)
+        status = nudge.ping(self.directory, timeout=20 * PATIENCE)
         assert status is not None
         return status
 
@@ -165,7 +166,7 @@ class Upstream:
             except TimeoutError:
                 continue
             with client:
-                client.settimeout(5)
+                client.settimeout(5 * PATIENCE)
                 size = struct.unpack("!H", client.recv(2))[0]
                 query = client.recv(size)
                 self.asked.append(query)

@@ -7,6 +7,7 @@ import threading
 
 import dns.message
 import pytest
+from tests.patience import PATIENCE
 
 from dari.dns.answer import compile_view, compile_zone
 from dari.dns.batch import COUNT, IS_POSSIBLE
@@ -46,7 +47,7 @@ def test_each_gets_its_own_answer(netns: Netns, is_batched: bool) -> None:
     ready = threading.Event()
     thread = threading.Thread(target=serve)
     thread.start()
-    ready.wait(10)
+    ready.wait(10 * PATIENCE)
     assert not found
     socks = [netns.socket(socket.SOCK_DGRAM) for _ in range(5)]
     gone = netns.socket(socket.SOCK_DGRAM)
@@ -84,7 +85,7 @@ def test_each_gets_its_own_answer(netns: Netns, is_batched: bool) -> None:
     finally:
         loop.stop()
         socks[0].sendto(b"wake", ("127.0.0.11", PORT))
-        thread.join(10)
+        thread.join(10 * PATIENCE)
         for sock in (*socks, gone):
             sock.close()
     assert not found

@@ -17,6 +17,7 @@ import dns.flags
 import dns.message
 import dns.rcode
 import pytest
+from tests.patience import PATIENCE
 
 from dari.dns import files, nudge, spawn
 from dari.dns.zone import Addresses, View, Zone
@@ -200,7 +201,7 @@ def test_two_hundred_sandboxes(responder: Responder) -> None:
     assert responder.status().views == 200
     assert addresses(ask(spaces[199], "db")) == ["172.18.0.2"]
     gone = [files.remove_view(responder.directory, item.sandbox_id) for item in views]
-    assert nudge.nudge(responder.directory, gone, timeout=20)
+    assert nudge.nudge(responder.directory, gone, timeout=20 * PATIENCE)
     assert responder.status().views == 0
     for space in spaces:
         space.close()

@@ -53,7 +53,7 @@ class Writer:
         self.size += len(line)
 
     def nudge(self) -> bool:
-        return nudge.nudge(self.directory, [zone.zone_path("n1")], timeout=30)
+        return nudge.nudge(self.directory, [zone.zone_path("n1")], timeout=30 * PATIENCE)
 
     def name(self, key: str, *names: str, address: str) -> None:
         self.book.put(key, piece(names, Addresses((address,)), names[0]))

@@ -12,6 +12,7 @@ from typing import Any
 
 import docker
 import pytest
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import IMAGE, Node, image_tar, wait_for
 
 UPLINK, OUTSIDE = "192.0.2.1", "192.0.2.2"
@@ -55,7 +56,7 @@ class Outside:
         return subprocess.run(inside, capture_output=True, text=True, check=False).stdout
 
     def curl(self, url: str) -> str:
-        return self.run("curl", "-s", "-m", "2", url)
+        return self.run("curl", "-s", "--connect-timeout", "2", "-m", "40", url)
 
     def close(self) -> None:
         self.process.kill()
@@ -82,7 +83,9 @@ class Dockerd:
 
     @property
     def client(self) -> docker.DockerClient:
-        return docker.DockerClient(base_url=f"unix://{self.root}/docker.sock", version="1.41", timeout=60)
+        return docker.DockerClient(
+            base_url=f"unix://{self.root}/docker.sock", version="1.41", timeout=60 * PATIENCE
+        )
 
     def start(self) -> None:
         command = ["dockerd", "-H", f"unix://{self.root}/docker.sock", "--data-root", f"{self.root}/data"]
@@ -109,7 +112,7 @@ class Dockerd:
     def stop(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
+        self.process.wait(30 * PATIENCE)
 
     def serve(self, name: str, text: str, **options: Any) -> Any:
         """A container of dockerd's that answers HTTP on port 80."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import wait_for
 
 _SOURCE = Path(__file__).parents[3] / "src"
@@ -70,7 +71,7 @@ class Machine:
         for each in reversed(self.processes):
             each.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                each.wait(20)
+                each.wait(20 * PATIENCE)
         self.holder.kill()
         self.holder.wait()
 
@@ -90,7 +91,7 @@ def test_somebody_elses_socket_is_left_alone(fresh: Machine) -> None:
     ours = fresh.darid()
     assert fresh.ask("/run/docker.sock") == "somebody else"
     ours.send_signal(signal.SIGTERM)
-    ours.wait(20)
+    ours.wait(20 * PATIENCE)
     assert fresh.ask("/run/docker.sock") == "somebody else"
     assert not fresh.exists("/run/dari/dari.sock")
 
@@ -104,5 +105,5 @@ def test_a_socket_without_a_listener_is_taken(fresh: Machine) -> None:
     ours = fresh.darid()
     assert "1.51" in fresh.ask("/run/docker.sock")
     ours.send_signal(signal.SIGTERM)
-    ours.wait(20)
+    ours.wait(20 * PATIENCE)
     assert not fresh.exists("/run/docker.sock")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
+from tests.patience import PATIENCE
 from tests.scenarios.beside.conftest import Dockerd, Outside
 from tests.scenarios.conftest import Node
 
@@ -18,7 +19,7 @@ def doctor(node: Node, *options: str) -> list[dict[str, Any]]:
         capture_output=True,
         text=True,
         env=dict(os.environ),
-        timeout=60,
+        timeout=60 * PATIENCE,
     )
     assert done.returncode in (0, 1), done.stderr
     found: list[dict[str, Any]] = json.loads(done.stdout)

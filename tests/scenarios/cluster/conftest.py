@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import Node, image_tar, wait_for
 from tests.store import servers
 
@@ -38,7 +39,7 @@ class Switch:
             ["nsenter", "-t", str(self.holder.pid), "-n", *command],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=30 * PATIENCE,
         )
         assert not done.returncode, f"{' '.join(command)}: {done.stderr}"
         return done.stdout
@@ -206,7 +207,7 @@ def hosts(cluster: Hosts) -> Iterator[Hosts]:
     cluster.clear()
     yield cluster
     cluster.clear()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 30 * PATIENCE
     while time.monotonic() < deadline and not all_joined(cluster):
         time.sleep(0.1)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import PATIENCE
 from tests.scenarios.cluster.conftest import SUBNET, Host, Hosts, all_joined, eventually, some_hosts
 from tests.scenarios.cluster.test_nodes import dari
 from tests.store import servers
@@ -239,7 +240,7 @@ def test_a_darid_that_dies_while_it_asks_leaves_no_question(town: tuple[Hosts, A
         )
         eventually("the question is there", lambda: rows_of_talks(hosts))
         hosts[0].kill()
-        asking.wait(20)
+        asking.wait(20 * PATIENCE)
     finally:
         hosts[1].daemon.send_signal(signal.SIGCONT)
     hosts[0].start()
@@ -259,8 +260,8 @@ def test_entries_somebody_changed_are_right_again_by_themselves(town: tuple[Host
         neighbours = json.loads(near.run("ip", "-j", "neigh", "show", "dev", link))
         return [each for each in forwarding if " dst " in each], [each["dst"] for each in neighbours]
 
-    before = known()
-    assert before == ([f"{mac} dst {hosts[1].underlay} self permanent"], [place["IPAddress"]])
+    before = ([f"{mac} dst {hosts[1].underlay} self permanent"], [place["IPAddress"]])
+    eventually("its entries", lambda: known() == before)
     stray = "02:00:00:00:00:77"
     for words in (
         ("bridge", "fdb", "append", stray, "dev", link, "dst", "10.77.0.99"),
@@ -282,7 +283,7 @@ def test_entries_that_went_stale_while_darid_was_away_go_at_its_start(town: tupl
     near.run("bridge", "fdb", "append", "02:00:00:00:00:77", "dev", link, "dst", "10.77.0.99")
     near.start()
     eventually("all joined", lambda: all_joined(hosts))
-    assert "02:00:00:00:00:77" not in near.run("bridge", "fdb", "show", "dev", link)
+    eventually("it went", lambda: "02:00:00:00:00:77" not in near.run("bridge", "fdb", "show", "dev", link))
     eventually("two is known", lambda: near.resolve(one, "two"))
 
 

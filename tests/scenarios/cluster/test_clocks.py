@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import PATIENCE
 from tests.scenarios.cluster.conftest import Host, Hosts, all_joined, eventually, some_hosts
 from tests.scenarios.cluster.test_overlay import fetch, knows
 from tests.scenarios.discovery.test_members import dari
@@ -157,7 +158,7 @@ def test_a_darid_that_starts_with_a_wrong_clock(pair: Hosts, hours: int) -> None
         hearing = threading.Thread(target=lambda: told.extend(next(source) for _ in range(2)))
         hearing.start()
         host.sleeper(f"heard{hours}").remove(force=True)
-        hearing.join(20)
+        hearing.join(20 * PATIENCE)
         assert [each["Action"] for each in told] == ["create", "start"]
         if hours > 0:
             # The row of the daemon before lives for a moment more.

@@ -71,7 +71,7 @@ def test_a_published_port_is_reached_on_its_host_by_the_world_and_the_other_host
     web = hosts[0].serve("web", "here", network="wide", ports=ports)
     away = hosts[1].sleeper("away", network="wide")
     url = f"http://{hosts[0].underlay}:8080/"
-    assert hosts.switch.run("curl", "-s", "-m", "2", url) == "here\n"
+    assert hosts.switch.run("curl", "-s", "--connect-timeout", "2", "-m", "40", url) == "here\n"
     # From the other host itself, from a container there, from the host, and from the container that publishes it.
     assert [hosts[1].curl(None, url), hosts[1].curl(away, url)] == ["here\n", "here\n"]
     assert [hosts[0].curl(None, url), hosts[0].curl(web, url)] == ["here\n", "here\n"]
@@ -79,7 +79,7 @@ def test_a_published_port_is_reached_on_its_host_by_the_world_and_the_other_host
     # The other host has nothing there; its port is free for another one.
     assert hosts[1].curl(None, f"http://{hosts[1].underlay}:8080/") == ""
     hosts[1].serve("other", "there", network="wide", ports=ports)
-    assert hosts.switch.run("curl", "-s", "-m", "2", f"http://{hosts[1].underlay}:8080/") == "there\n"
+    assert hosts.switch.run("curl", "-s", "-m", "40", f"http://{hosts[1].underlay}:8080/") == "there\n"
 
 
 def test_who_asks_a_published_port_is_seen_with_his_own_address(hosts: Hosts) -> None:
@@ -93,7 +93,9 @@ def test_who_asks_a_published_port_is_seen_with_his_own_address(hosts: Hosts) ->
     url = f"http://{hosts[0].underlay}:8080/cgi-bin/who"
     eventually("it answers", lambda: hosts[1].curl(None, url))
     # httpd writes IPv4 as a part of IPv6.
-    assert hosts.switch.run("curl", "-s", "-m", "2", url) == f"[::ffff:{SUBNET}.1]\n"
+    assert (
+        hosts.switch.run("curl", "-s", "--connect-timeout", "2", "-m", "40", url) == f"[::ffff:{SUBNET}.1]\n"
+    )
     assert hosts[1].curl(None, url) == f"[::ffff:{hosts[1].underlay}]\n"
     # A container of the other host leaves with that host's address.
     assert hosts[1].curl(hosts[1].sleeper("away", network="wide"), url) == f"[::ffff:{hosts[1].underlay}]\n"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from typing import Any
 
 import docker
 import pytest
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import IMAGE, Node, wait_for
+from tests.scenarios.survival.ledger import is_alive
 
 
 def status(container: Any) -> str:
@@ -25,10 +26,11 @@ def test_containers_outlive_the_daemon(node: Node, number: int) -> None:
     comes_back = node.client.containers.run(
         IMAGE, ["sleep", "1000"], name="back", detach=True, restart_policy={"Name": "always"}
     )
-    old = node.pid(comes_back)
+    old, ending = node.pid(comes_back), node.pid(ends)
     node.kill(number)
     os.kill(old, signal.SIGKILL)
-    time.sleep(1.2)
+    for each in (old, ending):
+        wait_for(f"the end of {each}", lambda each=each: each == 0 or not is_alive(each))
     node.start()
     kept, ends, comes_back = (node.client.containers.get(name) for name in ("kept", "ends", "back"))
     assert (status(kept), node.pid(kept)) == ("running", pid)
@@ -51,8 +53,9 @@ def test_after_a_reboot_policies_decide(node: Node) -> None:
     for each in (plain, always, once):
         with open(f"{node.exec_root}/containers/{each.id}/conmon.pid") as file:
             os.kill(int(file.read()), signal.SIGKILL)
-        os.kill(each.attrs["State"]["Pid"] or node_pid(node, each), signal.SIGKILL)
-    time.sleep(0.2)
+        pid = each.attrs["State"]["Pid"] or node_pid(node, each)
+        os.kill(pid, signal.SIGKILL)
+        wait_for(f"the end of {pid}", lambda pid=pid: not is_alive(pid))
     node.start()
     wait_for("the policy", lambda: status(node.client.containers.get("always")) == "running")
     plain = node.client.containers.get("plain")
@@ -158,9 +161,9 @@ async def test_attach_over_a_websocket_begins_with_the_log(node: Node) -> None:
     path = f"/containers/{container.id}/attach/ws?logs=1&stream=1&stdin=1&stdout=1"
     async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(node.socket)) as session:
         async with session.ws_connect(f"http://dari{path}") as socket:
-            assert (await socket.receive_bytes(timeout=10)) == b"first\n"
+            assert (await socket.receive_bytes(timeout=10 * PATIENCE)) == b"first\n"
             await socket.send_bytes(b"second\n")
-            assert (await socket.receive_bytes(timeout=10)) == b"second\n"
+            assert (await socket.receive_bytes(timeout=10 * PATIENCE)) == b"second\n"
 
 
 def test_attach_with_logs_and_stream(node: Node) -> None:

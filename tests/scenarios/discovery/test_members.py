@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import Node, wait_for
 
 from dari.client.discovery import Discovery
@@ -34,7 +36,7 @@ def dari(node: Node, *words: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "PYTHONPATH": SOURCE},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=60 * PATIENCE,
     )
 
 
@@ -155,11 +157,22 @@ def test_http_and_command_checks(node: Node, members: Discovery) -> None:
 
 
 def test_a_member_that_is_not_heard_of_is_withdrawn(node: Node, members: Discovery) -> None:
-    made = members.register("ghost", "192.0.2.7", checks=[{"Kind": "ttl", "Interval": "600ms"}])
-    for _ in range(4):
-        members.heartbeat(made["ID"])
-        threading.Event().wait(0.3)
-        assert members.lookup("ghost")
+    ttl = 1.0
+    checks = [{"Kind": "ttl", "Interval": "1s"}]
+    made = members.register("ghost", "192.0.2.7", checks=checks)
+    began = time.monotonic()
+    while time.monotonic() - began < 2 * ttl:
+        last = time.monotonic()
+        try:
+            members.heartbeat(made["ID"])
+            time.sleep(0.2)
+            assert members.lookup("ghost")
+        except (ApiError, AssertionError):
+            # On a machine so slow that its time was over nothing is shown by this: once more.
+            if time.monotonic() - last < ttl / 2:
+                raise
+            made = members.register("ghost", "192.0.2.7", checks=checks)
+            began = time.monotonic()
     wait_for("it is withdrawn", lambda: not members.lookup("ghost"))
     with pytest.raises(ApiError) as caught:
         members.heartbeat(made["ID"])
@@ -188,7 +201,7 @@ def test_a_watch_tells_every_change(node: Node, members: Discovery) -> None:
     container.remove(force=True)
     members.deregister(made["ID"])
     wait_for("none", lambda: heard[-1] == [])
-    listener.join(10)
+    listener.join(10 * PATIENCE)
 
 
 def test_unwell_containers_are_not_named_while_others_are(node: Node, members: Discovery) -> None:

@@ -42,7 +42,7 @@ while True:
 STORM = """
 import select, socket, sys
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-sock.settimeout(5)
+sock.settimeout(20)
 sock.connect(("127.0.0.11", 53))
 question = b"\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0\\2db\\0\\0\\1\\0\\1"
 print("ready", flush=True)

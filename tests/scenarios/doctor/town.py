@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import Node, wait_for
 
 OUTSIDE, UPLINK = "198.51.100.2", "198.51.100.1"
@@ -104,7 +105,7 @@ class Town:
 
     def at(self, pid: int, *command: str, check: bool = True) -> str:
         done = subprocess.run(
-            ["nsenter", "-t", str(pid), "-n", *command], capture_output=True, text=True, timeout=20
+            ["nsenter", "-t", str(pid), "-n", *command], capture_output=True, text=True, timeout=20 * PATIENCE
         )
         if check and done.returncode:
             raise AssertionError(f"{' '.join(command)}: {done.stdout}{done.stderr}")

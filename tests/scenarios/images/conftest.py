@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import PATIENCE
+from tests.scenarios.conftest import wait_for
 
 REGISTRY = "127.0.0.1:5000"
 
@@ -35,13 +37,11 @@ def registry(machine: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         machine.config_file().write_text(json.dumps({"registry-mirrors": [f"http://{REGISTRY}"]}))
         machine.start()
         # The first push waits for the registry's start.
-        for _ in range(100):
-            if machine.run("curl", "-s", f"http://{REGISTRY}/v2/", check=False):
-                break
+        wait_for("the registry", lambda: machine.run("curl", "-s", f"http://{REGISTRY}/v2/", check=False))
         yield REGISTRY
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(10 * PATIENCE)
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import io
 import ipaddress
 import json
 import os
+import secrets
 import signal
 import subprocess
 import tarfile
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import docker
 import pytest
 import requests
 import urllib3
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import wait_for
 
 
@@ -190,15 +191,15 @@ def test_run_has_the_names_of_its_network_and_leaves_nothing(node: Any) -> None:
 
 
 def test_a_network_is_not_removed_under_a_build_and_a_killed_daemon_frees_it(node: Any) -> None:
-    network = node.client.networks.create("busy")
+    network, step = node.client.networks.create("busy"), a_step()
     healthy = _findings(node)
     running = threading.Thread(
-        target=_build_quietly, args=(node, "FROM busybox\nRUN sleep 98764\n", "busy"), daemon=True
+        target=_build_quietly, args=(node, f"FROM busybox\nRUN {step}\n", "busy"), daemon=True
     )
     running.start()
     try:
         wait_for("the build on its network", lambda: network.reload() or network.attrs["Containers"], 60)
-        wait_for("its step", lambda: subprocess.run(["pgrep", "-f", "^sleep 98764"]).returncode == 0, 60)
+        wait_for("its step", lambda: pids(step), 60)
         assert _findings(node) == healthy
         (shown,) = network.attrs["Containers"].values()
         assert shown["Name"].startswith("build/")
@@ -207,10 +208,19 @@ def test_a_network_is_not_removed_under_a_build_and_a_killed_daemon_frees_it(nod
     finally:
         node.kill(signal.SIGKILL)
         node.start()
-        running.join(60)
+        running.join(60 * PATIENCE)
     network.reload()
     assert network.attrs["Containers"] == {}
     network.remove()
+
+
+def a_step() -> str:
+    """What a RUN does for long, told from what another test, or another run of this one, does meanwhile."""
+    return f"sleep {secrets.randbelow(10**9) + 10**9}"
+
+
+def pids(command: str) -> list[str]:
+    return subprocess.run(["pgrep", "-f", f"^{command}"], capture_output=True, text=True).stdout.split()
 
 
 def _findings(node: Any) -> list[dict[str, Any]]:
@@ -232,13 +242,11 @@ def _build_quietly(node: Any, dockerfile: str, network: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_daemon_that_ends_leaves_nothing_of_a_build(node: Any, store: Path, number: int) -> None:
-    def steps() -> list[str]:
-        found = subprocess.run(["pgrep", "-f", "^sleep 98765"], capture_output=True, text=True)
-        return found.stdout.split()
+    step = a_step()
 
     def ask() -> None:
         try:
-            build(node, "FROM busybox\nRUN echo x > /y\nRUN sleep 98765\n", nocache=True)
+            build(node, f"FROM busybox\nRUN echo x > /y\nRUN {step}\n", nocache=True)
         except (
             docker.errors.DockerException,
             requests.exceptions.RequestException,
@@ -249,19 +257,15 @@ def test_a_daemon_that_ends_leaves_nothing_of_a_build(node: Any, store: Path, nu
     thread = threading.Thread(target=ask)
     thread.start()
     try:
-        for _ in range(500):
-            if steps():
-                break
-            time.sleep(0.02)
-        assert steps()
+        wait_for("its step", lambda: pids(step), 60)
         node.kill(number)
         if number == signal.SIGTERM:
-            assert steps() == []
+            assert pids(step) == []
     finally:
         if node.daemon is None:
             node.start()
-        thread.join(30)
-    assert steps() == []
+        thread.join(30 * PATIENCE)
+    assert pids(step) == []
     assert json.loads((store / "overlay-containers" / "containers.json").read_text()) == []
     assert not [line for line in node.run("cat", "/proc/self/mounts").splitlines() if str(store) in line]
     assert os.listdir(Path(node.folder) / "data" / "tmp") == []

@@ -8,6 +8,7 @@ import threading
 
 import docker
 import pytest
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import IMAGE, Node, wait_for
 
 from dari.dns import nudge
@@ -22,7 +23,7 @@ def test_containers_outlive_darid(node: Node) -> None:
         node.kill(number)
         assert all(os.path.exists(f"/proc/{pid}") for pid in pids)
         assert (
-            node._enter(pids[1], ["-n"], ("curl", "-s", "-m", "2", f"http://{_ip(node, pids[0])}/"), True)
+            node._enter(pids[1], ["-n"], ("curl", "-s", "-m", "20", f"http://{_ip(node, pids[0])}/"), True)
             == "hello\n"
         )
         assert "Address: " in node._enter(pids[1], ["-n", "-m"], ("nslookup", "-type=a", "srv"), False)
@@ -84,7 +85,7 @@ def test_killed_in_the_midst(node: Node, delay: float) -> None:
     worker.start()
     worker.join(delay)
     node.kill()
-    worker.join(30)
+    worker.join(30 * PATIENCE)
     node.start()
     for container in node.client.containers.list():
         assert os.path.exists(f"/proc/{node.pid(container)}")

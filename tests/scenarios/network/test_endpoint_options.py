@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from docker.types import IPAMConfig, IPAMPool
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import IMAGE, Node
 from tests.scenarios.survival.ledger import check_agreement
 
@@ -192,7 +193,9 @@ def test_compose_keys_reach_the_interface(node: Node, tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text(COMPOSE)
     environment = {**os.environ, "DOCKER_HOST": f"unix://{node.socket}", "PYTHONPATH": str(ROOT / "src")}
     command = [sys.executable, "-m", "dari.cli.main", "compose", "-f", str(tmp_path / "compose.yaml")]
-    done = subprocess.run([*command, "up", "-d"], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [*command, "up", "-d"], env=environment, capture_output=True, text=True, timeout=60 * PATIENCE
+    )
     assert done.returncode == 0, done.stderr
     made = node.client.containers.get("opts-app-1")
     links = {each["ifname"]: each for each in inside(node, made, "addr")}
@@ -203,9 +206,9 @@ def test_compose_keys_reach_the_interface(node: Node, tmp_path: Path) -> None:
     assert [each["gateway"] for each in inside(node, made, "route", "show", "default")] == ["10.77.0.1"]
     # Nothing differs from what was asked.
     again = subprocess.run(
-        [*command, "up", "-d"], env=environment, capture_output=True, text=True, timeout=60
+        [*command, "up", "-d"], env=environment, capture_output=True, text=True, timeout=60 * PATIENCE
     )
     assert again.returncode == 0 and node.client.containers.get("opts-app-1").id == made.id
     subprocess.run(
-        [*command, "down", "-t", "0"], env=environment, capture_output=True, timeout=60, check=True
+        [*command, "down", "-t", "0"], env=environment, capture_output=True, timeout=60 * PATIENCE, check=True
     )

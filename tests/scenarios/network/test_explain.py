@@ -28,7 +28,7 @@ ICC = "com.docker.network.bridge.enable_icc"
 
 class _Connection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
-        super().__init__("dari", timeout=60)
+        super().__init__("dari", timeout=240)
         self._path = path
 
     def connect(self) -> None:
@@ -67,7 +67,7 @@ def told(answer: dict[str, Any]) -> tuple[bool, str]:
 def cli(node: Node, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "dari.cli.main", "-H", f"unix://{node.socket}", *words]
     environment = {**os.environ, "PYTHONPATH": str(_SOURCE)}
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
 
 
 @contextmanager
@@ -453,7 +453,7 @@ def test_many_ask_at_once(shop: Node) -> None:
         for words in commands
     ]  # fmt: skip
     for each in running:
-        said, _ = each.communicate(timeout=60)
+        said, _ = each.communicate(timeout=240)
         assert each.returncode == 0, said
 
 

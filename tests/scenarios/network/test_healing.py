@@ -36,7 +36,7 @@ def test_the_hosts_rules_come_back(node: Node, command: tuple[str, ...]) -> None
     node.run("nft", *command)
     wait_for("the same rules", lambda: rules(node) == before)
     assert node.curl(None, "http://127.0.0.1:8080/") == "hello\n"
-    assert "mended" in node.log()
+    wait_for("it is told", lambda: "mended" in node.log())
 
 
 def test_a_sandboxs_rules_come_back(node: Node) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from typing import Any
 
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import Node, wait_for
 
 
@@ -17,7 +18,7 @@ def dari(node: Node, *words: str, check: bool = True) -> subprocess.CompletedPro
         [sys.executable, "-m", "dari.cli.main", "-H", f"unix://{node.socket}", *words],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=60 * PATIENCE,
         env={**os.environ, "DOCKER_HOST": ""},
     )
     assert not check or done.returncode == 0, done.stderr
@@ -98,7 +99,7 @@ def test_a_daemon_killed_at_any_moment_agrees_with_itself(node: Node) -> None:
         wait_for("the first port", lambda: ports(node, server))
         time.sleep(delay)
         node.kill()
-        worker.wait(20)
+        worker.wait(20 * PATIENCE)
         node.start()
         shown = {
             int(each["HostPort"]) for bindings in ports(node, server).values() for each in bindings or ()

@@ -147,9 +147,7 @@ def test_host_none_and_shared_networks(node: Node) -> None:
 
 
 def test_a_foreign_listener_keeps_its_port(node: Node) -> None:
-    script = (
-        "import socket,sys,time;s=socket.create_server(('0.0.0.0',8099));print('x',flush=True);time.sleep(60)"
-    )
+    script = "import socket,sys,time;s=socket.create_server(('0.0.0.0',8099));print('x',flush=True);time.sleep(600)"
     listener = subprocess.Popen(
         ["nsenter", "-t", str(node.holder.pid), "-n", "python3", "-c", script], stdout=subprocess.PIPE
     )
@@ -183,7 +181,7 @@ def test_udp_is_published(node: Node) -> None:
     try:
         wait_for("the UDP server", lambda: node.net(container, "ss", "-Hlun", "sport", "=", ":7000"))
         ask = (
-            "import socket;s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM);s.settimeout(2);"
+            "import socket;s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM);s.settimeout(20);"
             "s.sendto(b'ping',('127.0.0.1',7000));print(s.recv(9).decode())"
         )
         assert node.run("python3", "-c", ask) == "ping\n"

@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import Node, wait_for
 
 OUTSIDE, HERE = "198.51.100.2", "198.51.100.1"
@@ -60,11 +61,11 @@ def web_server(pid: str) -> Iterator[None]:
         yield
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        server.wait(10)
+        server.wait(10 * PATIENCE)
 
 
 def curl(pid: str, url: str) -> str:
-    command = ["nsenter", "-t", pid, "-n", "curl", "-s", "-m", "2", url]
+    command = ["nsenter", "-t", pid, "-n", "curl", "-s", "--connect-timeout", "2", "-m", "40", url]
     return subprocess.run(command, capture_output=True, text=True).stdout
 
 
@@ -141,7 +142,7 @@ def test_firewalld(node: Node) -> None:
             wait_for("no warning", lambda: "drops forwarded" not in str(node.client.info()["Warnings"]))
     finally:
         daemon.terminate()
-        daemon.wait(20)
+        daemon.wait(20 * PATIENCE)
         node.run("kill", *started, check=False)
         node.run("umount", "/run/dbus", check=False)
         node.run("umount", "/etc/firewalld", check=False)

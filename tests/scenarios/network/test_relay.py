@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 import pytest
 from docker.types import IPAMConfig, IPAMPool
@@ -77,9 +78,26 @@ def test_it_outlives_the_daemon_and_is_adopted(node: Node) -> None:
     wait_for("the relay", lambda: answers(node))
 
 
+_TAKE = """
+import errno, socket, sys
+kind = socket.SOCK_DGRAM if "-u" in sys.argv else socket.SOCK_STREAM
+with socket.socket(socket.AF_INET, kind) as taken:
+    if kind == socket.SOCK_STREAM:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        taken.bind(("0.0.0.0", int(sys.argv[1])))
+        if kind == socket.SOCK_STREAM:
+            taken.listen()
+        print("free")
+    except OSError as error:
+        assert error.errno == errno.EADDRINUSE
+        print("taken")
+"""
+
+
 def is_free(node: Node, port: int, *flags: str) -> bool:
-    done = node.run("sh", "-c", f"timeout 1 nc {' '.join(flags)} -l 0.0.0.0 {port} </dev/null 2>&1; true")
-    return "in use" not in done
+    """Whether a server of the machine could have it."""
+    return node.run(sys.executable, "-c", _TAKE, str(port), *flags) == "free\n"
 
 
 def test_published_ports_stay_taken_while_the_daemon_is_away(node: Node) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import Node, wait_for
 
 from dari.dns import nudge, spawn
@@ -21,7 +22,7 @@ def test_a_responder_of_another_mount_namespace_is_replaced(node: Node) -> None:
         node.start()
         status = nudge.ping(f"{node.exec_root}/dns")
         assert status is not None and status.pid not in (stranger.pid, ours)
-        assert stranger.wait(5) == 0
+        assert stranger.wait(5 * PATIENCE) == 0
         node.client.networks.create("web")
         c1 = node.sleeper("c1", network="web")
         assert node.resolve(c1, "c1") == [node.address(c1, "web")]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import Node, wait_for
 
 PROGRAM = Path(__file__).parents[3] / "examples" / "plugins" / "routed" / "routed.py"
@@ -32,13 +33,13 @@ class Routed:
     def stop(self) -> None:
         assert self._process is not None
         self._process.terminate()
-        self._process.wait(20)
+        self._process.wait(20 * PATIENCE)
         self._process = None
 
     def kill(self) -> None:
         assert self._process is not None
         self._process.kill()
-        self._process.wait(20)
+        self._process.wait(20 * PATIENCE)
         self._process = None
 
     @property

@@ -66,7 +66,6 @@ def helped(node: Node, program: Path) -> Iterator[Helped]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_a_plugin_on_dockers_helper_library(node: Node, helped: Helped) -> None:
     ipam = IPAMConfig(driver="helpedpools")
     with pytest.raises(Exception, match="give -o color=red"):

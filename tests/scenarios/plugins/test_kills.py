@@ -175,9 +175,13 @@ def test_killed_at(node: Node, model: Model, method: str, moment: str) -> None:
     model.deadly = (method, moment)
     insist(node, create)
     insist(node, run)
-    wait_for("one network, one endpoint", lambda: len(model.networks) == len(model.endpoints) == 1, 60)
+    wait_for(
+        "one network, one endpoint",
+        lambda: len(model.networks) == len(model.endpoints) == len(model.joined) == 1,
+        60,
+    )
     web = node.client.containers.get("web")
-    assert len(model.joined) == 1 and "eth0" in node.net(web, "ip", "-o", "addr")
+    assert "eth0" in node.net(web, "ip", "-o", "addr")
     assert "default via 169.254.7.7" in node.net(web, "ip", "route")
     if method in UP:
         assert model.deadly is None, f"{method} was never called"

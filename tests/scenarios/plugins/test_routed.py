@@ -10,6 +10,7 @@ import subprocess
 import docker
 import pytest
 from docker.types import IPAMConfig, IPAMPool
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import IMAGE, Node, wait_for
 from tests.scenarios.plugins.conftest import Routed
 
@@ -144,7 +145,7 @@ def test_the_stock_command_line(node: Node, routed: Routed) -> None:
             capture_output=True,
             text=True,
             env={**os.environ, "DOCKER_HOST": f"unix://{node.socket}"},
-            timeout=60,
+            timeout=60 * PATIENCE,
         )
         assert done.returncode == code, done.stderr
         return done.stdout.strip() if code == 0 else done.stderr.strip()

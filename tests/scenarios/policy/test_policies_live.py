@@ -11,6 +11,7 @@ from typing import Any
 
 import docker
 import pytest
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import IMAGE, Node, wait_for
 
 FILE = """\
@@ -45,7 +46,7 @@ def dari(
         text=True,
         cwd=folder,
         env=dict(os.environ),
-        timeout=60,
+        timeout=60 * PATIENCE,
     )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
@@ -54,7 +55,8 @@ def dari(
 def answers(node: Node, caller: Any, name: str, port: int = 80) -> bool:
     """Whether a server answers at all (404 is an answer)."""
     address = node.address(node.client.containers.get(name), _network(node, name))
-    words = ("curl", "-s", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}", f"http://{address}:{port}/")
+    words = ("curl", "-s", "--connect-timeout", "5", "-m", "40", "-o", "/dev/null", "-w", "%{http_code}")
+    words += (f"http://{address}:{port}/",)
     told = node.run(*words, check=False) if caller is None else node.net(caller, *words, check=False)
     return told not in ("", "000")
 

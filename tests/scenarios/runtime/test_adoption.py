@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.patience import PATIENCE
 
 from dari.runtime.containers import Runtime
 from dari.runtime.launch import Adopted, Launch
@@ -54,7 +55,7 @@ async def start_elsewhere(bench: Bench, launch: Launch) -> asyncio.subprocess.Pr
     assert child.stdout is not None
     child.stdin.write(msgspec.json.encode(bench.config) + b"\0" + msgspec.json.encode(launch))
     child.stdin.close()
-    assert await asyncio.wait_for(child.stdout.readline(), 20) == b"up\n"
+    assert await asyncio.wait_for(child.stdout.readline(), 20 * PATIENCE) == b"up\n"
     return child
 
 
@@ -79,7 +80,7 @@ async def test_the_daemon_is_killed_and_the_container_goes_on(bench: Bench, is_t
         pytest.fail("the container does not go on")
     waiting = asyncio.create_task(later.wait_exit(launch.id))
     Path(f"/proc/{found.pid}/root/dev/shm/stop").touch()
-    assert (await asyncio.wait_for(waiting, 10)).code == 5
+    assert (await asyncio.wait_for(waiting, 10 * PATIENCE)).code == 5
     await later.delete(launch.id)
     assert await later.adopt(launch.id) is None
 
@@ -109,7 +110,7 @@ async def test_a_killed_conmon_takes_nothing_with_it_but_the_code(bench: Bench) 
     await asyncio.sleep(0.05)
     assert not waiting.done()
     await bench.runtime.signal(launch.id, signal.SIGKILL)
-    assert (await asyncio.wait_for(waiting, 10)).code == 255
+    assert (await asyncio.wait_for(waiting, 10 * PATIENCE)).code == 255
 
 
 async def test_a_daemon_killed_between_intent_and_deed_leaves_what_delete_removes(bench: Bench) -> None:

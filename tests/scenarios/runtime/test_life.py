@@ -10,6 +10,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from tests.patience import PATIENCE
 
 from dari.model.container import HostConfig, LogConfig
 from dari.model.errors import Conflict, InvalidArgument, NotFound
@@ -89,7 +90,7 @@ async def test_a_signal_ends_it(bench: Bench) -> None:
     await bench.runtime.create(launch)
     await bench.runtime.start(launch.id)
     await bench.runtime.signal(launch.id, signal.SIGKILL)
-    end = await asyncio.wait_for(bench.runtime.wait_exit(launch.id), 10)
+    end = await asyncio.wait_for(bench.runtime.wait_exit(launch.id), 10 * PATIENCE)
     assert (end.code, end.is_oom_killed) == (137, False)
     assert end.finished > 0
     with pytest.raises(Conflict):
@@ -106,16 +107,17 @@ async def test_pause_stops_every_process_and_unpause_lets_them_go_on(bench: Benc
     adopted = await bench.runtime.adopt(launch.id)
     assert adopted is not None
     assert adopted.state == "paused"
-    await asyncio.sleep(0.05)
-    before = bench.said(launch.id)
-    await asyncio.sleep(0.1)
-    assert bench.said(launch.id) == before
+    # conmon may still write down what was said before.
+    before = ""
+    async with asyncio.timeout(20 * PATIENCE):
+        while before != (before := bench.said(launch.id)):
+            await asyncio.sleep(0.1)
     await bench.runtime.unpause(launch.id)
     while bench.said(launch.id) == before:
         await asyncio.sleep(0.01)
     await bench.runtime.pause(launch.id)
     # Removal of a paused container must not hang.
-    await asyncio.wait_for(bench.runtime.delete(launch.id), 20)
+    await asyncio.wait_for(bench.runtime.delete(launch.id), 20 * PATIENCE)
 
 
 async def test_delete_of_a_running_container_removes_all_of_it(bench: Bench) -> None:
@@ -138,7 +140,7 @@ async def test_the_oom_killer_is_reported(bench: Bench) -> None:
     )
     await bench.runtime.create(launch)
     await bench.runtime.start(launch.id)
-    end = await asyncio.wait_for(bench.runtime.wait_exit(launch.id), 30)
+    end = await asyncio.wait_for(bench.runtime.wait_exit(launch.id), 30 * PATIENCE)
     assert (end.code, end.is_oom_killed) == (137, True)
 
 

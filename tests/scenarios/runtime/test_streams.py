@@ -8,6 +8,7 @@ import os
 import signal
 
 import pytest
+from tests.patience import PATIENCE
 
 from dari.model.errors import Conflict, InvalidArgument
 from dari.runtime.failures import ExecRefused
@@ -26,7 +27,7 @@ async def drain(stdio: Stdio) -> tuple[bytes, bytes]:
 async def until(stdio: Stdio, words: bytes) -> bytes:
     seen = b""
     while words not in seen:
-        frame = await asyncio.wait_for(stdio.read(), 10)
+        frame = await asyncio.wait_for(stdio.read(), 10 * PATIENCE)
         assert frame is not None, seen
         seen += frame[1]
     return seen
@@ -67,7 +68,7 @@ async def test_a_reader_that_leaves_takes_no_stdin_with_it(bench: Bench) -> None
     await writer.write(b"two\n")
     await until(writer, b"two\n")
     await writer.close_stdin()
-    assert await asyncio.wait_for(drain(writer), 10) == (b"", b"")
+    assert await asyncio.wait_for(drain(writer), 10 * PATIENCE) == (b"", b"")
     writer.close()
 
 
@@ -87,7 +88,7 @@ async def test_a_slow_reader_loses_nothing(bench: Bench) -> None:
     stdio = await bench.runtime.attach(launch.id)
     await bench.runtime.start(launch.id)
     await asyncio.sleep(0.3)
-    out, _ = await asyncio.wait_for(drain(stdio), 30)
+    out, _ = await asyncio.wait_for(drain(stdio), 30 * PATIENCE)
     assert len(out) == 600_000 * 16 + 4
     stdio.close()
 
@@ -99,7 +100,7 @@ async def test_much_stdin_arrives_whole(bench: Bench) -> None:
     await bench.runtime.start(launch.id)
     await stdio.write(b"x" * 3_000_000)
     await stdio.close_stdin()
-    assert (await asyncio.wait_for(drain(stdio), 30))[0].strip() == b"3000000"
+    assert (await asyncio.wait_for(drain(stdio), 30 * PATIENCE))[0].strip() == b"3000000"
     stdio.close()
 
 

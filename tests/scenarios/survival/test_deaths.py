@@ -109,7 +109,7 @@ def test_what_was_said_and_what_is_said(node: Node) -> None:
     waiting = threading.Thread(target=lambda: codes.append(talker.wait()["StatusCode"]))
     waiting.start()
     assert talker.exec_run(["touch", "/go"]).exit_code == 0
-    waiting.join(20)
+    waiting.join(20 * PATIENCE)
     assert codes == [5]
     assert talker.logs() == b"early\nlate\n"
 
@@ -252,7 +252,7 @@ def test_a_second_darid_is_refused(node: Node) -> None:
     try:
         node.start(waits=False)
         second = node.daemon
-        assert second is not None and second.wait(20) == 1
+        assert second is not None and second.wait(20 * PATIENCE) == 1
     finally:
         node.daemon = first
     assert "in use by another darid" in node.log()

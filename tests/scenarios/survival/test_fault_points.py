@@ -15,6 +15,7 @@ from typing import Any
 import docker
 import pytest
 import requests
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import IMAGE, Node, image_tar, wait_for
 
 from dari.client.docker import Docker
@@ -117,7 +118,7 @@ def test_killed_at_each_point(
         is_dead = _is_dead(faulty)
         fault.unlink()
         if is_dead:
-            faulty.daemon.wait(20)
+            faulty.daemon.wait(20 * PATIENCE)
             faulty.start()
         _check(faulty, f"{name}, point {number}")
         for container in faulty.client.containers.list(all=True):

@@ -21,6 +21,7 @@ from typing import Any
 import docker
 import pytest
 import requests
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import IMAGE, Node, wait_for
 from tests.scenarios.survival.ledger import check_agreement, containers, is_alive
 
@@ -188,7 +189,7 @@ class Composer(threading.Thread):
             env={**os.environ, "PYTHONPATH": str(_SOURCE), "DOCKER_HOST": f"unix://{self.node.socket}"},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=60 * PATIENCE,
         )
 
     def run(self) -> None:
@@ -219,7 +220,7 @@ class Anchors:
         """Without any daemon: over the bridge, and by the published port."""
         assert is_alive(self.pid)
         url = f"http://{self.address}/"
-        assert self.node._enter(self.pid, ["-n"], ("curl", "-s", "-m", "3", url), False) == "still here\n"
+        assert self.node._enter(self.pid, ["-n"], ("curl", "-s", "-m", "20", url), False) == "still here\n"
         assert self.node.curl(None, "http://127.0.0.1:8080/") == "still here\n"
 
     def resolve(self) -> bool:
@@ -237,7 +238,7 @@ def at_work(workers: list[Any]) -> Iterator[None]:
         for each in workers:
             each.is_stopping.set()
         for each in workers:
-            each.join(60)
+            each.join(60 * PATIENCE)
             assert not each.is_alive(), f"{each.name} hangs"
 
 
@@ -287,7 +288,6 @@ def storm(node: Node, seed: int, rounds: int) -> None:
     check_agreement(node)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_storm(node: Node, seed: int) -> None:
     storm(node, seed, 5)

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.patience import PATIENCE
 
 from dari.cluster import answering
 from dari.model.cluster import Node
@@ -70,7 +71,7 @@ def run(test: Callable[[MemoryStore, Any], Awaitable[None]], monkeypatch: pytest
     monkeypatch.setattr(Echo, "holds", None)
 
     async def whole() -> None:
-        async with asyncio.timeout(20), pair() as (store, ctx):
+        async with asyncio.timeout(20 * PATIENCE), pair() as (store, ctx):
             await test(store, ctx)
 
     asyncio.run(whole())

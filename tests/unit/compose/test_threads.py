@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from tests.patience import PATIENCE
 
 from dari.compose.threads import Workers, at_once
 
@@ -13,7 +14,7 @@ def test_results_are_in_the_order_of_the_items() -> None:
     barrier = threading.Barrier(3)
 
     def work(item: int) -> int:
-        barrier.wait(10)
+        barrier.wait(10 * PATIENCE)
         return item * 2
 
     assert at_once(work, [1, 2, 3], 3) == [2, 4, 6]
@@ -52,7 +53,7 @@ def test_what_was_not_begun_is_dropped() -> None:
     gate, done = threading.Event(), []
 
     def work(item: int) -> None:
-        gate.wait(10)
+        gate.wait(10 * PATIENCE)
         done.append(item)
 
     workers = Workers(work, 1)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.patience import PATIENCE
 
 from dari.engine import events
 from dari.model.event import Event
@@ -42,7 +43,7 @@ def run(test: Callable[[Any, Clock], Awaitable[None]]) -> None:
     clock = Clock()
 
     async def whole() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(20 * PATIENCE):
             await test(context(MemoryStore(), clock), clock)
 
     asyncio.run(whole())
@@ -117,10 +118,10 @@ def test_one_that_is_committed_behind_a_later_one_is_told() -> None:
         told: list[str] = []
         ctx.listeners.add(lambda each: told.append(each.action))
         await asyncio.sleep(0.02)
-        await ctx.local.commit(quick)
-        await asyncio.sleep(0.02)
-        await ctx.local.commit(slow)
-        await asyncio.sleep(0.02)
+        for number, each in enumerate((quick, slow), 1):
+            await ctx.local.commit(each)
+            while len(told) < number:  # noqa: ASYNC110 - a list has no event to wait for
+                await asyncio.sleep(0.01)
         following.cancel()
         await asyncio.wait([following])
         assert told == ["quick", "slow"]

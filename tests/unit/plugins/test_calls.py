@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.fakes.plugin import FakePlugin
+from tests.patience import PATIENCE
 from tests.store.certificates import make
 
 from dari.kernel.plugin import MIME_TYPE, PluginFailure, PluginMissing, Plugins
@@ -29,7 +30,7 @@ def acme(tmp_path: Path) -> Iterator[FakePlugin]:
 
 @pytest.fixture
 def plugins(tmp_path: Path) -> Iterator[Plugins]:
-    made = Plugins((str(tmp_path),), timeout=10.0)
+    made = Plugins((str(tmp_path),), timeout=10 * PATIENCE)
     yield made
     made.close()
 
@@ -117,7 +118,7 @@ def test_a_socket_where_nobody_listens(acme, plugins):
 
 
 def test_it_is_tried_again_until_it_is_back(acme, tmp_path):
-    plugins = Plugins((str(tmp_path),), timeout=20.0)
+    plugins = Plugins((str(tmp_path),), timeout=20 * PATIENCE)
     plugins.call("acme", JOIN, REQUEST, Answer)
     acme.stop(leaves_socket=True)
     with ThreadPoolExecutor() as threads:
@@ -129,7 +130,7 @@ def test_it_is_tried_again_until_it_is_back(acme, tmp_path):
 
 
 def test_who_waits_hears_of_the_end(acme, tmp_path):
-    plugins = Plugins((str(tmp_path),), timeout=60.0)
+    plugins = Plugins((str(tmp_path),), timeout=60 * PATIENCE)
     acme.hang.add(JOIN)
     asked = plugins.threads.submit(plugins.call, "acme", JOIN, REQUEST, Answer)
     acme.wait_for(JOIN)
@@ -193,7 +194,7 @@ def test_tls_with_an_authority_and_a_client_certificate(tmp_path):
     }
     for name, text in specs.items():
         (tmp_path / f"{name}.json").write_text(text)
-    plugins = Plugins((str(tmp_path),), timeout=10.0)
+    plugins = Plugins((str(tmp_path),), timeout=10 * PATIENCE)
     try:
         assert plugins.network("good").scope == "global"
         assert plugins.network("blind").scope == "global"

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.patience import PATIENCE
 
 from dari.model.container import LogConfig
 from dari.runtime import logfiles, logs, rotation
@@ -168,7 +169,7 @@ async def test_following_ends_with_all_that_was_written(tmp_path: Path) -> None:
         file.write(line(3, "stdout", "F", "last"))
         file.flush()
         ended.set_result(None)
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 5 * PATIENCE)
     assert seen == [b"old\n", b"new\n", b"last\n"]
 
 
@@ -181,7 +182,7 @@ async def test_following_goes_over_to_a_log_begun_anew(tmp_path: Path) -> None:
     fresh = tmp_path / "fresh"
     fresh.write_text(line(2, "stdout", "F", "fresh"))
     os.replace(fresh, path)
-    assert (await asyncio.wait_for(anext(reader), 5)).data == b"fresh\n"
+    assert (await asyncio.wait_for(anext(reader), 5 * PATIENCE)).data == b"fresh\n"
     ended.set_result(None)
     await reader.aclose()
 
@@ -189,7 +190,7 @@ async def test_following_goes_over_to_a_log_begun_anew(tmp_path: Path) -> None:
 async def test_following_stops_at_until(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text(line(1, "stdout", "F", "old"))
-    assert len(await asyncio.wait_for(collect(path, follow=True, until=BASE + 10), 5)) == 1
+    assert len(await asyncio.wait_for(collect(path, follow=True, until=BASE + 10), 5 * PATIENCE)) == 1
 
 
 def split(path: Path, lines: list[str], cuts: list[int]) -> None:
@@ -340,7 +341,7 @@ async def test_a_packing_that_was_not_finished(tmp_path: Path) -> None:
     limits = rotation.Limits(size=10_000, files=3, compress=True)
     try:
         rotator.watch("id", str(path), str(tmp_path / "ctl"), limits)
-        await asyncio.wait_for(until(lambda: not (tmp_path / "log.1").exists()), 10)
+        await asyncio.wait_for(until(lambda: not (tmp_path / "log.1").exists()), 10 * PATIENCE)
     finally:
         rotator.close()
     assert sorted(each.name for each in tmp_path.iterdir()) == ["log", "log.1.gz"]
