@@ -13,8 +13,8 @@ from dari.model.errors import Conflict, InvalidArgument, NotFound
 from dari.model.explain import Explanation, Question, Verification, VerifyQuestion
 from dari.reconcile import ends, verify
 from dari.reconcile.ends import End
-from dari.reconcile.explain import Inquiry
 from dari.reconcile.explain import explain as explain_inquiry
+from dari.reconcile.inquiry import Inquiry
 from dari.reconcile.zones import has_names
 
 PROTOCOLS = ("tcp", "udp", "icmp")

@@ -23,12 +23,12 @@ from dari.net.packet import OUTSIDE, Hop, Listeners, Probe, Trace
 from dari.net.state import HOST, Address
 from dari.reconcile import causes, conclude, ends, far_words, shared_networks
 from dari.reconcile.context import Context
+from dari.reconcile.doors import doors, listeners, listening
 from dari.reconcile.ends import Aim, End
-from dari.reconcile.explain import differences, listeners, listening
+from dari.reconcile.explained import differences
 from dari.reconcile.picture import Picture, Walker, look
 from dari.reconcile.talk import pack, unpack
 from dari.reconcile.telling import named, walk_lines
-from dari.reconcile.verify import doors
 
 _MOST_PORTS = 1024
 

@@ -1,0 +1,145 @@
+"""The name of a question: what it should be by the store, what the source is told when it asks, and what else it knows.
+
+Must not know: what becomes of the packet. Next: lookup.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import socket
+from ipaddress import ip_address
+
+from dari.kernel.probe import Probing
+from dari.model import explain as nouns
+from dari.net.packet import Hop
+from dari.net.state import HOST
+from dari.reconcile import causes, conclude, ends, lookup, shared_networks
+from dari.reconcile.context import Context
+from dari.reconcile.ends import End
+from dari.reconcile.inquiry import Inquiry, listed, take_addresses
+
+_NAME_SECONDS = 2.0
+_SERVERS_ASKED = 3
+_NAMES_SHOWN = 12
+
+
+def find_aims(ctx: Context, inquiry: Inquiry) -> None:
+    """By what the store says: the name's addresses, else the target's own."""
+    source, target = inquiry.source, inquiry.target
+    if target.kind == "address":
+        aim = ends.at(ctx, ip_address(target.name), inquiry.protocol, inquiry.port)
+        inquiry.aims = [aim]
+        owner = ends.owner_of(ctx, aim.address)
+        if owner is not None:
+            inquiry.target = owner[0]
+        return
+    if inquiry.name and source.is_own and source.sandbox is not None:
+        inquiry.known = lookup.known(ctx, source.sandbox, inquiry.name)
+        if inquiry.known.addresses:
+            take_addresses(ctx, inquiry, inquiry.known.addresses)
+            text = f"{inquiry.name} is {listed(inquiry.known.addresses)} ({inquiry.known.by})"
+            inquiry.hops.append(Hop("name", source.netns or HOST, text))
+            return
+    if target.kind == "container" and target.netns is None:
+        state = target.container.status.state if target.container is not None else "gone"
+        inquiry.trouble = "application"
+        text = f"{target.name} is not running ({state}): it has no address"
+        inquiry.reason = causes.Why(text, f"start it: dari start {target.name}")
+        inquiry.hops.append(Hop("name", source.netns or HOST, text, is_ok=False))
+        return
+    if target.kind != "name":
+        inquiry.aims = ends.aims(ctx, source, target, inquiry.protocol, inquiry.port, inquiry.places)
+        router = ends.leaves_by(ctx, source)
+        if not inquiry.aims and router is not None:
+            inquiry.reason = causes.by_another_router(source, target, router)
+            inquiry.hops.append(Hop("route", source.netns or HOST, inquiry.reason.text, is_ok=False))
+        if inquiry.known is not None:
+            inquiry.trouble = "meant"
+            inquiry.reason = causes.unnamed(ctx, source, target)
+            text = f"{source.name} knows no name {inquiry.name}: {inquiry.reason.text}"
+            inquiry.hops.append(Hop("name", source.netns or HOST, text, is_ok=False))
+
+
+async def ask_name(ctx: Context, inquiry: Inquiry, probing: Probing) -> None:
+    """Ask as the source would: to see whether a name of ours is answered, and where a name outside leads."""
+    source, known = inquiry.source, inquiry.known
+    if known is not None and known.addresses:
+        if inquiry.is_probed and not known.is_from_file:
+            await _check_name(inquiry, probing, known)
+        return None
+    if inquiry.target.kind != "name":
+        return None
+    if known is not None and not known.is_forwarded:
+        text = f"nobody {source.name} could ask knows {inquiry.name}"
+        return _no_name(inquiry, "meant", text, _neighbours(ctx, source, inquiry.name))
+    if not source.is_own:
+        return await _ask_as_host(ctx, inquiry)
+    asked: lookup.Asked | None = None
+    for server in lookup.servers(ctx, source.sandbox)[:_SERVERS_ASKED]:
+        shots = lookup.questions(inquiry.name, source.netns or HOST, server)
+        results = await asyncio.to_thread(probing.fire, shots, max(inquiry.timeout, _NAME_SECONDS))
+        asked = lookup.judge(server, results)
+        if asked.is_answered:
+            break
+    if asked is not None and asked.addresses:
+        inquiry.hops.append(Hop("name", source.netns or HOST, f"{inquiry.name}: {asked.text}"))
+        return take_addresses(ctx, inquiry, asked.addresses)
+    said = asked.text if asked is not None else "there is no server to ask"
+    kind: nouns.Conclusion = "meant" if asked is not None and asked.is_answered else "unexplained"
+    return _no_name(
+        inquiry, kind, f"{inquiry.name} has no address: {said}", _neighbours(ctx, source, inquiry.name)
+    )
+
+
+async def _check_name(inquiry: Inquiry, probing: Probing, known: lookup.Known) -> None:
+    server = ip_address("127.0.0.11")
+    netns = inquiry.source.netns or HOST
+    shots = lookup.questions(inquiry.name, netns, server)
+    results = await asyncio.to_thread(probing.fire, shots, inquiry.timeout)
+    asked = lookup.judge(server, results)
+    if asked.is_answered and set(asked.addresses) == set(known.addresses):
+        inquiry.hops.append(Hop("name", netns, asked.text))
+        return
+    text = f"{inquiry.name} should be {listed(known.addresses)}, but {asked.text}"
+    step = next((each.dropped_by for each in results if each.dropped_by is not None), None)
+    if conclude.is_foreign_step(step):
+        assert step is not None
+        text += f"; {conclude.said(step)} drops the question"
+    inquiry.hops.append(Hop("name", netns, text, is_ok=False))
+    inquiry.trouble = "foreign" if conclude.is_foreign_step(step) else "drift"
+    inquiry.reason = causes.Why(text, "dari doctor --fix; the responder's log is dari-dns.log")
+
+
+async def _ask_as_host(ctx: Context, inquiry: Inquiry) -> None:
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(inquiry.name, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        return _no_name(inquiry, "meant", f"{inquiry.name} has no address: {error.strerror or error}", "")
+    addresses = [ip_address(str(each[4][0]).partition("%")[0]) for each in found]
+    inquiry.hops.append(Hop("name", HOST, f"{inquiry.name} is {listed(addresses)} (the host's resolver)"))
+    return take_addresses(ctx, inquiry, dict.fromkeys(addresses))
+
+
+def _no_name(inquiry: Inquiry, kind: nouns.Conclusion, text: str, advice: str) -> None:
+    inquiry.hops.append(Hop("name", inquiry.source.netns or HOST, text, is_ok=False))
+    inquiry.trouble = kind
+    inquiry.reason = causes.Why(text, advice)
+
+
+def _neighbours(ctx: Context, source: End, name: str) -> str:
+    """The names it does know, as advice: the most like the one asked for, where there are many."""
+    known: dict[str, None] = {}
+    for network, own in ends.places_of(ctx, source):
+        if network.is_predefined:
+            continue
+        for endpoint in shared_networks.living(ctx, ctx.tables.endpoints.all(ctx.shared, network.id)):
+            if endpoint.id != own.id:
+                owner = ctx.tables.containers.get(ctx.local, endpoint.container_id)
+                known.update(dict.fromkeys([owner.name] if owner is not None else endpoint.dns_names[:1]))
+                known.update(dict.fromkeys(endpoint.spec.aliases))
+    if not known:
+        return "it shares no network with names with anybody"
+    like = difflib.get_close_matches(name, known, _NAMES_SHOWN, cutoff=0)
+    more = f" and {len(known) - len(like)} more" if len(known) > len(like) else ""
+    return f"names it knows: {', '.join(like)}{more}"
