@@ -9,6 +9,7 @@ from aiohttp import web
 
 from dari.api import wire
 from dari.api.route import Route
+from dari.cluster import elsewhere
 from dari.engine import explain
 from dari.engine.base import Engine
 from dari.model.explain import Question, VerifyQuestion
@@ -16,7 +17,7 @@ from dari.model.explain import Question, VerifyQuestion
 
 async def explain_packet(request: web.Request, eng: Engine) -> web.StreamResponse:
     question = await wire.read_body(request, Question)
-    return wire.json_response(await explain.explain(eng, question))
+    return wire.json_response(await elsewhere.explain(eng, question))
 
 
 async def verify_project(request: web.Request, eng: Engine) -> web.StreamResponse:

@@ -107,7 +107,9 @@ def text(answer: dict[str, Any], *, with_rules: bool = False) -> list[str]:
     """An explanation as lines."""
     door = f":{answer['To']['Port']}" if answer["To"]["Port"] else ""
     kind = f"/{answer['To']['Protocol']}" if answer["To"]["Protocol"] else ""
-    lines = [f"{answer['From']['Name']} → {answer['To']['Name']}{door}{kind}", ""]
+    asked = answer.get("AskedNode", "")
+    lines = [f"{answer['From']['Name']} → {answer['To']['Name']}{door}{kind}"]
+    lines += [f"as node {asked} tells it", ""] if asked else [""]
     found, wanted = answer["Found"], answer["Wanted"]
     decider = found["Hops"][found["DecidedBy"]] if found["DecidedBy"] >= 0 else None
     hops = [
@@ -163,7 +165,12 @@ def _probe_rows(answer: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     took = f"{probe['Seconds'] * 1000:.1f} ms"
     sign = "✓" if probe["Verdict"] == "delivered" else "✗"
     rows = [(sign, "probe", answer["From"]["Name"], f"{probe['Outcome']}: {probe['Text']} ({took})")]
-    came = [each for each in probe.get("Passed", ()) if "@" in each["Where"] and each["Hook"] == "input"]
+    own = "@" + answer.get("AskedNode", "").partition(" ")[0]
+    came = [
+        each
+        for each in probe.get("Passed", ())
+        if "@" in each["Where"] and not each["Where"].endswith(own) and each["Hook"] == "input"
+    ]
     if came and not came[0]["IsAnswer"]:
         rows.append(("✓", "seen", came[0]["Where"], "the packet came in there"))
     if probe["Caught"]:

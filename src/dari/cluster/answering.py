@@ -13,11 +13,15 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+from dari.engine.base import Engine
+from dari.engine.explain import explain
 from dari.model.cluster import Answer, Ask
 from dari.model.errors import DariError
+from dari.model.explain import Question
+from dari.reconcile import far_words
 from dari.reconcile.context import Context
 from dari.reconcile.far_half import FarHalf
-from dari.reconcile.talk import MOST_BYTES
+from dari.reconcile.talk import MOST_BYTES, pack, unpack
 from dari.store.base import Session, StoreUnavailable, Txn, TxnConflict
 
 log = logging.getLogger(__name__)
@@ -107,7 +111,7 @@ def _take_up(
 
 
 async def _answer(ctx: Context, session: Session, talk: _Talk, talk_id: str, ask: Ask) -> None:
-    told = await _told(talk, ask)
+    told = await _told(ctx, talk, ask)
     row = ctx.shared.get(ctx.tables.asks.key(ctx.node_id, talk_id))
     if row is None:
         return
@@ -121,7 +125,7 @@ async def _answer(ctx: Context, session: Session, talk: _Talk, talk_id: str, ask
         log.debug("nobody hears the answer to a question of node %s: %s", ask.node, error)
 
 
-async def _told(talk: _Talk, ask: Ask) -> Answer:
+async def _told(ctx: Context, talk: _Talk, ask: Ask) -> Answer:
     if talk.half is None:
         why = (
             "it is being asked too much at once"
@@ -130,7 +134,10 @@ async def _told(talk: _Talk, ask: Ask) -> Answer:
         )
         return Answer(step=ask.step, error=why)
     try:
-        body = await talk.half.answer(ask.kind, ask.body)
+        if ask.kind == far_words.EXPLAIN:
+            body = await _explained(ctx, ask.body)
+        else:
+            body = await talk.half.answer(ask.kind, ask.body)
     except DariError as error:
         return Answer(step=ask.step, error=error.message)
     except (OSError, ValueError) as error:
@@ -138,6 +145,11 @@ async def _told(talk: _Talk, ask: Ask) -> Answer:
     if len(body) > MOST_BYTES:
         return Answer(step=ask.step, error="the answer would be too long: ask for less at once")
     return Answer(step=ask.step, body=body)
+
+
+async def _explained(ctx: Context, body: bytes) -> bytes:
+    """A question that starts here. Raises ValueError (not understood), DariError."""
+    return pack(await explain(Engine(ctx=ctx), unpack(body, Question)))
 
 
 async def _end(talk: _Talk) -> None:

@@ -20,8 +20,9 @@ Conclusion = Literal["reachable", "meant", "application", "drift", "foreign", "b
 
 class Question(DockerNoun, frozen=True, kw_only=True):
     """`POST /dari/v1/explain`. `From`: a container, `host` or `outside`; `To`: the same, a name as `From` would
-    resolve it, or an address. Without `Port` an echo (ICMP) is asked about; `Protocol` is tcp, udp or icmp. `Probe`
-    false sends nothing but the questions for a name outside. `Timeout` in seconds is for each packet."""
+    resolve it, or an address. In a cluster both take `NAME@NODE`; a `From` on another node is asked of that node.
+    Without `Port` an echo (ICMP) is asked about; `Protocol` is tcp, udp or icmp. `Probe` false sends nothing but the
+    questions for a name outside. `Timeout` in seconds is for each packet."""
 
     source: str = msgspec.field(name="From", default="")
     target: str = msgspec.field(name="To", default="")
@@ -131,6 +132,8 @@ class Explanation(DockerNoun, frozen=True, kw_only=True):
     down, or does not answer from here) · unexplained (the packet fares otherwise than either picture says).
     `Node`: the other end's, where it is another one (name and address); hops and steps there are `NAME@NODE`.
     `NodeProblem`: why that node did not tell its half, which is guessed from the store then.
+    `AskedNode`: the node that answered, where the question starts on another one than was asked (name and address);
+    every place is `NAME@NODE` then.
     """
 
     version: int = VERSION
@@ -149,6 +152,7 @@ class Explanation(DockerNoun, frozen=True, kw_only=True):
     probe: ProbeLine | None = None
     node: str = ""
     node_problem: str = ""
+    asked_node: str = ""
 
 
 class VerifyQuestion(DockerNoun, frozen=True, kw_only=True):

@@ -13,6 +13,9 @@ from dari.model.explain import Cause, Walk
 
 DOORS, READY, REPORT = "doors", "ready", "report"
 
+EXPLAIN = "explain"
+"""A whole question (explain.Question), from a container there; the answer is an explain.Explanation."""
+
 MOST_PAIRS = 1_000
 """Pairs of one `ready`."""
 

@@ -189,6 +189,34 @@ def test_what_stops_it_on_the_other_host_is_named_with_that_host(town: tuple[Hos
     assert explain(hosts[0], "one", "two:80")["IsReachable"]
 
 
+def test_a_question_that_starts_on_the_other_host_is_asked_there(town: tuple[Hosts, Any, Any]) -> None:
+    hosts, _, _ = town
+    told = explain(hosts[0], "two", "one:80")
+    assert (told["IsReachable"], told["Conclusion"]) == (True, "reachable")
+    assert told["AskedNode"] == f"host1 ({hosts[1].underlay})"
+    assert told["From"]["Name"] == "two@host1"
+    # The half that lies here is told by this node, to that one.
+    assert told["Node"] == f"host0 ({hosts[0].underlay})"
+    assert {each["Where"] for each in told["Found"]["Hops"]} == {"two@host1", "host@host0", "one@host0"}
+    said = dari(hosts[0], "explain", "two@host1", "one:81").stdout
+    assert said.startswith(f"two@host1 → one:81/tcp\nas node host1 ({hosts[1].underlay}) tells it\n")
+    assert "The network is fine." in said and "what listens there: 80/tcp, on node host0" in said
+    # Of one that is on no network of both only its own node knows.
+    hosts[1].client.containers.get("two").rename("three")
+    hidden = hosts[1].serve("hidden", "3", network="bridge")
+    done = dari(hosts[0], "explain", "hidden", "outside:80")
+    assert done.returncode == 2 and "hidden@NODE" in done.stderr
+    assert explain(hosts[0], "hidden@host1", "outside:80")["From"]["Name"] == "hidden@host1"
+    hidden.remove(force=True)
+    # By its own address, whatever its name is here.
+    assert explain(hosts[0], "one", "three@host1:80")["IsReachable"]
+    assert explain(hosts[0], "three@host1", "one@host0:80")["IsReachable"]
+    assert explain(hosts[0], "host@host1", "host@host0")["IsReachable"]
+    done = dari(hosts[0], "explain", "one@host7", "two:80")
+    assert (done.returncode, "no node is called host7" in done.stderr) == (2, True)
+    assert not rows_of_talks(hosts)
+
+
 def test_a_policy_of_the_other_host_is_told_as_it_was_asked_for(town: tuple[Hosts, Any, Any]) -> None:
     hosts, one, _ = town
     hosts[1].serve("safe", "3", network="wide", labels={"dari.policy": "deny; allow somebody 80"})
@@ -212,6 +240,8 @@ def test_a_node_that_does_not_answer_is_named_and_the_store_is_believed(town: tu
         verified = json.loads(dari(hosts[0], "verify", "--json").stdout)
         assert not verified["IsAsAsked"]
         assert any("node host1 did not answer" in each for each in verified["Findings"])
+        done = dari(hosts[0], "explain", "two", "one:80")
+        assert (done.returncode, "node host1 did not answer within 2 s" in done.stderr) == (2, True)
     finally:
         hosts[1].daemon.send_signal(signal.SIGCONT)
     eventually("it is asked again", lambda: not explain(hosts[0], "one", "two:80")["NodeProblem"])
