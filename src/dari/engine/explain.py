@@ -11,6 +11,8 @@ from dari.engine.base import Engine
 from dari.engine.lookup import find_container
 from dari.model.errors import Conflict, InvalidArgument, NotFound
 from dari.model.explain import Explanation, Question, Verification, VerifyQuestion
+from dari.net.packet import OUTSIDE
+from dari.net.state import Address
 from dari.reconcile import ends, verify
 from dari.reconcile.ends import End
 from dari.reconcile.explain import explain as explain_inquiry
@@ -65,10 +67,27 @@ def _source(eng: Engine, ref: str) -> End:
         return ends.HOST_END
     if ref == "outside":
         return ends.OUTSIDE_END
+    try:
+        return _address(eng, ip_address(ref))
+    except ValueError:
+        pass
     container = find_container(eng, ref)
     if not ends.is_running(container):
         raise Conflict(f"container {ref} is not running: start it to ask from it")
     return ends.end_of(eng.ctx, container)
+
+
+def _address(eng: Engine, address: Address) -> End:
+    """Who asks from an address: one of ours, or somebody outside in particular. Raises NotFound (it is nobody's)."""
+    owner = ends.owner_of(eng.ctx, address)
+    if owner is not None:
+        return owner[0]
+    if ends.is_hosts(eng.ctx, address):
+        return ends.HOST_END
+    network = ends.network_around(eng.ctx, address)
+    if network is not None and network.spec.driver in ("bridge", "overlay"):
+        raise NotFound(f"nobody on this node has the address {address}, which is network {network.name}'s")
+    return End("outside", str(address), OUTSIDE, address=address)
 
 
 def _target(eng: Engine, ref: str, source: End) -> tuple[End, str]:

@@ -33,7 +33,7 @@ _BY_THE_HOST = ("bridge", "overlay")
 @dataclass(frozen=True, slots=True)
 class End:
     """`netns`: where it lives ("" the host's, `outside`), None where that is nowhere on this host. `far`: its place
-    on another node."""
+    on another node. `address`: of one outside that is somebody in particular."""
 
     kind: Kind
     name: str
@@ -41,6 +41,7 @@ class End:
     container: Container | None = None
     sandbox: Sandbox | None = None
     far: tuple[Network, Endpoint] | None = None
+    address: Address | None = None
 
     @property
     def is_own(self) -> bool:
@@ -69,6 +70,26 @@ class Publication:
     host_port: int
     container_port: int
 
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """The host's interface that leads to an address outside, by which what comes from there is expected."""
+
+    link: str
+    host_end: Address
+    far_end: Address
+
+    def far(self, version: int) -> Address | None:
+        """The address outside."""
+        return self.far_end if self.far_end.version == version else None
+
+    def near(self, version: int) -> Address | None:
+        """The host's own address as it is seen from there."""
+        return self.host_end if self.host_end.version == version else None
+
+
+Beyond: TypeAlias = Places | Uplink
+"""Where outside lies: a link made for the question, or an interface that is there."""
 
 HOST_END = End("host", "host", HOST)
 OUTSIDE_END = End("outside", OUTSIDE, OUTSIDE)
@@ -106,6 +127,8 @@ def addresses_of(ctx: Context, end: End) -> list[Address]:
 
 def versions_of(ctx: Context, end: End) -> tuple[int, ...]:
     """The IP versions an end can ask by, the one it would take first in front."""
+    if end.address is not None:
+        return (end.address.version,)
     if not end.is_own:
         return (4, 6)
     return tuple(dict.fromkeys(each.version for each in addresses_of(ctx, end))) or (4,)
@@ -162,7 +185,7 @@ def _publications(sandbox: Sandbox) -> Iterator[Publication]:
             yield Publication(each.protocol, each.host_ip, host_port, container_port)
 
 
-def host_address(ctx: Context, source: End, places: Places | None, version: int) -> Address | None:
+def host_address(ctx: Context, source: End, places: Beyond | None, version: int) -> Address | None:
     """The host as an end sees it: its gateway, the near end of the link to outside, or itself."""
     if source.kind == "outside":
         return places.near(version) if places is not None else None
@@ -198,7 +221,7 @@ def _gateways(ctx: Context, source: End) -> Iterator[Address]:
 
 
 def aims(
-    ctx: Context, source: End, target: End, protocol: str, port: int, places: Places | None
+    ctx: Context, source: End, target: End, protocol: str, port: int, places: Beyond | None
 ) -> list[Aim]:
     """Where a packet from one end to another can go, the first choice in front; none where there is no way to
     say (a target without addresses)."""
@@ -237,8 +260,12 @@ def _in_order(found: list[Aim], versions: tuple[int, ...], common: set[str]) -> 
     return sorted(found, key=rank)
 
 
-def _by_the_host(target: End, protocol: str, port: int, places: Places | None) -> Iterator[Aim]:
-    for each in publications(target, protocol, port):
+def _by_the_host(target: End, protocol: str, port: int, places: Beyond | None) -> Iterator[Aim]:
+    # The container's own port, else the one of the host's: what somebody outside would type.
+    own = publications(target, protocol, port)
+    for each in own or [
+        one for one in publications(target) if (one.protocol, one.host_port) == (protocol, port)
+    ]:
         address = ipaddress.ip_address(each.host_ip)
         if address.is_loopback:
             # Not for anybody outside.
@@ -257,16 +284,17 @@ def at(ctx: Context, address: Address, protocol: str, port: int) -> Aim:
     if owner is not None:
         return Aim(address, port, owner[0].netns, owner[1])
     behind = (
-        published(ctx, protocol, port, address) if protocol != "icmp" and _is_hosts(ctx, address) else None
+        published(ctx, protocol, port, address) if protocol != "icmp" and is_hosts(ctx, address) else None
     )
     if behind is not None:
         return Aim(address, port, behind[0].netns, published=behind[1])
     network = network_around(ctx, address)
-    netns = HOST if _is_hosts(ctx, address) else None
+    netns = HOST if is_hosts(ctx, address) else None
     return Aim(address, port, netns, network)
 
 
-def _is_hosts(ctx: Context, address: Address) -> bool:
+def is_hosts(ctx: Context, address: Address) -> bool:
+    """Whether it is this host's own, loopback's and its bridges' included."""
     facts = ctx.settling.facts
     own = {each.ip for each in facts.addresses} if facts is not None else set()
     # Of a bridge: the gateway of others is a router out there.

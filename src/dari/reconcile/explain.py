@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
+from dari.kernel.outside import Places
 from dari.kernel.probed import Shot
 from dari.model import explain as nouns
 from dari.model.errors import Internal
 from dari.net.packet import OUTSIDE
 from dari.net.state import HOST
-from dari.reconcile import across, asked_name, explained, other_end, relays
+from dari.reconcile import across, asked_name, explained, from_outside, other_end, relays
 from dari.reconcile.context import Context
 from dari.reconcile.doors import listeners
 from dari.reconcile.inquiry import Inquiry, places, shot
@@ -29,7 +30,7 @@ _LOST_SECONDS = 0.3
 
 async def explain(ctx: Context, inquiry: Inquiry) -> nouns.Explanation:
     """The whole answer. Raises Internal, Unsupported (no place for `outside` on this host)."""
-    if "outside" not in (inquiry.source.kind, inquiry.target.kind):
+    if inquiry.source.address is not None or "outside" not in (inquiry.source.kind, inquiry.target.kind):
         return await _answer(ctx, inquiry)
     # There is one outside at a time: two links would have the same addresses.
     async with ctx.lock(OUTSIDE):
@@ -37,7 +38,9 @@ async def explain(ctx: Context, inquiry: Inquiry) -> nouns.Explanation:
 
 
 async def _answer(ctx: Context, inquiry: Inquiry) -> nouns.Explanation:
-    if "outside" in (inquiry.source.kind, inquiry.target.kind):
+    if inquiry.source.address is not None:
+        await from_outside.come_in(ctx, inquiry, inquiry.source.address)
+    elif "outside" in (inquiry.source.kind, inquiry.target.kind):
         inquiry.places = places(await look_at_host(ctx))
     asked_name.find_aims(ctx, inquiry)
     other_end.find(ctx, inquiry)
@@ -62,7 +65,7 @@ def _concerned(inquiry: Inquiry) -> set[str]:
 
 async def _gather(ctx: Context, inquiry: Inquiry, other: across.Other | None) -> None:
     concerned = _concerned(inquiry)
-    own_places = inquiry.places if inquiry.is_probed else None
+    own_places = inquiry.places if inquiry.is_probed and isinstance(inquiry.places, Places) else None
     ports = other.ports if other is not None else ()
     probing = await asyncio.to_thread(
         ctx.kernel.probing, concerned, own_places, is_traced=inquiry.is_probed, ports=ports

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from dari.kernel.outside import Places
 from dari.model import explain as nouns
 from dari.net.packet import Hop, Trace
 from dari.net.state import HOST
@@ -53,7 +54,8 @@ def _target_line(inquiry: Inquiry, aim: Aim | None) -> nouns.End:
 def with_walks(ctx: Context, inquiry: Inquiry, picture: Picture) -> nouns.Explanation:
     """Of a question with an address: the walks, the packet, and what was said of the name."""
     aim = inquiry.aims[0]
-    walker = Walker(picture, inquiry.listeners, inquiry.places)
+    made = inquiry.places if isinstance(inquiry.places, Places) else None
+    walker = Walker(picture, inquiry.listeners, made)
     wanted, found = walker.walk(probe_of(inquiry, aim))
     if inquiry.far is not None:
         between = across.Between(ctx, walker)

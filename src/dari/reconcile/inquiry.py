@@ -31,7 +31,7 @@ class Inquiry:
     is_probed: bool
     timeout: float
     name: str = ""
-    places: Places | None = None
+    places: ends.Beyond | None = None
     known: lookup.Known | None = None
     aims: list[Aim] = field(default_factory=list)
     hops: list[Hop] = field(default_factory=list)
@@ -71,8 +71,12 @@ def probe_of(inquiry: Inquiry, aim: Aim) -> Probe:
         protocol=inquiry.protocol,  # type: ignore[arg-type]
         port=aim.port if inquiry.protocol != "icmp" else None,
         source_address=far if source == OUTSIDE else None,
-        in_interface=OUTSIDE if source == OUTSIDE else "",
+        in_interface=_comes_in_by(inquiry) if source == OUTSIDE else "",
     )
+
+
+def _comes_in_by(inquiry: Inquiry) -> str:
+    return inquiry.places.link if isinstance(inquiry.places, ends.Uplink) else OUTSIDE
 
 
 def take_addresses(ctx: Context, inquiry: Inquiry, addresses: Iterable[Address]) -> None:

@@ -87,6 +87,14 @@ class Walker:
         """What this host's kernel does to a tunnel's packets, where it stops them."""
         return between_hosts(self._found, own, other, port, is_leaving=is_leaving)
 
+    def way_in(self, address: Address) -> tuple[str, Address] | None:
+        """By which interface of the host's an address outside is reached, and the host's own address there; None where
+        no way leads there."""
+        host = self._found.spaces[HOST]
+        way = host.way(address)
+        own = host.source_for(address, way) if way is not None else None
+        return (way.link, own) if way is not None and own is not None else None
+
     def walk(self, probe: Probe) -> tuple[Trace, Trace]:
         """The way by what should be, and by what is."""
         return walk(self._wanted, probe), walk(self._found, probe, self._heard)
