@@ -130,7 +130,7 @@ def text(answer: dict[str, Any], *, with_rules: bool = False) -> list[str]:
     lines += ["", verdict(answer)]
     if answer["Conclusion"] == "drift" and wanted["Verdict"] != found["Verdict"]:
         lines.append(f"  asked for: {_expected(wanted)}")
-    lines += [f"  {each}" for each in cause_lines(answer["Causes"])]
+    lines += [f"  {each}" for each in cause_lines(answer["Causes"], answer["Text"])]
     if answer["Differences"]:
         lines += ["  what would mend it:", *(f"    {each}" for each in answer["Differences"])]
     if answer["Advice"]:
@@ -208,15 +208,21 @@ def verdict(answer: dict[str, Any]) -> str:
     """The last word, in one line."""
     sign = "✓" if answer["IsReachable"] else "✗"
     text = str(answer["Text"]).rstrip(".")
-    return f"{sign} {text}. {_REMARKS.get(answer['Conclusion'], '')}".rstrip()
+    # A name nobody has was asked for by nobody.
+    is_unknown = answer["Conclusion"] == "meant" and answer["To"]["Kind"] == "name"
+    remark = "" if is_unknown else _REMARKS.get(answer["Conclusion"], "")
+    return f"{sign} {text}{'' if text.endswith('?') else '.'} {remark}".rstrip()
 
 
-def cause_lines(causes: list[dict[str, Any]]) -> list[str]:
-    """Who wanted it so, with the line of the Compose file where it is found."""
+def cause_lines(causes: list[dict[str, Any]], said: str = "") -> list[str]:
+    """Who wanted it so, with the line of the Compose file where it is found. `said`: what was told already."""
     lines = []
     for cause in causes:
         where = cause.get("Line", "")
         setting = f" [{cause['Setting']}]" if cause.get("Setting") and not where else ""
+        if cause["Text"] == said and (where or setting):
+            lines.append(f"because of {where or cause['Setting']}")
+            continue
         lines.append(f"because {cause['Text']}{setting}" + (f"\n      {where}" if where else ""))
     return lines
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import socket
+from collections.abc import Iterable
 from ipaddress import ip_address
 
 from dari.kernel.probe import Probing
@@ -22,6 +23,8 @@ from dari.reconcile.inquiry import Inquiry, listed, take_addresses
 _NAME_SECONDS = 2.0
 _SERVERS_ASKED = 3
 _NAMES_SHOWN = 12
+# As difflib counts: one letter of three missed, or two of six.
+_LIKE = 0.65
 
 
 def find_aims(ctx: Context, inquiry: Inquiry) -> None:
@@ -31,8 +34,13 @@ def find_aims(ctx: Context, inquiry: Inquiry) -> None:
         aim = ends.at(ctx, ip_address(target.name), inquiry.protocol, inquiry.port)
         inquiry.aims = [aim]
         owner = ends.owner_of(ctx, aim.address)
+        behind = ends.published(ctx, inquiry.protocol, inquiry.port, aim.address) if aim.published else None
         if owner is not None:
             inquiry.target = owner[0]
+        elif behind is not None:
+            inquiry.target = behind[0]
+            text = f"{aim.address} port {inquiry.port}/{inquiry.protocol} is published for {behind[0].name}"
+            inquiry.hops.append(Hop("name", inquiry.source.netns or HOST, text))
         return
     if inquiry.name and source.is_own and source.sandbox is not None:
         inquiry.known = lookup.known(ctx, source.sandbox, inquiry.name)
@@ -114,8 +122,15 @@ async def _check_name(inquiry: Inquiry, probing: Probing, known: lookup.Known) -
 async def _ask_as_host(ctx: Context, inquiry: Inquiry) -> None:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(inquiry.name, None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        return _no_name(inquiry, "meant", f"{inquiry.name} has no address: {error.strerror or error}", "")
+    except socket.gaierror as error:
+        names = [each.name for each in ctx.tables.containers.all(ctx.local)]
+        if error.errno == socket.EAI_AGAIN:
+            text = (
+                f"{inquiry.name} has no address: none of the host's name servers answers (/etc/resolv.conf)"
+            )
+            return _no_name(inquiry, "unexplained", text, _meant(inquiry.name, names))
+        text = f"the host knows no name {inquiry.name} ({error.strerror}), and no container here is called so"
+        return _no_name(inquiry, "meant", text, _meant(inquiry.name, names))
     addresses = [ip_address(str(each[4][0]).partition("%")[0]) for each in found]
     inquiry.hops.append(Hop("name", HOST, f"{inquiry.name} is {listed(addresses)} (the host's resolver)"))
     return take_addresses(ctx, inquiry, dict.fromkeys(addresses))
@@ -140,6 +155,13 @@ def _neighbours(ctx: Context, source: End, name: str) -> str:
                 known.update(dict.fromkeys(endpoint.spec.aliases))
     if not known:
         return "it shares no network with names with anybody"
+    hint = _meant(name, known)
     like = difflib.get_close_matches(name, known, _NAMES_SHOWN, cutoff=0)
     more = f" and {len(known) - len(like)} more" if len(known) > len(like) else ""
-    return f"names it knows: {', '.join(like)}{more}"
+    return f"{hint}{' ' if hint else ''}names it knows: {', '.join(like)}{more}"
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """A name that is nearly the one asked for, as a question."""
+    like = difflib.get_close_matches(name, list(known), 1, cutoff=_LIKE)
+    return f"did you mean {like[0]}?" if like else ""

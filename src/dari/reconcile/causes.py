@@ -15,7 +15,16 @@ from dari.model.network import Network
 from dari.net import policy
 from dari.net.packet import Hop
 from dari.reconcile.context import Context
-from dari.reconcile.ends import Aim, End, addresses_of, leaves_by, places_of, publications
+from dari.reconcile.ends import (
+    Aim,
+    End,
+    addresses_of,
+    asked_publications,
+    leaves_by,
+    near_misses,
+    places_of,
+    publications,
+)
 from dari.reconcile.networks import gateway_endpoint, network_want
 
 _COMPOSE = "com.docker.compose."
@@ -92,8 +101,12 @@ def _between(ctx: Context, source: End, target: End, network: Network, hop: Hop 
     if source.is_own and network.id not in {each.id for each in here}:
         return no_common_network(ctx, source, target)
     if not network_want(ctx, network).is_icc:
-        text = f"containers of network {network.name} may not talk with each other ({_ICC}=false)"
-        cause = network_cause(ctx, network, f"--opt {_ICC}=false", ("driver_opts", _ICC), text)
+        text = (
+            f"{source.name} may not talk with {target.name}: network {network.name} keeps its containers apart"
+            f" ({_ICC}=false)"
+        )
+        said = f"network {network.name} keeps its containers apart"
+        cause = network_cause(ctx, network, f"--opt {_ICC}=false", ("driver_opts", _ICC), said)
         advice = "make them a network of their own, publish the port, or link them (--link)"
         return Why(text, advice, (cause,))
     names = ", ".join(each.name for each in there)
@@ -193,7 +206,7 @@ def _unpublished(target: End, protocol: str, port: int) -> Why:
             f"from outside a container is reached by its published ports only, not by {target.name}'s address"
         )
         return Why(text, "ask for a port", (container_cause(target, "ports", "no -p", text),))
-    own = publications(target, protocol, port)
+    own = asked_publications(target, protocol, port)
     if own:
         at = ", ".join(f"{each.host_ip}:{each.host_port}" for each in own)
         text = f"port {port}/{protocol} of {target.name} is published on {at} only"
@@ -208,6 +221,18 @@ def _unpublished(target: End, protocol: str, port: int) -> Why:
         f"publish it: -p {port}:{port}{'/udp' if protocol == 'udp' else ''}, or ports: in the Compose file"
     )
     return Why(text, advice, (container_cause(target, "ports", "no -p", text),))
+
+
+def unheard(ctx: Context, aim: Aim, protocol: str) -> str:
+    """Of a port of the host's where nobody listens: which one was perhaps meant, as advice."""
+    for name, each in near_misses(ctx, protocol, aim.port):
+        at = f"{each.host_ip}:{each.host_port}"
+        if each.host_port != aim.port:
+            return f"port {aim.port}/{protocol} of {name} is published at {at}: ask there"
+        if each.protocol != protocol:
+            return f"{name} is published at {at} over {each.protocol}, not {protocol}"
+        return f"{name} is published at {at} only: ask there, or publish it without that address"
+    return ""
 
 
 def _networks(ctx: Context, end: End) -> list[Network]:

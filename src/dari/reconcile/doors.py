@@ -69,4 +69,4 @@ def listening(heard: Listeners | None, netns: str, protocol: str, asked: int) ->
         {f"{port}/{kind}" for kind, at, port in sockets if not at.is_loopback and port < 32768},
         key=lambda each: int(each.partition("/")[0]),
     )
-    return f"what listens there: {', '.join(others)}" if others else "start what should listen there"
+    return f"ask for what listens there: {', '.join(others)}" if others else "start what should listen there"

@@ -178,6 +178,26 @@ def publications(end: End, protocol: str = "", port: int = 0) -> list[Publicatio
     ]
 
 
+def asked_publications(end: End, protocol: str, port: int) -> list[Publication]:
+    """Of the container's own port, else of the host's: what somebody outside would type."""
+    known = publications(end) if end.sandbox is not None else []
+    own = [each for each in known if (each.protocol, each.container_port) == (protocol, port)]
+    return own or [each for each in known if (each.protocol, each.host_port) == (protocol, port)]
+
+
+def near_misses(ctx: Context, protocol: str, port: int) -> list[tuple[str, Publication]]:
+    """Ports of the host's that were perhaps meant, with whose they are: the same one at another address or over another
+    protocol, or where a container's port of that number is published."""
+    found = []
+    for sandbox in ctx.tables.sandboxes.all(ctx.local):
+        container = ctx.tables.containers.get(ctx.local, sandbox.container_id)
+        for each in _publications(sandbox) if container is not None else ():
+            assert container is not None
+            if each.host_port == port or (each.protocol, each.container_port) == (protocol, port):
+                found.append((container.name, each))
+    return sorted(found, key=lambda one: (one[1].host_port != port, one[1].protocol != protocol, one[0]))
+
+
 def _publications(sandbox: Sandbox) -> Iterator[Publication]:
     for each in sandbox.ports if sandbox.is_active else ():
         # Without a port of the host's it is asked at its own address.
@@ -261,11 +281,7 @@ def _in_order(found: list[Aim], versions: tuple[int, ...], common: set[str]) -> 
 
 
 def _by_the_host(target: End, protocol: str, port: int, places: Beyond | None) -> Iterator[Aim]:
-    # The container's own port, else the one of the host's: what somebody outside would type.
-    own = publications(target, protocol, port)
-    for each in own or [
-        one for one in publications(target) if (one.protocol, one.host_port) == (protocol, port)
-    ]:
+    for each in asked_publications(target, protocol, port):
         address = ipaddress.ip_address(each.host_ip)
         if address.is_loopback:
             # Not for anybody outside.

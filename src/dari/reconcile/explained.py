@@ -116,7 +116,7 @@ def _words(
         case "reachable":
             return f"{source} reaches {target} at {door}", "", []
         case "application":
-            return judged.text, _start_what(inquiry, aim), []
+            return judged.text, _start_what(ctx, inquiry, aim), []
         case "drift":
             return judged.text, "dari doctor --fix", []
         case "foreign":
@@ -140,7 +140,7 @@ def _words(
             return judged.text, "", []
 
 
-def _start_what(inquiry: Inquiry, aim: Aim) -> str:
+def _start_what(ctx: Context, inquiry: Inquiry, aim: Aim) -> str:
     """What does listen there, as advice."""
     if aim.netns is None:
         if inquiry.far is None:
@@ -149,7 +149,8 @@ def _start_what(inquiry: Inquiry, aim: Aim) -> str:
         return f"{said or 'start what should listen there'}, on node {inquiry.far.host}"
     if aim.published is not None:
         return ""
-    return listening(inquiry.listeners, aim.netns or HOST, inquiry.protocol, aim.port)
+    meant = causes.unheard(ctx, aim, inquiry.protocol) if aim.netns == HOST else ""
+    return meant or listening(inquiry.listeners, aim.netns or HOST, inquiry.protocol, aim.port)
 
 
 def _drifted(

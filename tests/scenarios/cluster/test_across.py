@@ -103,7 +103,7 @@ def test_the_way_is_told_through_both_hosts(town: tuple[Hosts, Any, Any]) -> Non
     assert passed[-1] == ("two@host1", "input") or told["Probe"]["Untraced"]
     told = explain(hosts[0], "one", "two:81")
     assert (told["IsReachable"], told["Conclusion"]) == (False, "application")
-    assert told["Advice"] == f"what listens there: 80/tcp, on node host1 ({hosts[1].underlay})"
+    assert told["Advice"] == f"ask for what listens there: 80/tcp, on node host1 ({hosts[1].underlay})"
     assert not rows_of_talks(hosts)
     # By its address it is the same.
     assert explain(hosts[0], "one", hosts[0].resolve(one, "two")[0] + ":80")["IsReachable"]
@@ -242,7 +242,9 @@ def test_a_node_that_does_not_answer_is_named_and_the_store_is_believed(town: tu
         assert not verified["IsAsAsked"]
         assert any("node host1 did not answer" in each for each in verified["Findings"])
         done = dari(hosts[0], "explain", "two", "one:80")
-        assert (done.returncode, "node host1 did not answer within 2 s" in done.stderr) == (2, True)
+        # It may be taken for dead by now.
+        assert done.returncode == 2 and "node host1" in done.stderr, done
+        assert "did not answer within 2 s" in done.stderr or "nothing was heard" in done.stderr
     finally:
         hosts[1].daemon.send_signal(signal.SIGCONT)
     eventually("it is asked again", lambda: not explain(hosts[0], "one", "two:80")["NodeProblem"])
