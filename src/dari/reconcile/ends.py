@@ -180,7 +180,7 @@ def publications(end: End, protocol: str = "", port: int = 0) -> list[Publicatio
 
 def asked_publications(end: End, protocol: str, port: int) -> list[Publication]:
     """Of the container's own port, else of the host's: what somebody outside would type."""
-    known = publications(end) if end.sandbox is not None else []
+    known = publications(end)
     own = [each for each in known if (each.protocol, each.container_port) == (protocol, port)]
     return own or [each for each in known if (each.protocol, each.host_port) == (protocol, port)]
 
