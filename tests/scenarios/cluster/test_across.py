@@ -240,7 +240,9 @@ def test_a_node_that_does_not_answer_is_named_and_the_store_is_believed(town: tu
         assert told["NodeProblem"] == "node host1 did not answer within 2 s"
         verified = json.loads(dari(hosts[0], "verify", "--json").stdout)
         assert not verified["IsAsAsked"]
-        assert any("node host1 did not answer" in each for each in verified["Findings"])
+        # On a slow machine it is taken for dead by then.
+        known = ("node host1 did not answer", "nothing was heard for its time to live")
+        assert any(any(one in each for one in known) for each in verified["Findings"])
         done = dari(hosts[0], "explain", "two", "one:80")
         # It may be taken for dead by now.
         assert done.returncode == 2 and "node host1" in done.stderr, done
