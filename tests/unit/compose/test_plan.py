@@ -221,7 +221,25 @@ def test_a_shared_network_follows_its_owner() -> None:
 def test_links_restart_the_dependent() -> None:
     text = "services: {db: {image: img, environment: {A: %s}}, web: {image: img, links: [db]}}"
     found = plan(project(text % 2), running(project(text % 1)))
-    assert found.ops[-1].text() == "[#5] #6 web:1 restart, db recreated"
+    assert (
+        found.text()
+        == """\
+[] #1 db:1 create as tmp, environment changed
+[] #2 web:1 stop, db is recreated
+[#1, #2] #3 db:1 stop old
+[#3] #4 db:1 remove old
+[#4] #5 db:1 rename
+[#5] #6 db:1 start
+[#2, #6] #7 web:1 start, db recreated
+network default unchanged"""
+    )
+    both = "services: {db: {image: img, environment: {A: %s}}, web: {image: img, links: [db], environment: {A: %s}}}"
+    lines = plan(project(both % (2, 2)), running(project(both % (1, 1)))).text().splitlines()
+    assert lines[6:9] == [
+        "[] #7 web:1 create as tmp, environment changed",
+        "[#2, #7] #8 web:1 remove old",
+        "[#8] #9 web:1 rename",
+    ]
 
 
 def test_a_changed_network_is_rebuilt_around_its_containers() -> None:

@@ -22,3 +22,14 @@ def check_shares(project: Project, observed: Observed, selected: Collection[str]
             continue
         if not observed.of_service(other):
             raise PlanError(f"cannot share {what} with service {other}: container missing")
+
+
+def restarted_with(project: Project, selected: Collection[str], name: str) -> list[str]:
+    """The selected services that restart with another one; what lives in a namespace of it is made anew itself."""
+    found = []
+    for other in selected:
+        service = project.services[other]
+        lives_in = {shared_service(service.model.get(key) or "") for key, _ in _NAMESPACES}
+        if name not in lives_in and any(one.service == name and one.restart for one in service.depends_on):
+            found.append(other)
+    return found

@@ -27,7 +27,7 @@ from dari.compose.plan.ops import (
     stop_query,
 )
 from dari.compose.plan.options import UpOptions
-from dari.compose.plan.sharing import check_shares
+from dari.compose.plan.sharing import check_shares, restarted_with
 from dari.compose.project import Project, Service
 
 
@@ -76,6 +76,8 @@ class _Up:
         self.ready: dict[str, list[int]] = {}
         self.waits: dict[tuple[str, str], int] = {}
         self.recreated: set[str] = set()
+        # Steps that stop what restarts with others, by container.
+        self.halted: dict[str, int] = {}
         # Services whose `pre_start` steps are due, and what their starts wait for.
         self.inits_due: set[str] = set()
         self.inits: dict[str, list[int]] = {}
@@ -301,7 +303,16 @@ class _Up:
             restarted = [
                 one.service for one in service.depends_on if one.restart and one.service in self.recreated
             ]
-            if restarted and container.is_running and not self.options.no_start:
+            if restarted and container.id in self.halted:
+                self._start(
+                    service,
+                    label,
+                    container.name,
+                    container.id,
+                    f"{', '.join(restarted)} recreated",
+                    [self.halted[container.id]],
+                )
+            elif restarted and container.is_running and not self.options.no_start:
                 again = self.build.add(
                     label,
                     "restart",
@@ -344,14 +355,16 @@ class _Up:
         )
         # People see one step: it begins with the first call and is done with the last.
         self.build.retitle(created, "recreate", title)
-        stopped = self._stop(container, label, "stop old", "", [created])
-        if stopped is not None:
+        is_halted = container.id in self.halted
+        halts = self._halt_dependents(service)
+        stopped = self._stop(container, label, "stop old", "", [created, *halts])
+        if stopped is not None and not is_halted:
             self.build.retitle(stopped, "hidden", title)
         gone = self.build.add(
             label,
             "remove old",
             "",
-            [stopped or created],
+            [created] if stopped is None else [stopped, created] if is_halted else [stopped],
             word="hidden",
             title=title,
             method="DELETE",
@@ -369,6 +382,22 @@ class _Up:
             query={"name": final},
         )
         self._finish(service, label, final, [renamed])
+
+    def _halt_dependents(self, service: Service) -> list[int]:
+        """Stops what is to restart with the service, before that goes; it is started again when its turn comes."""
+        found: list[int] = []
+        if self.options.no_start:
+            return found
+        for name in restarted_with(self.project, self.selected, service.name):
+            for container in self.observed.of_service(name):
+                if container.id in self.halted or container.id in self.removed:
+                    continue
+                label, cause = f"{name}:{container.number}", f"{service.name} is recreated"
+                stopped = self._stop(container, label, "stop", cause, ())
+                if stopped is not None:
+                    self.halted[container.id] = stopped
+                    found.append(stopped)
+        return found
 
     def _new(
         self,
@@ -580,6 +609,8 @@ class _Up:
     def _stop(
         self, container: ObservedContainer, label: str, action: str, cause: str, needs: Iterable[int]
     ) -> int | None:
+        if container.id in self.halted:
+            return self.halted[container.id]
         if not container.is_running:
             return None
         return self.build.add(

@@ -122,11 +122,11 @@ def kill(session: Session, options: Any) -> int:
 
 
 def pause(session: Session, options: Any) -> int:
-    return _act(session, options, "pause")
+    return _act(session, options, "pause", is_ordered=False)
 
 
 def unpause(session: Session, options: Any) -> int:
-    return _act(session, options, "unpause")
+    return _act(session, options, "unpause", is_ordered=False)
 
 
 def rm(session: Session, options: Any) -> int:
