@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import time
 
 from tests.conformance.conftest import Docker
 from tests.scenarios.conftest import IMAGE, Node, wait_for
@@ -108,3 +109,31 @@ def test_lists_by_neighbours_ports_and_ancestors(docker_cli: Docker) -> None:
     assert docker_cli("ps", "-aq", "-f", "since=one").out.count("\n") == 1
     assert docker_cli("ps", "-q", "-f", "publish=18080").out.count("\n") == 1
     assert docker_cli("ps", "-q", "-f", "publish=80").out == ""
+
+
+def test_events_of_looking_committing_and_importing(docker_cli: Docker, node: Node) -> None:
+    since = str(time.time())
+    docker_cli("run", "-d", "--name", "box", IMAGE, "sleep", "1000")
+    docker_cli("top", "box")
+    docker_cli("commit", "box", "made:1")
+    docker_cli("import", "-", "brought:1", stdin="")
+    words = (
+        "--since",
+        since,
+        "--until",
+        str(time.time()),
+        "--format",
+        "{{.Type}} {{.Action}} {{.Actor.Attributes.name}}",
+    )
+    told = docker_cli("events", *words).out.splitlines()
+    brought = docker_cli("images", "-q", "--no-trunc", "brought:1").out.strip()
+    docker_cli("rmi", "made:1", "brought:1")
+    assert told[-7:] == [
+        "container top box",
+        "container pause box",
+        "container unpause box",
+        "image tag made:1",
+        "container commit box",
+        "image tag brought:1",
+        f"image import {brought}",
+    ]

@@ -21,6 +21,7 @@ from dari.model.errors import InvalidArgument, Unavailable
 from dari.model.image import Image
 from dari.model.platform import Platform, machine, parse_linux
 from dari.model.reference import Reference, parse
+from dari.reconcile.journal import announce as tell
 from dari.reconcile.journal import emit
 from dari.reconcile.rows import event
 from dari.runtime.archive import write_changes
@@ -58,17 +59,21 @@ async def commit_container(
         layer = f"{folder}/layer.tar"
         if pauses:
             await eng.ctx.runtime.pause(container.id)
+            await tell(eng.ctx, event(container, "pause"))
         try:
             await asyncio.to_thread(write_changes, images.rootfs, container.id, layer)
         finally:
             if pauses:
                 await eng.ctx.runtime.unpause(container.id)
+                await tell(eng.ctx, event(container, "unpause"))
         raw = _image_config(eng, result, author, comment, base, " ".join(container.config.cmd or []))
         image = await images.transfer.assemble(folder, raw, base, layer)
         if target is not None:
             images.tag(image, target)
     txn = Txn()
     name = target.familiar if target is not None else ""
+    if name:
+        emit(eng.ctx, txn, image_event(image, "tag", name=name))
     emit(eng.ctx, txn, event(container, "commit", comment=comment, imageID=image.id, imageRef=name))
     await eng.ctx.local.commit(txn)
     return image
@@ -89,7 +94,8 @@ async def import_tar(
         image = await images.transfer.assemble(folder, raw, None, layer)
         if target is not None:
             images.tag(image, target)
-    await announce(eng, image_event(image, "import", name=target.familiar if target else image.id))
+    tagged = [image_event(image, "tag", name=target.familiar)] if target is not None else []
+    await announce(eng, *tagged, image_event(image, "import", name=image.id))
     return image
 
 

@@ -16,6 +16,8 @@ from dari.engine.lookup import find_container
 from dari.model.container import Container
 from dari.model.errors import Conflict, NotFound, Unsupported
 from dari.reconcile.containers import is_alive, log_path
+from dari.reconcile.journal import announce
+from dari.reconcile.rows import event
 from dari.runtime import logs
 from dari.runtime.launch import LogEntry as LogEntry
 from dari.runtime.stats import Stats as Stats
@@ -105,7 +107,9 @@ async def top(eng: Engine, ref: str, ps_args: str) -> Top:
         raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
     if not is_alive(container):
         raise Conflict(f"container {container.id} is not running")
-    return await eng.ctx.runtime.top(container.id, ps_args)
+    found = await eng.ctx.runtime.top(container.id, ps_args)
+    await announce(eng.ctx, event(container, "top"))
+    return found
 
 
 async def stats(
