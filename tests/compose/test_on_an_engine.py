@@ -350,6 +350,23 @@ services:
     assert stage.compose("exec", "-T", "web", "true") == 0
 
 
+def test_files_go_to_all_and_come_from_the_first(stage: Stage) -> None:
+    stage.write(f'services: {{web: {{image: "dari-test:1", command: {FOREVER}, scale: 2}}}}')
+    name = stage.folder.name
+    assert stage.compose("up", "-d") == 0
+    (stage.folder / "dir").mkdir()
+    (stage.folder / "dir" / "one").write_text("1")
+    assert stage.compose("cp", "dir", "web:/tmp") == 0
+    assert f" {name}-web-2 Copied dir to {name}-web-2:/tmp\n" in stage.err
+    assert stage.compose("exec", "-T", "--index", "2", "web", "sh", "-c", "echo 2 > /tmp/dir/two") == 0
+    assert stage.compose("cp", "web:/tmp/dir", "first") == 0
+    assert stage.compose("cp", "--index", "2", "web:/tmp/dir/.", "second") == 0
+    assert [path.name for path in sorted((stage.folder / "first").iterdir())] == ["one"]
+    assert [path.name for path in sorted((stage.folder / "second").iterdir())] == ["one", "two"]
+    assert stage.compose("cp", "web:/nothing", ".") == 1
+    assert "Could not find the file /nothing in container" in stage.err
+
+
 def test_scale_orphans_and_lifecycle(stage: Stage) -> None:
     stage.write(
         f"services: {{web: {{image: 'dari-test:1', command: {FOREVER}}}, "

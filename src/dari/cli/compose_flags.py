@@ -238,7 +238,7 @@ VERBS: dict[str, Verb] = {
     ),
     "convert": Verb("config:config", "Same as config", _config_flags),
     "cp": Verb(
-        "cp:cp",
+        "cli:cp",
         "Copy files/folders between a service container and the local filesystem",
         lambda: (
             _bool("archive", "Archive mode (copy all uid/gid information)", "a"),

@@ -1,4 +1,4 @@
-"""Verbs of `dari compose` that are those of `dari` on a service's container: attach, commit, export, stats."""
+"""Verbs of `dari compose` that are those of `dari` on a service's container: attach, commit, cp, export, stats."""
 
 from __future__ import annotations
 
@@ -46,6 +46,38 @@ def commit(session: Session, options: Any) -> int:
     words += [f"--change={one}" for one in options.change]
     words += [f"--pause={'true' if options.pause else 'false'}", "--", _container(session, options)]
     return verb(_OnSession(session), words + list(options.references[:1]))
+
+
+def cp(session: Session, options: Any) -> int:
+    """`cp SERVICE:PATH PATH|-` and `cp PATH|- SERVICE:PATH`: from the first container, into all of them."""
+    from dari.cli.copy import cp as verb
+    from dari.cli.copy import split
+    from dari.compose.session import UserError
+
+    source, target = split(options.source), split(options.target)
+    if source[0] and target[0]:
+        raise UserError("copying between services is not supported")
+    service = source[0] or target[0]
+    if not service:
+        raise UserError("unknown copy direction")
+    found = [one for one in session.containers([service]) if options.all or not one.is_oneoff]
+    if options.index:
+        found = [one for one in found if one.number == options.index]
+    if not found:
+        raise UserError(f'no container found for service "{service}"')
+    flags = [f"--{name}" for name in ("archive", "follow-link") if getattr(options, name.replace("-", "_"))]
+    progress = session.progress()
+    for one in found[:1] if source[0] else found:
+        if source[0]:
+            pair, told = (f"{one.id}:{source[1]}", target[1]), f"{one.name}:{source[1]} to {target[1]}"
+        else:
+            pair, told = (source[1], f"{one.id}:{target[1]}"), f"{source[1]} to {one.name}:{target[1]}"
+        progress.begin(one.name, "Copying", told)
+        if not session.flags.is_dry_run:
+            verb(_OnSession(session), [*flags, "--quiet", "--", *pair])
+        progress.end(one.name, "Copied", told)
+    progress.close()
+    return 0
 
 
 def export(session: Session, options: Any) -> int:

@@ -106,10 +106,11 @@ def extract(archive: tarfile.TarFile, folder: str, name: str, *, keeps_owner: bo
     base = os.path.realpath(folder)
     folders: list[tuple[str, tarfile.TarInfo]] = []
     for entry in archive:
-        parts = [part for part in entry.name.split("/") if part not in ("", ".")]
+        # The topmost entry is "." where the content of a folder was asked for.
+        parts = [part for part in entry.name.split("/") if part]
         if ".." in parts:
             raise Failed(f"the archive's entry {entry.name!r} leads out of {folder}")
-        inner = [*([name] if name else []), *parts[1:]]
+        inner = [*([name] if name else []), *(part for part in parts[1:] if part != ".")]
         if not inner:
             continue
         path = os.path.join(base, *inner)
@@ -138,7 +139,7 @@ def _write(archive: tarfile.TarFile, entry: tarfile.TarInfo, path: str, base: st
     if entry.issym():
         os.symlink(entry.linkname, path)
     elif entry.islnk():
-        parts = [part for part in entry.linkname.split("/") if part not in ("", ".")]
+        parts = [part for part in entry.linkname.split("/") if part]
         other = os.path.join(base, *([name] if name else []), *parts[1:])
         if ".." in parts or os.path.commonpath([base, os.path.realpath(other)]) != base:
             raise Failed(f"the archive's link {entry.name!r} leads out of the destination")

@@ -305,6 +305,23 @@ def test_cp_archives_come_back(tmp_path: Path) -> None:
     assert os.readlink(tmp_path / "out/renamed/link") == "inner/file"
 
 
+def test_cp_of_a_folders_content(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name in ("./", "./file", "./inner", "./inner/other"):
+            entry = tarfile.TarInfo(name)
+            entry.mode = 0o755
+            if name in ("./", "./inner"):
+                entry.type = tarfile.DIRTYPE
+            archive.addfile(entry)
+    for name in ("", "named"):
+        buffer.seek(0)
+        with tarfile.open(fileobj=buffer) as archive:
+            extract(archive, str(tmp_path), name, keeps_owner=False)
+        assert (tmp_path / name / "file").is_file()
+        assert (tmp_path / name / "inner/other").is_file()
+
+
 @pytest.mark.parametrize("kind", ["dots", "link", "hard"])
 def test_cp_writes_nothing_outside(tmp_path: Path, kind: str) -> None:
     (tmp_path / "out").mkdir()

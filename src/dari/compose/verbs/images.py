@@ -110,6 +110,8 @@ def push(session: Session, options: Any) -> int:
 
 def build(session: Session, options: Any) -> int:
     """Builds the named services (all that can be built), those they depend on for `additional_contexts` first."""
+    if options.check:
+        raise UserError("--check needs BuildKit, which this engine does not have; nothing was built")
     project = session.project(options.services)
     names = list(options.services) or list(project.services)
     if options.with_dependencies:
