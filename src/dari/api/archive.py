@@ -56,6 +56,7 @@ async def archive_put(request: web.Request, eng: Engine) -> web.StreamResponse:
         _path(request),
         request.content.iter_chunked(_CHUNK),
         keep_kind=wire.flag(request, "noOverwriteDirNonDir"),
+        is_users=wire.flag(request, "copyUIDGID"),
     )
     return web.Response(status=200)
 

@@ -64,11 +64,23 @@ async def fetch(eng: Engine, ref: str, path: str) -> tuple[PathStat, AsyncIterat
     return found
 
 
-async def put(eng: Engine, ref: str, path: str, body: AsyncIterator[bytes], *, keep_kind: bool) -> None:
-    """Unpack a tar into a folder of the container. Raises NotFound, InvalidArgument, Forbidden."""
+async def put(
+    eng: Engine, ref: str, path: str, body: AsyncIterator[bytes], *, keep_kind: bool, is_users: bool = False
+) -> None:
+    """Unpack a tar into a folder of the container; `is_users`: everything belongs to the container's user then.
+
+    Raises NotFound, InvalidArgument, Forbidden.
+    """
     container = find_container(eng, ref)
     view = _view(eng, container, ref)
-    await archive.put(eng.ctx.images.rootfs, view, path, body, keep_kind=keep_kind)
+    await archive.put(
+        eng.ctx.images.rootfs,
+        view,
+        path,
+        body,
+        keep_kind=keep_kind,
+        user=container.config.user if is_users else "",
+    )
     await _tell(eng, event(container, "extract-to-dir"))
 
 

@@ -19,8 +19,10 @@ from dari.model.container import Mount
 from dari.model.errors import DariError, Forbidden, Internal, InvalidArgument, NotFound
 from dari.runtime import layer, paths
 from dari.runtime.mounting import MS_BIND, MS_RDONLY, MS_REC, MS_REMOUNT, in_private_mounts, mount
+from dari.runtime.paths import read_text_in
 from dari.runtime.rootfs import Rootfs
 from dari.runtime.tree import add_tree, extract
+from dari.runtime.users import find_user
 from dari.runtime.volumes import source_of
 
 T = TypeVar("T")
@@ -157,9 +159,16 @@ async def fetch(rootfs: Rootfs, view: View, path: str) -> tuple[PathStat, AsyncI
 
 
 async def put(
-    rootfs: Rootfs, view: View, path: str, body: AsyncIterator[bytes], *, keep_kind: bool = False
+    rootfs: Rootfs,
+    view: View,
+    path: str,
+    body: AsyncIterator[bytes],
+    *,
+    keep_kind: bool = False,
+    user: str = "",
 ) -> None:
-    """Unpack a tar, in any compression, into a folder of the container.
+    """Unpack a tar, in any compression, into a folder of the container. `user`: whose everything is then, in the
+    words of `--user`; empty: whose it is in the tar.
 
     Raises NotFound (no such folder), InvalidArgument (no folder, broken archive), Forbidden (read-only place).
     """
@@ -172,12 +181,16 @@ async def put(
             if not os.path.isdir(folder):
                 raise InvalidArgument(f"extraction point is not a directory: {path}")
             _check_writable(view, folder)
+            owner = None
+            if user:
+                found = find_user(user, read_text_in("/", "/etc/passwd"), read_text_in("/", "/etc/group"))
+                owner = found.uid, found.gid
             if not pipe.peek(1):
                 # Nothing at all is an archive of nothing.
                 return
             try:
                 with tarfile.open(fileobj=pipe, mode="r|*", bufsize=_CHUNK) as archive:
-                    extract(archive, folder, keep_kind=keep_kind)
+                    extract(archive, folder, keep_kind=keep_kind, owner=owner)
             except tarfile.TarError as error:
                 raise InvalidArgument(f"unpacking into {path}: {error}") from error
             except OSError as error:

@@ -85,14 +85,24 @@ def attributes(path: str) -> dict[str, bytes]:
     return found
 
 
-def extract(archive: tarfile.TarFile, root: str, *, keep_kind: bool = False, confines: bool = False) -> None:
+def extract(
+    archive: tarfile.TarFile,
+    root: str,
+    *,
+    keep_kind: bool = False,
+    confines: bool = False,
+    owner: tuple[int, int] | None = None,
+) -> None:
     """Unpack into the folder `root`. Call it with `root` chrooted into, or for archives of our own.
 
     `keep_kind`: a folder is not replaced by another kind of file, nor the reverse. `confines`: a name that climbs out
-    of the folder means what is left of it at the top, instead of an error. Raises OSError, tarfile.TarError.
+    of the folder means what is left of it at the top, instead of an error. `owner`: user and group everything gets,
+    instead of its own. Raises OSError, tarfile.TarError.
     """
     folders: list[tuple[str, tarfile.TarInfo]] = []
     for entry in archive:
+        if owner is not None:
+            entry.uid, entry.gid = owner
         name = entry.name.strip("/")
         name = posixpath.normpath(f"/{name}" if confines else name or ".")
         parts = [part for part in name.split("/") if part not in ("", ".")]

@@ -63,6 +63,20 @@ def test_a_file_goes_in_and_comes_out_as_it_was(node: Any, container: Any, folde
         assert held.read_bytes() == b"text"
 
 
+@pytest.mark.parametrize(
+    ("user", "owner"), [("", (12, 34)), ("7777", (7777, 0)), ("21:22", (21, 22)), (":22", (0, 22))]
+)
+def test_what_goes_in_is_the_containers_users_where_that_is_asked(
+    node: Any, user: str, owner: tuple[int, int]
+) -> None:
+    made = node.client.containers.create("busybox", ["true"], user=user)
+    api = node.client.api
+    url = api._url("/containers/{0}/archive", made.id)
+    api.put(url, params={"path": "/etc", "copyUIDGID": "1"}, data=tar_of("new", b"x")).raise_for_status()
+    _, entries, _ = fetch(made, "/etc/new")
+    assert (entries["new"].uid, entries["new"].gid) == owner
+
+
 def test_a_folder_comes_with_its_name(container: Any) -> None:
     container.put_archive("/etc", tar_of("deep/er/file", b"x"))
     _, entries, _ = fetch(container, "/etc/deep")
