@@ -40,6 +40,19 @@ async def node_delete(request: web.Request, eng: Engine) -> web.StreamResponse:
     return wire.no_content()
 
 
+async def node_rotate_key(request: web.Request, eng: Engine) -> web.StreamResponse:
+    view, done = await nodes.rotate_key(eng, request.match_info["id"])
+    return wire.json_response(
+        {
+            "ID": view.member.id,
+            "Name": view.member.name,
+            "Before": done.before,
+            "PublicKey": done.after,
+            "Unsure": done.unsure,
+        }
+    )
+
+
 async def cluster_inspect(request: web.Request, eng: Engine) -> web.StreamResponse:
     return wire.json_response(cluster_json(eng))
 
@@ -77,6 +90,7 @@ def node_json(view: NodeView) -> dict[str, Any]:
         "EngineVersion": node.version if node is not None else "",
         "WireGuard": {
             "PublicKey": node.wireguard_key if node is not None else "",
+            "NextPublicKey": node.next_wireguard_key if node is not None else "",
             "Port": node.wireguard_port if node is not None else 0,
             "TunnelAddress": node.tunnel_address if node is not None else "",
             "Problem": node.encryption_problem if node is not None else "",
@@ -91,6 +105,7 @@ ROUTES = [
     Route("GET", "/dari/v1/nodes", node_list),
     Route("GET", "/dari/v1/nodes/{id}", node_inspect),
     Route("DELETE", "/dari/v1/nodes/{id}", node_delete),
+    Route("POST", "/dari/v1/nodes/{id}/rotate-key", node_rotate_key),
     Route("GET", "/dari/v1/cluster", cluster_inspect),
     Route("POST", "/dari/v1/cluster/leave", cluster_leave),
 ]

@@ -77,6 +77,7 @@ VERBS: dict[str, str] = {
     "node leave": "node:leave",
     "node ls": "node:ls",
     "node rm": "node:rm",
+    "node rotate-key": "node:rotate_key",
     "system df": "system:df",
     "system prune": "system:prune",
     "volume create": "volume:create",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dari.cli.context import Context
-from dari.cli.flags import Options, verb
+from dari.cli.flags import Flag, Options, verb
 from dari.cli.listing import FORMAT, NO_TRUNC, QUIET, show
+
+QUIET_KEY = Flag("quiet", "bool", "Only print the new public keys", "q")
 
 
 @verb("node ls", "[OPTIONS]", "List the hosts that share a store", FORMAT, NO_TRUNC, QUIET, most=0)
@@ -47,3 +49,23 @@ def leave(context: Context, options: Options) -> int:
     context.docker.post("/dari/v1/cluster/leave")
     context.say("Node left the cluster.")
     return 0
+
+
+@verb(
+    "node rotate-key",
+    "[NODE...]",
+    "Change nodes' WireGuard keys while their containers talk (default: this node's)",
+    QUIET_KEY,
+)
+def rotate_key(context: Context, options: Options) -> int:
+    def rotate(ref: str) -> str:
+        done = context.docker.post(f"/dari/v1/nodes/{ref}/rotate-key")
+        for each in done["Unsure"]:
+            context.complain(
+                f"node {each} has not said in time that it took the new key; it follows as soon as it hears of it"
+            )
+        if options.on("quiet"):
+            return str(done["PublicKey"])
+        return f"node {done['Name']}: {done['Before']} is now {done['PublicKey']}"
+
+    return context.each(options.arguments or ["self"], rotate)

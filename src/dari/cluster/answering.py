@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from dari.engine.base import Engine
@@ -32,6 +32,9 @@ SILENT_SECONDS = 90.0
 
 _LOOK_SECONDS = 10.0
 
+Errands = Mapping[str, Callable[[bytes], Awaitable[bytes]]]
+"""What another node may ask this one to do, by the kind of the question; raises as `FarHalf.answer`."""
+
 
 @dataclass(slots=True)
 class _Talk:
@@ -43,15 +46,16 @@ class _Talk:
     task: asyncio.Task[None] | None = None
 
 
-async def answer(ctx: Context, session: Session) -> None:
+async def answer(ctx: Context, session: Session, errands: Errands | None = None) -> None:
     """Until cancelled, or the session has ended."""
+    errands = errands or {}
     wake = asyncio.Event()
     watching = asyncio.create_task(_wake(wake, ctx.shared.watch(ctx.tables.asks.key(ctx.node_id, ""))))
     talks: dict[str, _Talk] = {}
     try:
         while session.is_alive():
             try:
-                await _look(ctx, session, talks, wake)
+                await _look(ctx, session, talks, wake, errands)
             except (StoreUnavailable, TxnConflict) as error:
                 log.debug("other nodes are answered later: %s", error)
             try:
@@ -71,7 +75,9 @@ async def _wake(wake: asyncio.Event, source: AsyncIterator[frozenset[str]]) -> N
         wake.set()
 
 
-async def _look(ctx: Context, session: Session, talks: dict[str, _Talk], wake: asyncio.Event) -> None:
+async def _look(
+    ctx: Context, session: Session, talks: dict[str, _Talk], wake: asyncio.Event, errands: Errands
+) -> None:
     """Take up what is new and end what is over. Raises StoreUnavailable, TxnConflict."""
     tables = ctx.tables
     asked = {key[1]: tables.asks.get(ctx.shared, *key) for key in tables.asks.keys(ctx.shared, ctx.node_id)}
@@ -82,7 +88,7 @@ async def _look(ctx: Context, session: Session, talks: dict[str, _Talk], wake: a
             await _end(talk)
     for talk_id, ask in asked.items():
         if ask is not None:
-            task = _take_up(ctx, session, talks, talk_id, ask)
+            task = _take_up(ctx, session, talks, talk_id, ask, errands)
             if task is not None:
                 # The next question may be there before the answer's commit has returned.
                 task.add_done_callback(lambda _: wake.set())
@@ -95,7 +101,7 @@ async def _look(ctx: Context, session: Session, talks: dict[str, _Talk], wake: a
 
 
 def _take_up(
-    ctx: Context, session: Session, talks: dict[str, _Talk], talk_id: str, ask: Ask
+    ctx: Context, session: Session, talks: dict[str, _Talk], talk_id: str, ask: Ask, errands: Errands
 ) -> asyncio.Task[None] | None:
     talk = talks.get(talk_id)
     if talk is None:
@@ -105,13 +111,16 @@ def _take_up(
     if ask.step <= talk.step or (talk.task is not None and not talk.task.done()):
         return None
     talk.step, talk.heard = ask.step, time.monotonic()
-    talk.task = asyncio.create_task(_answer(ctx, session, talk, talk_id, ask), name=f"answer {ask.kind}")
+    work = _answer(ctx, session, talk, talk_id, ask, errands)
+    talk.task = asyncio.create_task(work, name=f"answer {ask.kind}")
     talk.task.add_done_callback(_log_failure)
     return talk.task
 
 
-async def _answer(ctx: Context, session: Session, talk: _Talk, talk_id: str, ask: Ask) -> None:
-    told = await _told(ctx, talk, ask)
+async def _answer(
+    ctx: Context, session: Session, talk: _Talk, talk_id: str, ask: Ask, errands: Errands
+) -> None:
+    told = await _told(ctx, talk, ask, errands)
     row = ctx.shared.get(ctx.tables.asks.key(ctx.node_id, talk_id))
     if row is None:
         return
@@ -125,7 +134,7 @@ async def _answer(ctx: Context, session: Session, talk: _Talk, talk_id: str, ask
         log.debug("nobody hears the answer to a question of node %s: %s", ask.node, error)
 
 
-async def _told(ctx: Context, talk: _Talk, ask: Ask) -> Answer:
+async def _told(ctx: Context, talk: _Talk, ask: Ask, errands: Errands) -> Answer:
     if talk.half is None:
         why = (
             "it is being asked too much at once"
@@ -134,7 +143,10 @@ async def _told(ctx: Context, talk: _Talk, ask: Ask) -> Answer:
         )
         return Answer(step=ask.step, error=why)
     try:
-        if ask.kind == far_words.EXPLAIN:
+        errand = errands.get(ask.kind)
+        if errand is not None:
+            body = await errand(ask.body)
+        elif ask.kind == far_words.EXPLAIN:
             body = await _explained(ctx, ask.body)
         else:
             body = await talk.half.answer(ask.kind, ask.body)

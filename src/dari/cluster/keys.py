@@ -36,9 +36,55 @@ def load(path: str) -> KeyPair:
         if private is None:
             private = x25519.clamped(secrets.token_bytes(x25519.SIZE))
             _write(path, private)
+        # Of a change that was not finished: nobody sends anything to that key.
+        _remove(_next(path))
     except OSError as error:
-        raise Internal(f"the key of this node, {path}: {error.strerror}") from error
+        raise _told(path, error) from error
+    return _pair(private)
+
+
+def prepare(path: str) -> KeyPair:
+    """The key that comes next, in a file beside the other one until `promote` or `discard`. Raises Internal."""
+    private = x25519.clamped(secrets.token_bytes(x25519.SIZE))
+    try:
+        _write(_next(path), private)
+    except OSError as error:
+        raise _told(_next(path), error) from error
+    return _pair(private)
+
+
+def promote(path: str) -> None:
+    """What was prepared is the node's key from now on, the one before is gone. Raises Internal."""
+    try:
+        os.rename(_next(path), path)
+        _sync_folder(path)
+    except OSError as error:
+        raise _told(path, error) from error
+
+
+def discard(path: str) -> None:
+    """What was prepared is not wanted. Raises Internal."""
+    try:
+        _remove(_next(path))
+    except OSError as error:
+        raise _told(_next(path), error) from error
+
+
+def _next(path: str) -> str:
+    return f"{path}.next"
+
+
+def _pair(private: bytes) -> KeyPair:
     return KeyPair(b64encode(x25519.public_key(private)).decode(), private)
+
+
+def _told(path: str, error: OSError) -> Internal:
+    return Internal(f"the key of this node, {path}: {error.strerror}")
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _read(path: str) -> bytes | None:
@@ -65,14 +111,17 @@ def _read(path: str) -> bytes | None:
 def _write(path: str, private: bytes) -> None:
     """Whole or not at all, whenever the power goes. Raises OSError."""
     part = f"{path}.part"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(part)
+    _remove(part)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as file:
         file.write(b64encode(private) + b"\n")
         file.flush()
         os.fsync(file.fileno())
     os.rename(part, path)
+    _sync_folder(path)
+
+
+def _sync_folder(path: str) -> None:
     folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from dari.cluster import rotation
 from dari.cluster.announce import announce
 from dari.cluster.answering import answer
 from dari.model.cluster import Member, Node
@@ -28,7 +30,8 @@ _AGAIN_SECONDS = 1.0
 
 @dataclass(slots=True)
 class Membership:
-    """How this node stands. `is_joined` while its row is in the store; `problem` says why it is not."""
+    """How this node stands. `is_joined` while its row is in the store; `problem` says why it is not. Who changes its
+    row holds `changing`."""
 
     node: Node
     ttl: float = 10.0
@@ -37,6 +40,7 @@ class Membership:
     joined: asyncio.Event = field(default_factory=asyncio.Event)
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def leave(self) -> None:
         """End the session, for good; returns when it is done."""
@@ -50,7 +54,8 @@ async def keep(ctx: Context, membership: Membership) -> None:
         session: Session | None = None
         try:
             session = await ctx.shared.session(membership.ttl)
-            await _join(ctx, membership, session)
+            async with membership.changing:
+                await _join(ctx, membership, session)
             await _ended_or_left(ctx, session, membership)
             if membership.leaving.is_set():
                 await session.close()
@@ -78,7 +83,10 @@ async def _ended_or_left(ctx: Context, session: Session, membership: Membership)
     waiting: list[asyncio.Future[Any]] = [
         asyncio.ensure_future(each) for each in (session.ended(), membership.leaving.wait())
     ]
-    working = [asyncio.ensure_future(each(ctx, session)) for each in (announce, answer)]
+    errands = {rotation.ROTATE: partial(rotation.run_errand, ctx, membership)}
+    working = [
+        asyncio.ensure_future(each) for each in (announce(ctx, session), answer(ctx, session, errands))
+    ]
     for each in working:
         each.add_done_callback(_log_failure)
     try:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from dari.cluster import rotation
 from dari.cluster.membership import Membership
+from dari.cluster.rotation import Rotated
 from dari.engine.base import Engine
 from dari.model.cluster import Member, Node
 from dari.model.errors import Conflict, InvalidArgument, NotFound, Unsupported
@@ -110,6 +112,17 @@ async def remove(eng: Engine, ref: str) -> None:
     if view.living is not None:
         raise Conflict(f"node {view.member.name} is alive: stop its darid, or run `dari node leave` there")
     await _forget(eng, view.member.id)
+
+
+async def rotate_key(eng: Engine, ref: str) -> tuple[NodeView, Rotated]:
+    """Have a node change its WireGuard key. Raises NotFound, Conflict (it is down), Unsupported (it cannot encrypt),
+    Unavailable (the store, or the node does not answer), Internal."""
+    view = find_node(eng, ref)
+    if view.is_self:
+        return view, await rotation.rotate(eng.ctx, _require(eng))
+    if view.living is None:
+        raise Conflict(f"node {view.member.name} is down: a key is changed by the node that has it")
+    return view, await rotation.rotate_there(eng.ctx, view.living)
 
 
 async def leave(eng: Engine) -> None:

@@ -125,6 +125,10 @@ class Kernel:
         """What WireGuard interfaces with that public key (base64) are to be given. States and plans never have it."""
         self._private_keys[public] = private
 
+    def drop_key(self, public: str) -> None:
+        """Forget what `hold_key` was given: no interface is to have it any more."""
+        self._private_keys.pop(public, None)
+
     def own_address(self, asked: str) -> OwnAddress | None:
         """The host's address that `asked` means (see underlay.own_address). Raises KernelError."""
         with self._lock:

@@ -14,7 +14,8 @@ class Node(Noun, frozen=True, kw_only=True):
 
     `started` and `joined` in ns since the epoch, by its own clock. `wireguard_key` is the public key of the node's
     encrypted tunnel (base64), `wireguard_port` where its packets come to, at `address`; `tunnel_address` is the node's
-    in the tunnel. Without a key the node cannot encrypt, and `encryption_problem` says why.
+    in the tunnel. Without a key the node cannot encrypt, and `encryption_problem` says why. `next_wireguard_key` is the
+    public key it is about to change to; empty at other times.
     """
 
     id: str
@@ -26,6 +27,7 @@ class Node(Noun, frozen=True, kw_only=True):
     joined: int = 0
     labels: list[str] = []
     wireguard_key: str = ""
+    next_wireguard_key: str = ""
     wireguard_port: int = 0
     tunnel_address: str = ""
     encryption_problem: str = ""

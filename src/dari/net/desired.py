@@ -38,12 +38,15 @@ class PeerWant:
 
 @dataclass(frozen=True, slots=True)
 class TunnelPeerWant:
-    """Another node: its public key (base64), where its WireGuard packets come to, its address in the tunnel."""
+    """Another node: its public key (base64), where its WireGuard packets come to, its address in the tunnel.
+
+    `address` None: of a key it is about to change to, whose handshakes are answered and to which nothing is sent yet.
+    """
 
     public_key: str
     endpoint: Address
     port: int
-    address: Address
+    address: Address | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,14 +18,17 @@ from dari.kernel.probed import ProbeResult, Shot, Step
 from dari.model.errors import Conflict, InvalidArgument
 from dari.model.explain import Walk
 from dari.model.network import Network
+from dari.net import tunnel
 from dari.net.overlay import vxlan_name
 from dari.net.packet import OUTSIDE, Hop, Listeners, Probe, Trace
+from dari.net.scope import Scope
 from dari.net.state import HOST, Address
 from dari.reconcile import causes, conclude, ends, far_words, shared_networks
 from dari.reconcile.context import Context
 from dari.reconcile.doors import doors, listeners, listening
 from dari.reconcile.ends import Aim, End
 from dari.reconcile.explained import differences
+from dari.reconcile.kernel import in_kernel
 from dari.reconcile.picture import Picture, Walker, look
 from dari.reconcile.talk import pack, unpack
 from dari.reconcile.telling import named, walk_lines
@@ -67,6 +70,8 @@ class FarHalf:
                 return pack(await self._ready(unpack(body, far_words.Ready)))
             case far_words.REPORT:
                 return pack(await self._report(unpack(body, far_words.Report)))
+            case far_words.KNOWS:
+                return pack(await self._knows(unpack(body, far_words.Knows)))
         raise ValueError(f"this version does not know the question {kind!r}")
 
     async def close(self) -> None:
@@ -130,6 +135,11 @@ class FarHalf:
         return far_words.Reported(
             sightings=[self._sighting(each) for each in results], untraced=probing.untraced
         )
+
+    async def _knows(self, asked: far_words.Knows) -> far_words.Known:
+        key = ("wireguard-peer", tunnel.NETNS, tunnel.LINK, asked.key)
+        found = await in_kernel(self._ctx, lambda: self._ctx.kernel.read(Scope(frozenset({key}))))
+        return far_words.Known(is_known=key in found.objects)
 
     def _listen_no_more(self, probing: Probing) -> None:
         for ear in probing.ears:

@@ -12,12 +12,24 @@ from dari.kernel.probed import Step
 from dari.model.explain import Cause, Walk
 
 DOORS, READY, REPORT = "doors", "ready", "report"
+KNOWS = "knows-key"
+"""Apart from those: asked before a node changes its key (cluster/rotation.py)."""
 
 EXPLAIN = "explain"
 """A whole question (explain.Question), from a container there; the answer is an explain.Explanation."""
 
 MOST_PAIRS = 1_000
 """Pairs of one `ready`."""
+
+
+class Knows(msgspec.Struct, frozen=True, kw_only=True):
+    """Does that node's kernel answer handshakes of this public key?"""
+
+    key: str
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    is_known: bool
 
 
 class Doors(msgspec.Struct, frozen=True, kw_only=True):

@@ -148,16 +148,37 @@ def _tunnel(ctx: Context, own: Node, network: Network) -> TunnelWant | None:
         port=own.wireguard_port,
         mtu=tunnel.link_mtu(_underlays(ctx), ipaddress.ip_address(own.address)),
         peers=tuple(
-            TunnelPeerWant(
-                public_key=each.wireguard_key,
-                endpoint=ipaddress.ip_address(each.address),
-                port=each.wireguard_port,
-                address=ipaddress.ip_address(each.tunnel_address),
-            )
+            want
             for each in ctx.tables.nodes.all(ctx.shared)
             if each.id in others and each.id != own.id and each.is_encrypting
+            for want in _tunnel_peers(each)
         ),
     )
+
+
+def _tunnel_peers(node: Node) -> Iterator[TunnelPeerWant]:
+    """A node by its key, and by the one it is about to change to."""
+    endpoint, port = ipaddress.ip_address(node.address), node.wireguard_port
+    yield TunnelPeerWant(node.wireguard_key, endpoint, port, ipaddress.ip_address(node.tunnel_address))
+    if node.next_wireguard_key:
+        yield TunnelPeerWant(node.next_wireguard_key, endpoint, port, None)
+
+
+def tunnel_nodes(ctx: Context) -> list[Node]:
+    """The living nodes this one exchanges encrypted packets with."""
+    ids = {
+        endpoint.node
+        for network in encrypted_networks(ctx)
+        for endpoint in ctx.tables.endpoints.all(ctx.shared, network)
+        if endpoint.is_active
+    } - {ctx.node_id}
+    return [each for each in ctx.tables.nodes.all(ctx.shared) if each.id in ids and each.is_encrypting]
+
+
+def encrypted_networks(ctx: Context) -> list[str]:
+    """The ids of encrypted networks on which this node has active endpoints."""
+    known = (ctx.tables.networks.get(ctx.shared, each) for each in sorted(own_networks(ctx)))
+    return [each.id for each in known if each is not None and is_encrypted(each)]
 
 
 def _underlays(ctx: Context) -> set[int]:

@@ -336,3 +336,20 @@ def test_a_key_and_its_clamped_form_are_one(private: bytes) -> None:
 def test_a_key_has_32_bytes() -> None:
     with pytest.raises(ValueError, match="32 bytes, not 31"):
         x25519.public_key(bytes(31))
+
+
+def test_a_key_to_come_is_answered_and_sent_nothing() -> None:
+    coming = replace(WAY.peers[0], public_key="D" * 43 + "=", address=None)
+    before = state(network(1, replace(WAY, peers=(*WAY.peers, coming))))
+    [peer] = [
+        each for each in before.objects.values() if isinstance(each, WireGuardPeer) and not each.allowed
+    ]
+    assert (peer.public_key, str(peer.endpoint), peer.port) == (coming.public_key, "192.0.2.2", 51829)
+    # Then it is the node's key: the one before goes, and what is sent there moves.
+    after = state(network(1, replace(WAY, peers=(replace(WAY.peers[0], public_key=coming.public_key),))))
+    steps = [
+        (op.action, op.object.public_key)
+        for op in plan(after, before).ops
+        if isinstance(op.object, WireGuardPeer)
+    ]
+    assert sorted(steps) == [("delete", FAR), ("set", coming.public_key)]

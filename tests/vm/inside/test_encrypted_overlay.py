@@ -7,9 +7,11 @@ import os
 import signal
 import socket
 import stat
+import subprocess
+import tempfile
 import threading
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -198,6 +200,49 @@ def test_a_dead_nodes_peer_goes_and_the_key_it_made_anew_is_followed(town: tuple
     eventually("one reaches two", lambda: fetch(hosts[0], one, "two"))
     # It went on meanwhile.
     assert hosts[1].pid(two)
+
+
+def test_a_key_is_changed_while_they_talk(town: tuple[Hosts, Any, Any]) -> None:
+    hosts, one, _ = town
+    before = key_of(hosts[1])
+    address = hosts[0].resolve(one, "two")[0]
+    assert "1 received" in hosts[0].net(one, "ping", "-c1", "-W20", address)
+    with talking(hosts[0], one, address) as said:
+        eventually("they talk", lambda: said() > 3)
+        # Of the other node, by this one.
+        done = dari(hosts[0], "node", "rotate-key", "-q", "host1")
+        assert (done.returncode, done.stderr) == (0, "")
+        after = done.stdout.strip()
+        heard = said()
+        eventually("they go on talking", lambda: said() > heard + 3)
+    assert after == key_of(hosts[1]) != before
+    assert set(peers(hosts[0])) == {after}
+    assert wg(hosts[1], "wg", "show", "wg0", "public-key").strip() == after
+    assert os.listdir(hosts[1].folder / "data").count("wireguard.key.next") == 0
+    # And its own.
+    mine = dari(hosts[0], "node", "rotate-key", "-q").stdout.strip()
+    assert mine == key_of(hosts[0]) and set(peers(hosts[1])) == {mine}
+    eventually("one reaches two", lambda: fetch(hosts[0], one, "two"))
+    for host in hosts.hosts:
+        assert findings(host) == set()
+
+
+@contextmanager
+def talking(host: Host, container: Any, address: str) -> Iterator[Callable[[], int]]:
+    """A ping that goes on meanwhile, every 0.2 s; how many answers it has had. What was lost is printed."""
+    with tempfile.TemporaryFile("w+") as out:
+        command = ["nsenter", "-t", str(host.pid(container)), "-n", "ping", "-i", "0.2", address]
+        process = subprocess.Popen(command, stdout=out)
+
+        def said() -> int:
+            return os.pread(out.fileno(), 1 << 20, 0).count(b"bytes from")
+
+        try:
+            yield said
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            print(os.pread(out.fileno(), 1 << 20, 0).decode()[-300:])
 
 
 def _foreign(told: dict[str, Any]) -> dict[str, Any] | None:

@@ -83,7 +83,7 @@ def _tunnel(want: TunnelWant) -> Iterator[KernelObject]:
     )
     yield Addr(tunnel.NETNS, tunnel.LINK, tunnel.interface(want.address))
     for peer in want.peers:
-        alone = ip_network(peer.address)
+        allowed = (ip_network(peer.address),) if peer.address is not None else ()
         yield WireGuardPeer(
-            tunnel.NETNS, tunnel.LINK, peer.public_key, peer.endpoint, peer.port, allowed=(alone,)
+            tunnel.NETNS, tunnel.LINK, peer.public_key, peer.endpoint, peer.port, allowed=allowed
         )

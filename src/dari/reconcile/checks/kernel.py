@@ -91,7 +91,12 @@ def names_of(ctx: Context) -> Names:
         if (netns := by_sandbox.get(endpoint.sandbox_id)) is not None:
             links[netns, endpoint.interface] = owner
         addresses |= dict.fromkeys(_addresses(endpoint), owner[0])
-    peers = {each.wireguard_key: each.name for each in ctx.tables.nodes.all(ctx.shared) if each.wireguard_key}
+    peers = {
+        key: each.name
+        for each in ctx.tables.nodes.all(ctx.shared)
+        for key in (each.wireguard_key, each.next_wireguard_key)
+        if key
+    }
     return Names(sandboxes, links, altnames, addresses, subnets, peers)
 
 
