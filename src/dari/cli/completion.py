@@ -1,7 +1,6 @@
 """`dari completion bash|zsh|fish`, and the hidden `dari __complete` their scripts ask.
 
-The scripts are thin: words go in, candidates come out one a line, so names of containers, images, networks
-and volumes complete as well, from the engine in use.
+The scripts are thin: words go in, candidates come out one a line (dari.cli.candidates).
 """
 
 from __future__ import annotations
@@ -9,17 +8,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dari.cli.context import Context, Failed
-from dari.cli.main import GROUPS, VERBS, same_verbs
 
+# bash begins a new word at each = and :, so it has the words cut anew here, and what lies before them left out.
 _SCRIPTS = {
     "bash": """_dari() {
+    local line="${COMP_LINE:0:COMP_POINT}" current prefix
+    local -a words
+    read -ra words <<< "$line"
+    [[ "$line" == *[[:space:]] ]] && words+=("")
+    current="${words[${#words[@]}-1]}"
     local IFS=$'\\n'
-    COMPREPLY=($(dari __complete "${COMP_WORDS[@]:1:COMP_CWORD-1}" "${COMP_WORDS[COMP_CWORD]}" 2>/dev/null))
-    if [ ${#COMPREPLY[@]} -eq 0 ]; then
-        COMPREPLY=($(compgen -f -- "${COMP_WORDS[COMP_CWORD]}"))
-    fi
+    COMPREPLY=($(dari __complete "${words[@]:1}" 2>/dev/null))
+    prefix="${current%"${current##*[=:]}"}"
+    COMPREPLY=("${COMPREPLY[@]#"$prefix"}")
 }
-complete -F _dari dari""",
+complete -o bashdefault -o default -F _dari dari""",
     "zsh": """#compdef dari
 _dari() {
     local -a found
@@ -33,83 +36,41 @@ _dari() {
 compdef _dari dari""",
     "fish": """function __dari_complete
     set -l words (commandline -opc) (commandline -ct)
-    dari __complete $words[2..-1] 2>/dev/null
+    set -l found (dari __complete $words[2..-1] 2>/dev/null)
+    if test (count $found) -gt 0
+        printf '%s\\n' $found
+    else
+        __fish_complete_path (commandline -ct)
+    end
 end
-complete -c dari -a '(__dari_complete)'""",
+complete -c dari -f -a '(__dari_complete)'""",
 }
-_RUNNING = {"attach", "exec", "kill", "pause", "port", "stop", "top", "stats"}
-_IMAGES = {"run", "create", "rmi", "tag", "push", "save", "history", "image inspect"}
+_HELP = """Usage:  dari completion bash|zsh|fish
+
+Print a completion script for a shell
+
+  bash   source <(dari completion bash)          in ~/.bashrc
+  zsh    source <(dari completion zsh)           in ~/.zshrc, behind compinit
+  fish   dari completion fish | source           in ~/.config/fish/config.fish"""
 
 
 def completion(context: Context, argv: Sequence[str]) -> int:
     """Print the script of a shell."""
+    if "--help" in argv or "-h" in argv:
+        context.say(_HELP)
+        return 0
     if len(argv) != 1 or argv[0] not in _SCRIPTS:
-        raise Failed("Usage:  dari completion bash|zsh|fish", 0 if "--help" in argv else 125)
+        raise Failed("Usage:  dari completion bash|zsh|fish", 1)
     context.say(_SCRIPTS[argv[0]])
     return 0
 
 
 def complete(context: Context, argv: Sequence[str]) -> int:
     """Print the candidates for the last of these words."""
+    from dari.cli.candidates import candidates
+
     words, current = list(argv[:-1]), argv[-1] if argv else ""
     for candidate in candidates(context, words, current):
         if candidate.startswith(current):
             context.say(candidate)
     return 0
-
-
-_PROJECT = "com.docker.compose.project"
-
-
-def candidates(context: Context, words: list[str], current: str) -> list[str]:
-    """What may follow `words`, unfiltered."""
-    same = same_verbs()
-    if not words:
-        return sorted({key for key in VERBS if " " not in key} | set(GROUPS))
-    key, rest = words[0], words[1:]
-    if key in GROUPS:
-        if not rest:
-            return sorted(name.split()[1] for name in {*VERBS, *same} if name.startswith(f"{key} "))
-        key = f"{key} {rest[0]}"
-        key = same.get(key, key)
-    if key == "help":
-        return sorted({name for name in VERBS if " " not in name} | set(GROUPS))
-    if key == "completion":
-        return sorted(_SCRIPTS)
-    if key not in VERBS or VERBS[key] == "compose:run":
-        return []
-    if current.startswith("-"):
-        from dari.cli.help import command
-
-        found = command(key)
-        return sorted(f"--{flag.name}" for flag in (*found.flags,)) if found is not None else []
-    return _names(context, key)
-
-
-def _names(context: Context, key: str) -> list[str]:
-    from dari.cli.help import command
-
-    found = command(key)
-    docker = context.docker
-    words = found.arguments if found is not None else ""
-    names: list[str] = []
-    if key in _IMAGES or "IMAGE" in words:
-        names += [tag for image in docker.get("/images/json") for tag in image.get("RepoTags") or ()]
-    if key == "explain":
-        listed = docker.get("/containers/json")
-        names += [
-            "host",
-            "outside",
-            *(name.strip("/") for each in listed for name in each.get("Names") or ()),
-        ]
-    if key == "verify":
-        labels = (each.get("Labels") or {} for each in docker.get("/containers/json"))
-        names += {each[_PROJECT] for each in labels if _PROJECT in each}
-    if "NETWORK" in words:
-        names += [network["Name"] for network in docker.get("/networks")]
-    if "VOLUME" in words:
-        names += [volume["Name"] for volume in docker.get("/volumes").get("Volumes") or ()]
-    if "CONTAINER" in words or "NAME|ID" in words:
-        listed = docker.get("/containers/json", all=None if key in _RUNNING else True)
-        names += [name.strip("/") for container in listed for name in container.get("Names") or ()]
-    return sorted(names)

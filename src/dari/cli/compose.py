@@ -185,6 +185,11 @@ _CHOICES = {
 }
 
 
+def flag_names() -> dict[str, bool]:
+    """The flags before the verb, and whether a value follows."""
+    return {name: kind not in ("bool", "never") for name, (_, kind) in _GLOBALS.items()}
+
+
 def global_flags(words: Sequence[str]) -> tuple[Globals, list[str]]:
     """The flags before the verb, and the verb with what follows it."""
     from dari.compose.session import Globals

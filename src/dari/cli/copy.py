@@ -16,6 +16,7 @@ from typing import Any
 
 from dari.cli.context import Context, Failed
 from dari.cli.flags import Flag, Options, verb
+from dari.cli.output import write_out
 
 _GO_DIRECTORY = 1 << 31
 _CHUNK = 1 << 18
@@ -40,6 +41,18 @@ def cp(context: Context, options: Options) -> int:
     if source[0]:
         return _from_container(context, options, source[0], source[1], target[1])
     return _to_container(context, options, source[1], target[0], target[1])
+
+
+@verb(
+    "export",
+    "[OPTIONS] CONTAINER",
+    "Export a container's filesystem as a tar archive",
+    Flag("output", "text", "Write to a file, instead of STDOUT", "o"),
+    least=1,
+    most=1,
+)
+def export(context: Context, options: Options) -> int:
+    return write_out(context, options.text("output"), "export", f"/containers/{options.arguments[0]}/export")
 
 
 def split(text: str) -> tuple[str, str]:

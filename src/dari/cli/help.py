@@ -70,9 +70,10 @@ def overview() -> str:
     lines += [
         "",
         "Options:",
-        "  -H, --host string   Daemon socket to connect to (or DARI_HOST, DOCKER_HOST)",
-        "  -D, --debug         Enable debug mode",
-        "  -v, --version       Print version information and quit",
+        "  -c, --context string   A context of Docker's (docker context ls), or DOCKER_CONTEXT",
+        "  -D, --debug            Enable debug mode",
+        "  -H, --host string      Daemon socket to connect to, or DARI_HOST, DOCKER_HOST",
+        "  -v, --version          Print version information and quit",
         "",
         "Run 'dari COMMAND --help' for more on a command.",
     ]

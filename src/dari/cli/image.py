@@ -10,6 +10,7 @@ from typing import Any
 from dari.cli.context import Context, Failed
 from dari.cli.flags import Flag, Options, UsageError, verb
 from dari.cli.listing import FILTER, FORMAT, NO_TRUNC, QUIET, filters, show
+from dari.cli.output import write_out
 from dari.cli.platforms import platform_json
 from dari.cli.reference import split_tag, with_tag
 from dari.cli.table import ago, local_time, shortened
@@ -55,6 +56,10 @@ def images(context: Context, options: Options) -> int:
     return show(context, options, columns, rows)
 
 
+def _size_or_none(size: int | None) -> str:
+    return "N/A" if size is None or size < 0 else format_size(size)
+
+
 def image_rows(image: dict[str, Any], now: float, is_whole: bool, by_digest: bool) -> list[dict[str, Any]]:
     """One row for each tag (or digest), as `dari images` lists them."""
     name = image["Id"] if is_whole else short_id(image["Id"])
@@ -74,6 +79,11 @@ def image_rows(image: dict[str, Any], now: float, is_whole: bool, by_digest: boo
             "CreatedSince": ago(image["Created"], now),
             "CreatedAt": local_time(image["Created"]),
             "Size": format_size(image["Size"]),
+            "SharedSize": _size_or_none(image.get("SharedSize")),
+            "UniqueSize": _size_or_none(
+                image["Size"] - image["SharedSize"] if image.get("SharedSize", -1) >= 0 else None
+            ),
+            "VirtualSize": format_size(image["Size"]),
             "Containers": str(image.get("Containers", "N/A")).replace("-1", "N/A"),
         }
         for repository, tag in tags
@@ -253,27 +263,8 @@ def history(context: Context, options: Options) -> int:
     least=1,
 )
 def save(context: Context, options: Options) -> int:
-    path = options.text("output")
-    if not path and os.isatty(1):
-        raise Failed("cowardly refusing to save to a terminal. Use the -o flag or redirect")
-    chunks = context.docker.stream(
-        "GET", "/images/get", names=options.arguments, platform=platform_json(options.text("platform"))
-    )
-    if not path:
-        for chunk in chunks:
-            context.write(chunk)
-        return 0
-    beside = f"{path}.{os.getpid()}.part"  # a broken transfer must not pass for an archive
-    try:
-        with open(beside, "wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-        os.replace(beside, path)
-    except BaseException:
-        if os.path.exists(beside):
-            os.unlink(beside)
-        raise
-    return 0
+    query = {"names": options.arguments, "platform": platform_json(options.text("platform"))}
+    return write_out(context, options.text("output"), "save", "/images/get", **query)
 
 
 @verb(

@@ -36,7 +36,7 @@ def show(
         return 0
     if form == "json":
         form = "{{json .}}"
-    from dari.cli.template import Template
+    from dari.cli.template import Fields, Template
 
     if form.startswith("table "):
         form = form.removeprefix("table ").replace("\\t", "\t")
@@ -46,10 +46,13 @@ def show(
         } or titles
         if "Label" in fields:
             fields["Label"] = str
-        lines = [Template(form).render(item).split("\t") for item in (fields, *rows)]
+        # Of an empty list not all fields are known.
+        head = Fields(fields) if rows else fields
+        template = Template(form)
+        lines = [template.render(item).split("\t") for item in (head, *map(Fields, rows))]
         context.say(table(lines[0], lines[1:]))
         return 0
     template = Template(form.replace("\\t", "\t").replace("\\n", "\n"))
     for row in rows:
-        context.say(template.render(row))
+        context.say(template.render(Fields(row)))
     return 0

@@ -25,6 +25,7 @@ VERBS: dict[str, str] = {
     "events": "system:events",
     "exec": "attach:exec_",
     "explain": "explain:explain",
+    "export": "copy:export",
     "help": "help:help_",
     "history": "image:history",
     "images": "image:images",
@@ -89,7 +90,7 @@ VERBS: dict[str, str] = {
     "image inspect": "inspect:image_inspect",
 }
 _CONTAINER = (
-    "attach commit cp create diff exec kill logs pause port rename restart rm run start stats stop top"
+    "attach commit cp create diff exec export kill logs pause port rename restart rm run start stats stop top"
     " unpause update wait"
 )
 _SAME = {
@@ -201,6 +202,7 @@ def _global_flags(words: list[str]) -> tuple[str | None, bool, list[str]]:
     from dari.cli.context import Failed
 
     host: str | None = None
+    name = ""
     is_debug = False
     while words and words[0].startswith("-"):
         word, separator, value = words.pop(0).partition("=")
@@ -217,16 +219,26 @@ def _global_flags(words: list[str]) -> tuple[str | None, bool, list[str]]:
                 value = words.pop(0)
             if word in ("-H", "--host"):
                 host = value
+            elif word in ("-c", "--context"):
+                name = value
         elif word.startswith("-H") and not separator:
             host = word[2:]
         else:
             raise Failed(f"unknown flag: {word}\nSee 'dari --help'", 125)
+    if name and host is not None:
+        raise Failed("conflicting options: cannot specify both --host and --context", 1)
+    if not (host or name or os.environ.get("DARI_HOST") or os.environ.get("DOCKER_HOST")):
+        name = os.environ.get("DOCKER_CONTEXT", "")
+    if name:
+        from dari.cli.contexts import use
+
+        host = use(name, os.environ)
     return host, is_debug, words
 
 
 def _report(error: Exception, key: str) -> int:
     """Says what an error is and returns its exit code; errors that are nobody's fault but ours go on."""
-    from dari.cli.flags import HelpAsked, UsageError
+    from dari.cli.flags import CountError, HelpAsked, UsageError
 
     if isinstance(error, HelpAsked):
         print(load_verb(key).command.help())  # type: ignore[attr-defined]
@@ -235,7 +247,8 @@ def _report(error: Exception, key: str) -> int:
         command = load_verb(key).command  # type: ignore[attr-defined]
         usage = f"dari {command.words} {command.arguments}".rstrip()
         print(f"dari: {error}\n\nUsage:  {usage}\n\nRun 'dari {key} --help' for more.", file=sys.stderr)
-        return int(command.usage_code)
+        # Docker's: 125 for a flag, 1 for how many arguments there are.
+        return 1 if isinstance(error, CountError) and command.usage_code == 125 else int(command.usage_code)
     from dari.client.errors import ApiError, ClientError
 
     if not isinstance(error, ClientError | OSError | ValueError):

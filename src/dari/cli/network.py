@@ -23,6 +23,7 @@ def ls(context: Context, options: Options) -> int:
             "Name": item["Name"],
             "Driver": item["Driver"],
             "Scope": item["Scope"],
+            "IPv4": str(bool(item.get("EnableIPv4", True))).lower(),
             "IPv6": str(bool(item.get("EnableIPv6"))).lower(),
             "Internal": str(bool(item.get("Internal"))).lower(),
             "Labels": ",".join(f"{key}={value}" for key, value in (item.get("Labels") or {}).items()),

@@ -68,7 +68,9 @@ def row(container: Mapping[str, Any], now: float, is_whole: bool) -> dict[str, A
     labels = container.get("Labels") or {}
     networks = (container.get("NetworkSettings") or {}).get("Networks") or {}
     mounts = [mount.get("Name") or mount.get("Source", "") for mount in container.get("Mounts") or ()]
-    size = f"{format_size(container.get('SizeRw') or 0)} (virtual {format_size(container.get('SizeRootFs') or 0)})"
+    size = format_size(container.get("SizeRw") or 0)
+    if container.get("SizeRootFs"):
+        size += f" (virtual {format_size(container['SizeRootFs'])})"
     return {
         "ID": container["Id"] if is_whole else short_id(container["Id"]),
         "Image": image or "<no image>",
@@ -84,5 +86,6 @@ def row(container: Mapping[str, Any], now: float, is_whole: bool) -> dict[str, A
         "Mounts": ",".join(mount if is_whole else shortened(mount, 15) for mount in mounts),
         "LocalVolumes": str(sum(mount.get("Type") == "volume" for mount in container.get("Mounts") or ())),
         "Networks": ",".join(networks),
+        "Platform": None,
         "Size": size,
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 from dari.cli.context import Context
 from dari.cli.flags import Flag, Options, verb
-from dari.cli.listing import FILTER, filters
+from dari.cli.listing import FILTER, FORMAT, filters, show
 from dari.cli.table import table
 from dari.units import SECOND, format_size, format_time, parse_time
 
@@ -52,14 +52,13 @@ def version(context: Context, options: Options) -> int:
         context.say(_formatted({"Client": client, "Server": server}, options.text("format")))
     else:
         context.say("Client:")
-        context.say(_lines(client, ("Version", "ApiVersion", "PythonVersion", "Os", "Arch"), 1))
+        context.say(_aligned(client, 1))
         if server is not None:
             context.say(f"\nServer: {(server.get('Platform') or {}).get('Name', '')}".rstrip())
             for component in server.get("Components") or ():
                 context.say(f" {component['Name']}:")
-                context.say(
-                    _lines({"Version": component.get("Version"), **(component.get("Details") or {})}, None, 2)
-                )
+                details = {"Version": component.get("Version"), **(component.get("Details") or {})}
+                context.say(_aligned(details, 2))
     if trouble is not None:
         context.complain(str(trouble))
         return 1
@@ -144,23 +143,26 @@ def event_line(event: dict[str, Any]) -> str:
     "system df",
     "[OPTIONS]",
     "Show disk usage",
-    _FORMAT,
+    FORMAT,
     Flag("verbose", "bool", "Show detailed information on space usage", "v"),
     most=0,
 )
 def df(context: Context, options: Options) -> int:
     found = context.docker.get("/system/df")
-    if options.text("format") == "json":
-        context.say(_formatted(found, "json"))
-        return 0
-    rows = usage(found)
     if options.on("verbose"):
-        for title, names in _details(found):
+        if options.has("format"):
+            details = dict(zip(_DETAILS, (rows for _, _, rows in _details(found)), strict=True))
+            context.say(_formatted(details, options.text("format")))
+            return 0
+        for title, columns, rows in _details(found):
             context.say(f"{title}:\n")
-            context.say(table(["NAME", "SIZE"], names) + "\n")
+            lines = [[str(row[field]) for field in columns.values()] for row in rows]
+            context.say(table(list(columns), lines) + "\n")
         return 0
-    context.say(table(["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"], rows))
-    return 0
+    fields = ("Type", "TotalCount", "Active", "Size", "Reclaimable")
+    titles = ("TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE")
+    summary = [dict(zip(fields, row, strict=True)) for row in usage(found)]
+    return show(context, options, dict(zip(titles, fields, strict=True)), summary)
 
 
 def usage(found: dict[str, Any]) -> list[list[str]]:
@@ -207,23 +209,56 @@ def _share(part: int, whole: int) -> str:
     return f"{format_size(part)} ({part * 100 // whole}%)" if whole else format_size(part)
 
 
-def _details(found: dict[str, Any]) -> list[tuple[str, list[list[str]]]]:
+_DETAILS = ("Images", "Containers", "Volumes")
+
+
+def _details(found: dict[str, Any]) -> list[tuple[str, dict[str, str], list[dict[str, Any]]]]:
+    """Title, columns and rows of each part of `dari system df -v`."""
+    from dari.cli.image import image_rows
+    from dari.cli.ps import row
+
+    now = time.time()
     images = [
-        [", ".join(image.get("RepoTags") or ["<none>"]), format_size(image.get("Size") or 0)]
+        {**each, "Containers": str(image.get("Containers", 0))}
         for image in found.get("Images") or ()
+        for each in image_rows(image, now, False, False)
     ]
-    containers = [
-        [", ".join(name.strip("/") for name in c.get("Names") or ()), format_size(c.get("SizeRw") or 0)]
-        for c in found.get("Containers") or ()
-    ]
-    volumes = [
-        [volume["Name"], format_size(max(0, (volume.get("UsageData") or {}).get("Size", 0)))]
-        for volume in found.get("Volumes") or ()
-    ]
+    containers = [row(each, now, False) for each in found.get("Containers") or ()]
+    volumes = []
+    for volume in found.get("Volumes") or ():
+        used = volume.get("UsageData") or {}
+        size = format_size(max(0, used.get("Size", 0)))
+        volumes.append({"Name": volume["Name"], "Links": str(used.get("RefCount", 0)), "Size": size})
     return [
-        ("Images space usage", images),
-        ("Containers space usage", containers),
-        ("Local Volumes space usage", volumes),
+        (
+            "Images space usage",
+            {
+                "REPOSITORY": "Repository",
+                "TAG": "Tag",
+                "IMAGE ID": "ID",
+                "CREATED": "CreatedSince",
+                "SIZE": "Size",
+                "SHARED SIZE": "SharedSize",
+                "UNIQUE SIZE": "UniqueSize",
+                "CONTAINERS": "Containers",
+            },
+            images,
+        ),
+        (
+            "Containers space usage",
+            {
+                "CONTAINER ID": "ID",
+                "IMAGE": "Image",
+                "COMMAND": "Command",
+                "LOCAL VOLUMES": "LocalVolumes",
+                "SIZE": "Size",
+                "CREATED": "RunningFor",
+                "STATUS": "Status",
+                "NAMES": "Names",
+            },
+            containers,
+        ),
+        ("Local Volumes space usage", {"VOLUME NAME": "Name", "LINKS": "Links", "SIZE": "Size"}, volumes),
     ]
 
 
@@ -270,6 +305,27 @@ def _formatted(value: Any, form: str) -> str:
     from dari.cli.template import Template
 
     return Template("{{json .}}" if form == "json" else form).render(value)
+
+
+_SPELLED = {
+    "ApiVersion": "API version",
+    "MinAPIVersion": "Minimum API version",
+    "GoVersion": "Go version",
+    "PythonVersion": "Python version",
+    "KernelVersion": "Kernel version",
+    "GitCommit": "Git commit",
+    "BuildTime": "Built",
+}
+
+
+def _aligned(values: dict[str, Any], indent: int) -> str:
+    """One value a line, as `docker version` has them."""
+    rows = {_SPELLED.get(name, name): values[name] for name in values if values[name] not in (None, "")}
+    rows.pop("DefaultAPIVersion", None)
+    if "Os" in rows and "Arch" in rows:
+        rows["OS/Arch"] = f"{rows.pop('Os')}/{rows.pop('Arch')}"
+    width = max(20, *(len(name) + 2 for name in rows))
+    return "\n".join(f"{' ' * indent}{name + ':':<{width}}{value}" for name, value in rows.items())
 
 
 def _lines(values: dict[str, Any], names: tuple[str, ...] | None, indent: int) -> str:

@@ -23,6 +23,10 @@ class TemplateError(ValueError):
     """The template is malformed, or asks a value for what it has not."""
 
 
+class Fields(dict[str, Any]):
+    """The fields of a listing's row, all of them known: to ask for another one is an error, not no value."""
+
+
 class _Node(NamedTuple):
     kind: str  # text, print, if, range, with
     text: str
@@ -273,6 +277,9 @@ def _fields(value: Any, path: str) -> Any:
             lowered = {key.lower(): key for key in value}
             # Go's structs are called .Id or .ID where the JSON says the other.
             if name.lower() not in lowered:
+                if isinstance(value, Fields):
+                    known = ", ".join(sorted(value))
+                    raise TemplateError(f"template: can't evaluate field {name}: there are {known}")
                 return None
             name = lowered[name.lower()]
         value = value[name]

@@ -204,7 +204,10 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--default-shm-size", metavar="BYTES", help="size of containers' /dev/shm (default 64m)")
     add(
-        "--shutdown-timeout", type=int, help="seconds; containers go on when darid stops, so it is only shown"
+        "--shutdown-timeout",
+        type=int,
+        metavar="SECONDS",
+        help="only shown: containers go on when darid stops",
     )
     add(
         "-b",

@@ -23,13 +23,24 @@ from dari.dns.server import Log, Server
 
 _LEVELS = {"debug": 0, "info": 1, "error": 2}
 _USAGE = "usage: dari-dns --dir DIR [--pidfile FILE] [--log-level debug|info|error]"
+_HELP = f"""{_USAGE}
+
+Answers the names of containers at 127.0.0.11 in each sandbox; darid starts it and writes what it serves.
+
+  --dir DIR        zone and view files, its lock and its socket
+  --pidfile FILE   its process id, removed at its end
+  --log-level      what is written to stderr (default info)"""
 _HOME_SECONDS = 5.0
 _LOCK_SECONDS = 3.0  # a predecessor that was just told to go needs a moment
 
 
 def main(argv: list[str] | None = None) -> int:
     """Serve; the exit code: 0 told to stop, 1 cannot start, 2 wrong arguments."""
-    options = _options(sys.argv[1:] if argv is None else argv)
+    words = sys.argv[1:] if argv is None else argv
+    if "--help" in words or "-h" in words:
+        print(_HELP)
+        return 0
+    options = _options(words)
     if options is None:
         print(_USAGE, file=sys.stderr)
         return 2

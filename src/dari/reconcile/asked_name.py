@@ -154,7 +154,7 @@ def _neighbours(ctx: Context, source: End, name: str) -> str:
                 known.update(dict.fromkeys([owner.name] if owner is not None else endpoint.dns_names[:1]))
                 known.update(dict.fromkeys(endpoint.spec.aliases))
     if not known:
-        return "it shares no network with names with anybody"
+        return f"{source.name} knows no name: it shares no user-defined network with anybody (dari network connect)"
     hint = _meant(name, known)
     like = difflib.get_close_matches(name, known, _NAMES_SHOWN, cutoff=0)
     more = f" and {len(known) - len(like)} more" if len(known) > len(like) else ""

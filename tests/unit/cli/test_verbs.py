@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -14,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from dari.cli.completion import candidates
-from dari.cli.context import Context, Failed
+from dari.cli import contexts
+from dari.cli.context import Failed
 from dari.cli.copy import archive_of, extract, split
 from dari.cli.flags import UsageError
 from dari.cli.main import VERBS, main
+from dari.cli.template import TemplateError
 from dari.client.build_context import Ignore, context_archive
 from dari.client.errors import ApiError
 
@@ -263,18 +265,6 @@ def test_credentials_come_from_dockers_file(
     assert json.loads((tmp_path / "config.json").read_text())["auths"] == {}
 
 
-def test_completion(dari: Dari, capsys: pytest.CaptureFixture[str]) -> None:
-    for shell in ("bash", "zsh", "fish"):
-        assert dari("completion", shell)[0] == 0
-        assert "__complete" in capsys.readouterr().out
-    context = Context()
-    assert "network" in candidates(context, [], "")
-    assert candidates(context, ["network"], "")[:2] == ["connect", "create"]
-    assert "--detach" in candidates(context, ["run"], "--")
-    dari("__complete", "stop", "w", answers={"GET /containers/json": [CONTAINER]})
-    assert capsys.readouterr().out == "web\n"
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -378,7 +368,7 @@ def test_build_context(tmp_path: Path) -> None:
 def test_main_says_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["nosuch"]) == 1
     assert "'nosuch' is not a dari command" in capsys.readouterr().err
-    assert main(["run"]) == 125
+    assert main(["run"]) == 1
     assert "requires at least 1 argument" in capsys.readouterr().err
     assert main(["run", "--help"]) == 0
     assert capsys.readouterr().out.startswith("Usage:  dari run")
@@ -423,3 +413,81 @@ def test_verbs_are_all_there() -> None:
         " up down completion"
     )
     assert set(asked.split()) <= VERBS.keys()
+
+
+def test_a_field_no_row_has_is_an_error(dari: Dari, capsys: pytest.CaptureFixture[str]) -> None:
+    answers = {"GET /containers/json": [CONTAINER]}
+    for form in ("{{.Nope}}", "table {{.Nope}}"):
+        with pytest.raises(TemplateError, match="can't evaluate field Nope: there are Command, "):
+            dari("ps", "--format", form, answers=answers)
+    assert dari("ps", "--format", "{{.Platform}}{{.names}}", answers=answers)[0] == 0
+    assert capsys.readouterr().out == "<no value>web\n"
+
+
+def test_how_many_arguments_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    # Docker's exit codes: 1 for the number of arguments, 125 for a flag.
+    assert main(["ps", "extra"]) == 1 and main(["ps", "--nope"]) == 125
+    # Verbs whose 1 means something else.
+    assert main(["explain", "web"]) == 2
+    capsys.readouterr()
+
+
+def test_export_writes_a_whole_file(dari: Dari, tmp_path: Path) -> None:
+    path = tmp_path / "root.tar"
+    code, docker = dari(
+        "export", "-o", str(path), "web", answers={"GET /containers/web/export": [b"one", b"two"]}
+    )
+    assert code == 0 and path.read_bytes() == b"onetwo" and len(docker.calls) == 1
+    assert [each.name for each in tmp_path.iterdir()] == ["root.tar"]
+
+
+def test_a_context_of_dockers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    own = tmp_path / "contexts/meta" / hashlib.sha256(b"far").hexdigest()
+    own.mkdir(parents=True)
+    (own / "meta.json").write_text(
+        '{"Name": "far", "Endpoints": {"docker": {"Host": "tcp://192.0.2.1:2376"}}}'
+    )
+    environ = {"DOCKER_CONFIG": str(tmp_path)}
+    assert contexts.use("far", environ) == "tcp://192.0.2.1:2376" and "DOCKER_CERT_PATH" not in environ
+    (tmp_path / "contexts/tls" / own.name / "docker").mkdir(parents=True)
+    contexts.use("far", environ)
+    assert environ["DOCKER_CERT_PATH"].endswith(f"{own.name}/docker") and environ["DOCKER_TLS_VERIFY"] == "1"
+    assert contexts.use("default", environ) is None
+    with pytest.raises(Failed, match='context "near" not found'):
+        contexts.use("near", environ)
+
+
+def test_a_context_is_not_taken_for_the_engine_at_hand(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    assert main(["-c", "near", "ps"]) == 1
+    assert 'context "near" not found' in capsys.readouterr().err
+    assert main(["-c", "near", "-H", "unix:///x", "ps"]) == 1
+    assert "cannot specify both" in capsys.readouterr().err
+    monkeypatch.setenv("DOCKER_CONTEXT", "near")
+    # As in Docker, DOCKER_HOST is stronger.
+    assert main(["ps"]) == 1
+    assert "Cannot connect" in capsys.readouterr().err
+
+
+def test_disk_usage_as_docker_tells_it(dari: Dari, capsys: pytest.CaptureFixture[str]) -> None:
+    found = {
+        "LayersSize": 3000,
+        "Images": [
+            {"Id": "sha256:" + "a" * 64, "RepoTags": ["busybox:latest"], "Created": 0, "Size": 3000, "SharedSize": 1000,
+             "Containers": 1}
+        ],
+        "Containers": [{**CONTAINER, "SizeRw": 3, "SizeRootFs": 3003}],
+        "Volumes": [{"Name": "data", "UsageData": {"RefCount": 2, "Size": 5}}],
+    }  # fmt: skip
+    dari("system df", "--format", "{{.Type}} {{.TotalCount}}", answers={"GET /system/df": found})
+    assert capsys.readouterr().out.splitlines()[:2] == ["Images 1", "Containers 1"]
+    dari("system df", "-v", answers={"GET /system/df": found})
+    told = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "REPOSITORY TAG IMAGE ID CREATED SIZE SHARED SIZE UNIQUE SIZE CONTAINERS" in told
+    assert any(
+        line.startswith("busybox latest aaaaaaaaaaaa") and line.endswith("3kB 1kB 2kB 1") for line in told
+    )
+    assert "data 2 5B" in told
