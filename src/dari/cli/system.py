@@ -324,7 +324,7 @@ def _aligned(values: dict[str, Any], indent: int) -> str:
     rows.pop("DefaultAPIVersion", None)
     if "Os" in rows and "Arch" in rows:
         rows["OS/Arch"] = f"{rows.pop('Os')}/{rows.pop('Arch')}"
-    width = max(20, *(len(name) + 2 for name in rows))
+    width = max(21, *(len(name) + 2 for name in rows))
     return "\n".join(f"{' ' * indent}{name + ':':<{width}}{value}" for name, value in rows.items())
 
 
