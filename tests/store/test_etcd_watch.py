@@ -217,3 +217,19 @@ async def test_a_watch_that_tells_nothing_is_begun_anew(
     await until(lambda: b.read("") == a.read(""))
     # It goes on where it was.
     assert readings == []
+
+
+async def test_a_commit_that_changes_no_row_is_heard_of(
+    open_remote: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it deletes is gone already, with the session that put it, say."""
+    monkeypatch.setattr(etcd, "_PING_SECONDS", 0.1)
+    prefix, copy = f"/left-{uuid4().hex[:8]}", str(tmp_path / "copy.db")
+    store = await open_remote(ETCD, prefix, copy)
+    await store.commit(Txn(puts={"n/1": b"one"}))
+    revision = await store.commit(Txn(deletes={"n/2"}))
+    await until(lambda: store._seen >= revision)  # type: ignore[attr-defined]
+    await store.close()
+    back = await open_remote(ETCD, prefix, copy)
+    assert back.status().is_connected
+    assert set(back.read("")) == {"n/1"}

@@ -151,3 +151,42 @@ async def test_changes_of_both_and_of_what_waits(pair: Pair) -> None:
     await both.commit(Txn(deletes={theirs}))
     count, keys = both.changes(count)
     assert keys is not None and theirs in keys and both.get(theirs) is None
+
+
+async def test_what_others_took_while_the_store_was_away_stays_theirs(pair: Pair) -> None:
+    """This node was cut off, and removed for good: its address was given to somebody else's container."""
+    _, remote, both = pair
+    lease, endpoint = f"leases/{SHARED}/10.0.0.2", f"endpoints/{SHARED}/e1"
+    own_lease = f"leases/{SHARED}/10.0.0.3"
+    await both.commit(Txn(puts={lease: b"e1", endpoint: b"active", own_lease: b"e1"}))
+    remote.is_away = True
+    await both.commit(Txn(deletes={lease, own_lease}, puts={endpoint: b"inactive"}))
+    remote.is_away = False
+    await remote.commit(Txn(puts={lease: b"e9"}, deletes={endpoint}))
+    async with asyncio.timeout(10):
+        while remote.get(own_lease) is not None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert remote.get(lease).value == both.get(lease).value == b"e9"  # type: ignore[union-attr]
+    assert remote.get(endpoint) is both.get(endpoint) is None
+
+
+async def test_much_that_waited_is_written_in_parts(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, remote, both = pair
+    keys = {f"endpoints/{SHARED}/e{number}" for number in range(250)}
+    await both.commit(Txn(puts=dict.fromkeys(keys, b"active")))
+    remote.is_away = True
+    await both.commit(Txn(puts=dict.fromkeys(keys, b"inactive")))
+    commit, sizes = remote.commit, list[int]()
+
+    async def counted(txn: Txn) -> int:
+        sizes.append(max(len(txn.checks), len(txn.puts) + len(txn.deletes)))
+        return await commit(txn)
+
+    monkeypatch.setattr(remote, "commit", counted)
+    remote.is_away = False
+    async with asyncio.timeout(10):
+        while both._outbox:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert {row.value for row in remote.read("endpoints/").values()} == {b"inactive"}
+    # etcd's own limit is 128, the put that every commit of ours brings among them.
+    assert max(sizes) < 128

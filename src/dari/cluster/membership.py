@@ -18,7 +18,9 @@ from dari.cluster import rotation
 from dari.cluster.announce import announce
 from dari.cluster.answering import answer
 from dari.model.cluster import Member, Node
+from dari.model.errors import DariError
 from dari.net import tunnel
+from dari.reconcile.boot import settle_all
 from dari.reconcile.context import Context
 from dari.reconcile.node_claims import quarrel, tunnel_address_of, twin_of
 from dari.store.base import ABSENT, Session, StoreUnavailable, Txn, TxnConflict
@@ -31,12 +33,14 @@ _AGAIN_SECONDS = 1.0
 @dataclass(slots=True)
 class Membership:
     """How this node stands. `is_joined` while its row is in the store; `problem` says why it is not. Who changes its
-    row holds `changing`."""
+    row holds `changing`. `is_settled`: what is here was made of all the store has, and has been told since of every
+    change."""
 
     node: Node
     ttl: float = 10.0
     is_joined: bool = False
     problem: str = "not joined yet"
+    is_settled: bool = True
     joined: asyncio.Event = field(default_factory=asyncio.Event)
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
@@ -56,6 +60,7 @@ async def keep(ctx: Context, membership: Membership) -> None:
             session = await ctx.shared.session(membership.ttl)
             async with membership.changing:
                 await _join(ctx, membership, session)
+            await _agree(ctx, membership)
             await _ended_or_left(ctx, session, membership)
             if membership.leaving.is_set():
                 await session.close()
@@ -76,6 +81,19 @@ async def keep(ctx: Context, membership: Membership) -> None:
         if session is not None:
             await session.close()
         await asyncio.sleep(_AGAIN_SECONDS)
+
+
+async def _agree(ctx: Context, membership: Membership) -> None:
+    """Whoever was away may find that others took away what he had (`node rm`), and a daemon that began with a copy of
+    the store that the copy lacked something."""
+    if membership.is_settled:
+        return
+    try:
+        await settle_all(ctx)
+    except DariError as error:
+        log.error("settling what changed while this node was away: %s", error.message)
+        return
+    membership.is_settled = True
 
 
 async def _ended_or_left(ctx: Context, session: Session, membership: Membership) -> None:
@@ -162,5 +180,5 @@ def _has_endpoints(ctx: Context) -> bool:
 def _is_out(membership: Membership, problem: str) -> None:
     if membership.is_joined or membership.problem != problem:
         log.warning("node %s is not joined: %s", membership.node.name, problem)
-    membership.is_joined, membership.problem = False, problem
+    membership.is_joined, membership.problem, membership.is_settled = False, problem, False
     membership.joined.clear()

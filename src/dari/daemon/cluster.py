@@ -71,11 +71,12 @@ async def begin(eng: Engine, store: Federation) -> None:
         labels=config.labels,
     )
     node = await _with_key(eng, node)
-    eng.rooms[ROOM] = Membership(node, float(config.store_ttl))
+    member = eng.rooms[ROOM] = Membership(node, float(config.store_ttl))
     try:
         async with asyncio.timeout(_FIRST_SECONDS):
             await store.remote.whole()
     except TimeoutError:
+        member.is_settled = False
         status = store.status()
         known = "as it was when last seen" if status.is_known else "not known"
         log.warning(

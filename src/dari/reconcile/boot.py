@@ -84,6 +84,15 @@ async def boot(ctx: Context) -> None:
             log.error("%s", error.message)
 
 
+async def settle_all(ctx: Context) -> None:
+    """Kernel and names, of everything. Raises Internal, Unavailable."""
+    async with ctx.lock("settle"):
+        todo = await settle_everything(ctx)
+        if not todo.is_empty:
+            log.warning("this node was away from the store; brought to what it has:\n%s", todo)
+        await settle_all_names(ctx)
+
+
 async def settle_all_names(ctx: Context) -> None:
     """All zones, views and files; those of nobody go. Raises Unavailable."""
     networks = {each.id: None for each in ctx.tables.networks.all(ctx.shared)}

@@ -5,7 +5,9 @@ last, in this process or in the one before (the copy on disk knows), so that a s
 everything by everybody; all is read, in parts, only where there is nothing to begin from. A watch that hangs (a
 partition without a reset, a member cut off from the others) is noticed by a linearizable read every two seconds, which
 only a member in the majority can answer. It is of one key, `last`, which every commit puts: etcd's work for a range
-grows with the rows in it, whatever the limit. Sources: etcd v3 API reference; "KV API guarantees".
+grows with the rows in it, whatever the limit. The watch tells of `last` too: a commit may change no row (what it
+deletes is gone already), and who waits to hear of it would wait for ever.
+Sources: etcd v3 API reference; "KV API guarantees".
 """
 
 from __future__ import annotations
@@ -292,7 +294,13 @@ class EtcdStore(Replicated):
     async def _watch_from(self, revision: int) -> None:
         """Follow until the watch ends or lags behind. Raises StoreUnavailable, Compacted."""
         request = {
-            "create_request": {**_range(self._top), "start_revision": str(revision), "progress_notify": True}
+            "create_request": {
+                # In key order: `last`, the layout, all rows.
+                "key": self._last,
+                "range_end": encode(_end(self._top)),
+                "start_revision": str(revision),
+                "progress_notify": True,
+            }
         }
         reader = asyncio.create_task(self._take(self._gateway.watch(request)))
         pinger = asyncio.create_task(self._ping())
@@ -307,7 +315,7 @@ class EtcdStore(Replicated):
         raise StoreUnavailable("its watch ended")
 
     async def _take(self, stream: AsyncIterator[WatchResult]) -> None:
-        skip = len(self._top)
+        top, skip = self._top, len(self._top)
         async for result in stream:
             self._heard += 1
             if result.compact_revision:
@@ -321,7 +329,10 @@ class EtcdStore(Replicated):
             deletes: dict[str, int] = {}
             for event in result.events:
                 kv = event.kv
-                key = kv.key.decode()[skip:]
+                name = kv.key.decode()
+                if not name.startswith(top):
+                    continue
+                key = name[skip:]
                 if event.type == "DELETE":
                     puts.pop(key, None)
                     deletes[key] = kv.mod_revision

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
+from itertools import islice
 
 from dari.store.base import ABSENT, Row, Session, Status, Store, StoreUnavailable, Txn, TxnConflict
 from dari.store.changelog import ChangeLog
@@ -21,7 +22,11 @@ log = logging.getLogger(__name__)
 
 # Rows that end with what they belong to: giving them back needs nobody's consent.
 _RETURNABLE = ("endpoints/", "leases/")
+# Of those, the ones whose key another node may have taken by the time the store is back.
+_ANYBODYS = "leases/"
 _FLUSH_SECONDS = 0.5
+# etcd takes 128 operations in a transaction.
+_FLUSHED_AT_ONCE = 100
 
 
 class Federation:
@@ -33,6 +38,8 @@ class Federation:
         self.local, self.remote = local, remote
         self._is_remote_key = is_remote
         self._outbox: dict[str, bytes | None] = {}
+        # What the rows in it were when that was decided.
+        self._given_back: dict[str, Row | None] = {}
         self._log = ChangeLog()
         self._seen = [0, 0]
         self._flusher = asyncio.create_task(self._flush())
@@ -86,6 +93,8 @@ class Federation:
         except StoreUnavailable:
             if not self._can_wait(theirs):
                 raise
+            for key, row in before.items():
+                self._given_back.setdefault(key, row)
             self._outbox |= {key: None for key in theirs.deletes if key not in theirs.puts}
             self._outbox |= theirs.puts
             self._log.add((*theirs.deletes, *theirs.puts))
@@ -93,6 +102,7 @@ class Federation:
             return await self.local.commit(ours) if not ours.is_empty() else ABSENT
         for key in before:
             self._outbox.pop(key, None)
+            self._given_back.pop(key, None)
         self._log.add(before)
         if ours.is_empty():
             return revision
@@ -159,19 +169,25 @@ class Federation:
             log.error("claims of a refused transaction stay until the next start: %s", error)
 
     async def _flush(self) -> None:
-        """Write what waits, as soon as the store answers."""
+        """Write what waits, as soon as the store answers: of rows that are still this node's. While it was away, others
+        may have removed it for good and taken its addresses."""
         while True:
             await self._has_post.wait()
             await asyncio.sleep(_FLUSH_SECONDS)
             if not self.remote.status().is_connected:
                 continue
-            post = dict(self._outbox)
+            post = dict(islice(self._outbox.items(), _FLUSHED_AT_ONCE))
+            ours = {
+                key: row for key in post if (row := self.remote.get(key)) and self._is_still_ours(key, row)
+            }
             txn = Txn(
-                puts={key: value for key, value in post.items() if value is not None},
-                deletes={key for key, value in post.items() if value is None},
+                checks={key: row.revision for key, row in ours.items()},
+                puts={key: value for key in ours if (value := post[key]) is not None},
+                deletes={key for key in ours if post[key] is None},
             )
             try:
-                await self.remote.commit(txn)
+                if not txn.is_empty():
+                    await self.remote.commit(txn)
             except (StoreUnavailable, TxnConflict) as error:
                 log.debug("what was given back still waits: %s", error)
                 continue
@@ -180,8 +196,13 @@ class Federation:
                 self._has_post.clear()
             log.info("%d rows that waited for the store are written", len(post))
 
+    def _is_still_ours(self, key: str, now: Row) -> bool:
+        before = self._given_back.get(key)
+        return not key.startswith(_ANYBODYS) or (before is not None and before.value == now.value)
+
     def _forget(self, post: Mapping[str, bytes | None]) -> None:
         for key, value in post.items():
             if key in self._outbox and self._outbox[key] == value:
                 del self._outbox[key]
+                self._given_back.pop(key, None)
         self._log.add(post)

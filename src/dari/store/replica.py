@@ -62,7 +62,11 @@ class Replica:
     def committed(self, puts: Mapping[str, bytes], deletes: Iterable[str], revision: int) -> None:
         """Our own transaction went through."""
         self.seen({key: Row(value, revision) for key, value in puts.items()}, {}, revision)
-        self.seen({}, {key: revision for key in deletes if key not in puts}, revision)
+        gone = [key for key in deletes if key not in puts]
+        self.seen({}, dict.fromkeys(gone, revision), revision)
+        if self._copy is not None:
+            # A daemon that is killed now must find what it has on this host, though the store be away.
+            self._copy.keep((*puts, *gone))
 
     def seen(self, puts: Mapping[str, Row], deletes: Mapping[str, int], passed: int = 0) -> None:
         """Rows as they were at their revisions, and keys that were deleted at a revision."""
@@ -202,6 +206,12 @@ class _Copy:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_SAVE_SECONDS, self._save)
 
+    def keep(self, keys: Iterable[str]) -> None:
+        """Write what waits of these at once."""
+        part = {key: self._pending.pop(key) for key in keys if key in self._pending}
+        if part:
+            self._save_part(part)
+
     def _save(self) -> None:
         """A part of what waits, so that nobody waits long for a whole store to be written; the mark with the last."""
         self._timer = None
@@ -210,6 +220,9 @@ class _Copy:
             del self._pending[key]
         if self._pending:
             self._timer = asyncio.get_running_loop().call_later(_SAVE_SECONDS / 10, self._save)
+        self._save_part(part)
+
+    def _save_part(self, part: Mapping[str, Row | None]) -> None:
         try:
             self._write(part)
         except sqlite3.Error as error:

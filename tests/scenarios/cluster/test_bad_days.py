@@ -15,6 +15,7 @@ from typing import Any
 import docker
 import pytest
 from tests.scenarios.cluster.conftest import Host, Hosts, all_joined, eventually, some_hosts
+from tests.scenarios.cluster.test_nodes import dari, states
 from tests.scenarios.cluster.test_overlay import entries, fetch, knows
 from tests.store import servers
 
@@ -111,6 +112,9 @@ def addresses(hosts: Hosts) -> list[str]:
 
 def test_with_the_store_away_what_runs_goes_on_and_changes_wait(hosts: Hosts) -> None:
     made = serve_everywhere(hosts)
+    # Killed before it had a quiet moment for anything.
+    fresh = hosts[1].sleeper("fresh", network="wide")
+    hosts[1].kill()
     for member in hosts.members:
         member.pause()
     try:
@@ -127,9 +131,12 @@ def test_with_the_store_away_what_runs_goes_on_and_changes_wait(hosts: Hosts) ->
         # What only gives back does not wait.
         hosts[2].client.containers.get("s2").remove(force=True)
         assert not hosts[2].client.containers.list(all=True)
-        hosts[1].kill()
         hosts[1].start()
         assert hosts[1].pid(made[1]) > 0
+        assert f"{hosts[1].address(fresh, 'wide')}/" in hosts[1].net(
+            fresh, "ip", "-br", "addr", "show", "eth0"
+        )
+        fresh.remove(force=True)
         assert fetch(hosts[1], made[1], "s0") == "here 0\n"
     finally:
         for member in hosts.members:
@@ -185,6 +192,23 @@ def test_a_host_whose_cable_was_out_heals_by_itself(hosts: Hosts) -> None:
     hosts.switch.plug_back(2)
     agree(hosts, made, 40)
     assert len(set(addresses(hosts))) == 3
+
+
+def test_a_host_that_was_cut_off_and_removed_finds_out(hosts: Hosts) -> None:
+    made = serve_everywhere(hosts)
+    hosts.switch.unplug(2)
+    eventually("host2 is missed", lambda: states(hosts[0])["host2"] == "down", 40)
+    assert dari(hosts[0], "node", "rm", "host2").returncode == 0
+    hosts.switch.plug_back(2)
+    eventually("all joined", lambda: all_joined(hosts), 40)
+    # What was its container's may be anybody's by now: it is off the network, in the kernel as well.
+    eventually("no interface", lambda: "eth0" not in hosts[2].net(made[2], "ip", "-br", "link"), 40)
+    made[2].reload()
+    assert made[2].attrs["NetworkSettings"]["Networks"] == {}
+    found = hosts.dari(hosts[2], "/dari/v1/doctor")["Findings"]
+    assert [each for each in found if each["Severity"] == "error"] == []
+    hosts[2].client.networks.get("wide").connect(made[2])
+    agree(hosts, made, 40)
 
 
 @pytest.mark.slow

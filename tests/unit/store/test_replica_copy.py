@@ -1,0 +1,20 @@
+"""The copy of the shared rows on disk: what a daemon that was killed finds there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dari.store.replica import Replica
+
+
+async def test_what_this_host_committed_itself_is_there_at_once(tmp_path: Path) -> None:
+    copy = str(tmp_path / "shared.db")
+    killed = Replica("etcd://somewhere", copy)
+    killed.adopt_cluster("c")
+    killed.committed({"endpoints/n/e": b"active", "leases/n/a": b"e"}, (), 7)
+    killed.committed({"endpoints/n/e": b"inactive"}, ("leases/n/a",), 8)
+    again = Replica("etcd://somewhere", copy)
+    assert {key: row.value for key, row in again.mirror.rows.items()} == {"endpoints/n/e": b"inactive"}
+    assert again.cluster_id == "c"
+    for each in (again, killed):
+        each.close()
