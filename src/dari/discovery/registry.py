@@ -20,6 +20,9 @@ from dari.store.base import Store, Txn
 from dari.store.tables import Tables
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\Z")
+# It is part of a path, of a key and of a command line.
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}\Z")
+_BROADCAST = ipaddress.ip_address("255.255.255.255")
 _TAG = re.compile(r"[^\s,]{1,128}\Z")
 _SHORTEST = 100_000_000
 _VERDICTS: dict[str, Verdict] = {"healthy": "passing", "unhealthy": "critical", "starting": "unknown"}
@@ -60,7 +63,11 @@ def check_registration(registration: Registration) -> Registration:
         raise InvalidArgument(
             f"invalid address {registration.address!r} of {name}: give an IP address, or ADDRESS:PORT"
         ) from None
-    if address.is_unspecified or address.is_multicast:
+    if registration.id and not _ID.match(registration.id):
+        raise InvalidArgument(
+            f"invalid id {registration.id!r} of {name}: 1 to 128 letters, digits, dashes, underscores, dots and colons"
+        )
+    if address.is_unspecified or address.is_multicast or address == _BROADCAST:
         raise InvalidArgument(f"invalid address {address} of {name}: nobody can be reached there")
     if not 0 <= registration.port <= 65535:
         raise InvalidArgument(f"invalid port {registration.port} of {name}: give a number from 1 to 65535")

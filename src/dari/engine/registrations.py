@@ -57,7 +57,7 @@ def _is_same(one: Registration, other: Registration) -> bool:
     """Whether the same was asked for."""
     return all(
         getattr(one, name) == getattr(other, name)
-        for name in ("name", "address", "port", "protocol", "tags", "meta", "checks")
+        for name in ("name", "address", "port", "protocol", "weight", "tags", "meta", "checks")
     )
 
 

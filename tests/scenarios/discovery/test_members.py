@@ -242,6 +242,9 @@ def test_unwell_containers_are_not_named_while_others_are(node: Node, members: D
         ({"Name": "", "Address": "192.0.2.1"}, "invalid service name"),
         ({"Name": "x", "Address": "somewhere"}, "invalid address 'somewhere' of x"),
         ({"Name": "x", "Address": "0.0.0.0"}, "nobody can be reached there"),
+        ({"Name": "x", "Address": "255.255.255.255"}, "nobody can be reached there"),
+        ({"Name": "x", "Address": "192.0.2.1", "ID": "a/b"}, "invalid id 'a/b' of x"),
+        ({"Name": "x", "Address": "192.0.2.1", "ID": ".."}, "invalid id '..' of x"),
         ({"Name": "x", "Address": "192.0.2.1", "Port": 70000}, "invalid port 70000 of x"),
         ({"Name": "x", "Address": "192.0.2.1", "Tags": ["a b"]}, "invalid tag 'a b' of x"),
         ({"Name": "x", "Address": "192.0.2.1", "Checks": [{"Kind": "icmp"}]}, "invalid check 'icmp'"),
@@ -259,6 +262,14 @@ def test_what_makes_no_sense_is_refused(members: Discovery, body: dict[str, Any]
     assert caught.value.status == 400
     assert text in str(caught.value)
     assert members._docker.get("/dari/v1/registrations") == []
+
+
+def test_the_weight_of_a_known_member_may_change(members: Discovery) -> None:
+    body = {"ID": "heavy", "Name": "x", "Address": "192.0.2.1"}
+    for weight in (1, 3):
+        members._docker.post("/dari/v1/registrations", {**body, "Weight": weight})
+    assert [each["Weight"] for each in members.lookup("x")] == [3]
+    members.deregister("heavy")
 
 
 def test_prometheus_finds_its_targets(node: Node, members: Discovery) -> None:
