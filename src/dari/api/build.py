@@ -96,6 +96,21 @@ def _more(request: web.Request) -> dict[str, Any]:
 _RED, _PLAIN = "\x1b[91m", "\x1b[0m"
 
 
+class _Teller:
+    """A build's report as lines of JSON: its text, and the image of each stage."""
+
+    def __init__(self, send: Callable[[Json], None], *, is_quiet: bool) -> None:
+        self._send = send
+        self._is_quiet = is_quiet
+
+    def say(self, text: str, *, is_error: bool = False) -> None:
+        if not self._is_quiet:
+            self._send({"stream": f"{_RED}{text}{_PLAIN}" if is_error else text})
+
+    def stage(self, image_id: str) -> None:
+        self._send({"aux": {"ID": image_id}})
+
+
 def _hosts(values: list[str]) -> list[str]:
     """Clients send a JSON list or one entry a parameter."""
     found = []
@@ -112,16 +127,13 @@ async def image_build(request: web.Request, eng: Engine) -> web.StreamResponse:
             asked = await builds.from_remote(eng, asked, remote, path)
 
         async def work(send: Callable[[Json], None]) -> None:
-            def say(text: str, *, is_error: bool = False) -> None:
-                if not asked.is_quiet:
-                    send({"stream": f"{_RED}{text}{_PLAIN}" if is_error else text})
-
-            image = await builds.build(eng, path, asked, network, say)
-            send({"aux": {"ID": image.id}})
+            teller = _Teller(send, is_quiet=asked.is_quiet)
+            image = await builds.build(eng, path, asked, network, teller)
+            teller.stage(image.id)
             # The last lines are those people and programs look for.
-            say(f"Successfully built {image.short_id}\n")
+            teller.say(f"Successfully built {image.short_id}\n")
             for ref in asked.tags:
-                say(f"Successfully tagged {ref.familiar}\n")
+                teller.say(f"Successfully tagged {ref.familiar}\n")
             if asked.is_quiet:
                 send({"stream": f"{image.id}\n"})
 

@@ -20,21 +20,21 @@ from dari.reconcile import guests
 from dari.runtime import build as runtime_build
 from dari.runtime import remote
 from dari.runtime.build import BuildFailed, BuildRequest
-from dari.runtime.build_lines import Say
+from dari.runtime.build_lines import Teller
 from dari.runtime.registries import parse_all_credentials
 
 __all__ = ["BuildFailed", "BuildRequest", "parse_all_credentials"]
 
 
-async def build(eng: Engine, archive: str, request: BuildRequest, network: str, say: Say) -> Image:
-    """Build the context in the tar file `archive`. `say` gets Docker's lines.
+async def build(eng: Engine, archive: str, request: BuildRequest, network: str, teller: Teller) -> Image:
+    """Build the context in the tar file `archive`. `teller` gets Docker's lines.
 
     RUN steps are on the default bridge, or where `network` says: a network, `host`, `none` or `container:<name>`.
     Raises InvalidArgument, NotFound, BuildFailed, Internal.
     """
     images = eng.ctx.images
     async with images.writing(), _placed(eng, request, network) as placed:
-        image = await runtime_build.build_context(images.transfer, archive, placed, say)
+        image = await runtime_build.build_context(images.transfer, archive, placed, teller)
     tagged = (image_event(image, "tag", name=ref.familiar) for ref in request.tags)
     await announce(eng, image_event(image, "create", name=image.id), *tagged)
     return image

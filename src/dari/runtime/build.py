@@ -19,7 +19,7 @@ from dari.model.image import Image
 from dari.model.reference import Reference, parse
 from dari.model.wire import Noun
 from dari.runtime import registries
-from dari.runtime.build_lines import Say, Translator
+from dari.runtime.build_lines import Teller, Translator
 from dari.runtime.dockerfile import steps
 from dari.runtime.files import write_atomically
 from dari.runtime.mounting import in_private_mounts
@@ -99,8 +99,10 @@ def unpack_context(archive: str, folder: str) -> None:
         raise InvalidArgument(f"unpacking the build context: {error.strerror}: {error.filename}") from error
 
 
-async def build(transfer: Transfer, folder: str, context: str, request: BuildRequest, say: Say) -> Image:
-    """Build the folder `context`; `folder` is for files of the build. `say` gets text as it comes.
+async def build(
+    transfer: Transfer, folder: str, context: str, request: BuildRequest, teller: Teller
+) -> Image:
+    """Build the folder `context`; `folder` is for files of the build. `teller` hears of it as it goes.
 
     Raises InvalidArgument, BuildFailed, Internal where buildah is missing.
     """
@@ -119,7 +121,7 @@ async def build(transfer: Transfer, folder: str, context: str, request: BuildReq
     argv = _command(transfer, folder, context, path, request)
     with open(path, encoding="utf-8", errors="replace") as file:
         translate = Translator(
-            say, steps(file.read()), lambda name: _find(transfer.storage, name), len(request.labels)
+            teller, steps(file.read()), lambda name: _find(transfer.storage, name), len(request.labels)
         )
     try:
         await run(
@@ -340,9 +342,9 @@ def _steps_of(runtime: str, folder: str) -> list[str]:
     return [str(row["id"]) for row in rows if str(row.get("bundle", "")).startswith(f"{folder}/")]
 
 
-async def build_context(transfer: Transfer, archive: str, request: BuildRequest, say: Say) -> Image:
+async def build_context(transfer: Transfer, archive: str, request: BuildRequest, teller: Teller) -> Image:
     """Build the context in the tar file `archive`; see `build`."""
     async with transfer.workspace() as folder:
         context = f"{folder}/context"
         await asyncio.to_thread(unpack_context, archive, context)
-        return await build(transfer, folder, context, request, say)
+        return await build(transfer, folder, context, request, teller)

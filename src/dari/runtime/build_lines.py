@@ -20,17 +20,23 @@ _NOISE = re.compile(
 _SHORT = 12
 
 
-class Say(Protocol):
-    def __call__(self, text: str, *, is_error: bool = False) -> None:
+class Teller(Protocol):
+    """Who hears of a build."""
+
+    def say(self, text: str, *, is_error: bool = False) -> None:
         """Text as it comes; `is_error`: a step wrote it to its standard error."""
+
+    def stage(self, image_id: str) -> None:
+        """A stage is built, and others follow it."""
 
 
 class Translator:
     """`find` answers an image's id by its name or by the beginning of its id, empty where there is none. `labels`:
     how many were asked for beside the file, which are steps at the end of the last stage."""
 
-    def __init__(self, say: Say, plan: Steps, find: Callable[[str], str], labels: int = 0) -> None:
-        self._say = say
+    def __init__(self, teller: Teller, plan: Steps, find: Callable[[str], str], labels: int = 0) -> None:
+        self._teller = teller
+        self._say = teller.say
         self._plan = plan
         self._find = find
         self._labels = labels
@@ -38,6 +44,7 @@ class Translator:
         self.image_id = ""
         self._layer = ""
         self._base: str | None = None
+        self._last = ""
 
     def line(self, line: str) -> None:
         """One of buildah's output: its own, or a step's."""
@@ -62,6 +69,8 @@ class Translator:
         self.step = match[5]
         number, total, shown = int(match[3]), int(match[4]), match[5]
         stage = int(match[1] or 1) - 1
+        if stage and number == 1 and self._last:
+            self._teller.stage(self._last)
         stages = self._plan.stages[: int(match[2] or 1)]
         counts = [len(each) for each in stages]
         if counts:
@@ -90,6 +99,7 @@ class Translator:
             found = self._find(self._base) if self._base != "scratch" else ""
             if found or self._base == "scratch":
                 self._arrow(found)
+            self._last = found
             self._base = None
 
     def _end(self, layer: str, *, is_cached: bool) -> None:
@@ -97,7 +107,8 @@ class Translator:
             self._say(" ---> Using cache\n")
         # A step from the cache is told twice, the second time shorter.
         if not (self._layer and self._layer.startswith(layer)):
-            self._arrow(layer if len(layer) >= _SHORT else self._find(layer) or layer)
+            self._last = self._find(layer)
+            self._arrow(self._last or layer)
         self._layer = layer
 
     def _arrow(self, image_id: str) -> None:

@@ -14,12 +14,21 @@ import tarfile
 
 import aiohttp
 
-from dari.model.errors import InvalidArgument, Unsupported
+from dari.model.errors import (
+    DariError,
+    Forbidden,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    Unauthorized,
+    Unsupported,
+)
 from dari.runtime.program import ProgramFailed, run
 from dari.runtime.tree import add_tree
 
 _SECONDS = 20.0
 _CHUNK = 1 << 18
+_REFUSALS: dict[int, type[DariError]] = {401: Unauthorized, 403: Forbidden, 404: NotFound}
 _REPOSITORY = re.compile(r"(?:git://|git@|github\.com/|https?://.*\.git(?:#.*)?\Z)")
 
 
@@ -29,21 +38,27 @@ def is_repository(address: str) -> bool:
 
 
 async def fetch(url: str, path: str) -> None:
-    """What is at an http or https URL into the file `path`. Raises InvalidArgument."""
+    """What is at an http or https URL into the file `path`; what names no scheme is http.
+
+    Raises InvalidArgument, Unauthorized, Forbidden, NotFound, Internal: as the other side answered.
+    """
+    if "://" not in url:
+        url = f"http://{url}"
     if not re.match(r"https?://", url):
         raise InvalidArgument(f"unable to download {url}: neither an http nor an https URL")
     limits = aiohttp.ClientTimeout(total=None, sock_connect=_SECONDS, sock_read=_SECONDS * 3)
     try:
         async with aiohttp.ClientSession(timeout=limits) as session, session.get(url) as response:
             if response.status >= 400:
-                raise InvalidArgument(f"failed to GET {url} with status {response.status} {response.reason}")
+                kind = _REFUSALS.get(response.status, InvalidArgument if response.status < 500 else Internal)
+                raise kind(f"failed to GET {url} with status {response.status} {response.reason}")
             with open(path, "wb") as file:
                 async for data in response.content.iter_chunked(_CHUNK):
                     await asyncio.to_thread(file.write, data)
+    except aiohttp.InvalidURL as error:
+        raise InvalidArgument(f"unable to download {url}: this is no URL") from error
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        raise InvalidArgument(
-            f'unable to download {url}: Get "{url}": {error or "no answer in time"}'
-        ) from error
+        raise Internal(f'unable to download {url}: Get "{url}": {error or "no answer in time"}') from error
 
 
 async def fetch_context(address: str, path: str, folder: str) -> bool:

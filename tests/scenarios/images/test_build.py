@@ -65,8 +65,16 @@ def test_a_build_makes_the_image_and_says_so(node: Any) -> None:
     again, said = build(node, dockerfile, {"file": "text"}, tag="built:1", buildargs={"WHO": "me"})
     assert again.id == image.id
     assert "Using cache" in said
+    stages = [each["aux"]["ID"] for each in told(node, dockerfile, {"file": "text"}) if "aux" in each]
+    assert (len(stages), stages[-1]) == (2, image.id)
     assert [each.tags for each in node.client.images.list("built")] == [["built:1"]]
     node.client.images.remove("built:1")
+
+
+def told(node: Any, dockerfile: str, files: dict[str, str]) -> list[dict[str, Any]]:
+    tar = context({"Dockerfile": dockerfile, **files})
+    options = {"fileobj": tar, "custom_context": True, "buildargs": {"WHO": "me"}, "decode": True}
+    return list(node.client.api.build(**options))
 
 
 @pytest.mark.parametrize(

@@ -12,20 +12,29 @@ from dari.runtime.storage import Storage
 IDS = {"busybox": "sha256:" + "b" * 64, "a" * 11: "sha256:" + "a" * 64, "c" * 64: "sha256:" + "c" * 64}
 
 
+class Teller:
+    """Errors in angle brackets, images of stages in square ones."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str, *, is_error: bool = False) -> None:
+        self.said.append(f"<{text}>" if is_error else text)
+
+    def stage(self, image_id: str) -> None:
+        self.said.append(f"[{image_id[:10]}]\n")
+
+
 def translate(*lines: str, dockerfile: str = "", labels: int = 0) -> str:
     """What is said for buildah's lines; those that begin with `!` are its errors."""
-    said: list[str] = []
-
-    def say(text: str, *, is_error: bool = False) -> None:
-        said.append(f"<{text}>" if is_error else text)
-
-    translator = Translator(say, steps(dockerfile), lambda name: IDS.get(name, ""), labels)
+    teller = Teller()
+    translator = Translator(teller, steps(dockerfile), lambda name: IDS.get(name, ""), labels)
     for line in lines:
         if line.startswith("!"):
             translator.error(line[1:])
         else:
             translator.line(line)
-    return "".join(said)
+    return "".join(teller.said)
 
 
 def test_steps_layers_and_output() -> None:
@@ -69,6 +78,7 @@ def test_steps_are_counted_through_all_stages() -> None:
         " ---> ",
         "Step 3/6 : COPY x /x",
         f" ---> {'a' * 12}",
+        "[sha256:aaa]",
         "Step 4/6 : FROM one",
         f" ---> {'c' * 12}",
         "Step 5/6 : CMD x",

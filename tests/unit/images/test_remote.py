@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dari.model.errors import InvalidArgument
+from dari.model.errors import DariError, Internal, InvalidArgument, NotFound
 from dari.runtime import remote
 
 
@@ -95,11 +95,13 @@ async def test_a_repository(
     assert _names(made) == names
 
 
-@pytest.mark.parametrize("path", ["/none", "/none.git"])
-async def test_what_is_not_there(served: tuple[Path, str], tmp_path: Path, path: str) -> None:
+@pytest.mark.parametrize(("path", "kind"), [("/none", NotFound), ("/none.git", InvalidArgument)])
+async def test_what_is_not_there(
+    served: tuple[Path, str], tmp_path: Path, path: str, kind: type[DariError]
+) -> None:
     if path.endswith(".git") and shutil.which("git") is None:
         pytest.skip("needs git")
-    with pytest.raises(InvalidArgument):
+    with pytest.raises(kind):
         await remote.fetch_context(f"{served[1]}{path}", str(tmp_path / "made"), str(tmp_path / "work"))
 
 
@@ -107,3 +109,12 @@ def test_what_git_is_asked_for() -> None:
     asked = ["git://h/r", "git@h:r", "github.com/u/r", "https://h/r.git", "https://h/r.git#b:d"]
     assert all(remote.is_repository(each) for each in asked)
     assert not any(remote.is_repository(each) for each in ("http://h/r.tar", "https://h/r.gitx", "ext::sh"))
+
+
+async def test_an_address_without_a_scheme_is_asked_by_http(served: tuple[Path, str], tmp_path: Path) -> None:
+    folder, url = served
+    (folder / "x.tar").write_bytes(b"data")
+    await remote.fetch(f"{url.removeprefix('http://')}/x.tar", str(tmp_path / "got"))
+    assert (tmp_path / "got").read_bytes() == b"data"
+    with pytest.raises(Internal, match=r"unable to download http://127\.0\.0\.1:1/x"):
+        await remote.fetch("127.0.0.1:1/x", str(tmp_path / "got"))
