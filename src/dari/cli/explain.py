@@ -208,9 +208,9 @@ def verdict(answer: dict[str, Any]) -> str:
     """The last word, in one line."""
     sign = "✓" if answer["IsReachable"] else "✗"
     text = str(answer["Text"]).rstrip(".")
-    # A name nobody has was asked for by nobody.
-    is_unknown = answer["Conclusion"] == "meant" and answer["To"]["Kind"] == "name"
-    remark = "" if is_unknown else _REMARKS.get(answer["Conclusion"], "")
+    # What nobody wanted so, like a name nobody has, was not asked for.
+    is_nobodys = answer["Conclusion"] == "meant" and not answer["Causes"]
+    remark = "" if is_nobodys else _REMARKS.get(answer["Conclusion"], "")
     return f"{sign} {text}{'' if text.endswith('?') else '.'} {remark}".rstrip()
 
 

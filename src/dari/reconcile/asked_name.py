@@ -15,7 +15,7 @@ from dari.kernel.probe import Probing
 from dari.model import explain as nouns
 from dari.net.packet import Hop
 from dari.net.state import HOST
-from dari.reconcile import causes, conclude, ends, lookup, shared_networks
+from dari.reconcile import causes, conclude, ends, lookup, names, remarks, shared_networks
 from dari.reconcile.context import Context
 from dari.reconcile.ends import End
 from dari.reconcile.inquiry import Inquiry, listed, take_addresses
@@ -31,7 +31,7 @@ def find_aims(ctx: Context, inquiry: Inquiry) -> None:
     """By what the store says: the name's addresses, else the target's own."""
     source, target = inquiry.source, inquiry.target
     if target.kind == "address":
-        aim = ends.at(ctx, ip_address(target.name), inquiry.protocol, inquiry.port)
+        aim = ends.at(ctx, ip_address(target.name), inquiry.protocol, inquiry.port, source)
         inquiry.aims = [aim]
         owner = ends.owner_of(ctx, aim.address)
         behind = ends.published(ctx, inquiry.protocol, inquiry.port, aim.address) if aim.published else None
@@ -47,7 +47,10 @@ def find_aims(ctx: Context, inquiry: Inquiry) -> None:
         if inquiry.known.addresses:
             take_addresses(ctx, inquiry, inquiry.known.addresses)
             text = f"{inquiry.name} is {listed(inquiry.known.addresses)} ({inquiry.known.by})"
-            inquiry.hops.append(Hop("name", source.netns or HOST, text))
+            why = remarks.hidden(ctx, inquiry)
+            inquiry.hops.append(
+                Hop("name", source.netns or HOST, why.text if why else text, is_ok=why is None)
+            )
             return
     if target.kind == "container" and target.netns is None:
         state = target.container.status.state if target.container is not None else "gone"
@@ -79,7 +82,7 @@ async def ask_name(ctx: Context, inquiry: Inquiry, probing: Probing) -> None:
     if inquiry.target.kind != "name":
         return None
     if known is not None and not known.is_forwarded:
-        text = f"nobody {source.name} could ask knows {inquiry.name}"
+        text = _silent_member(ctx, inquiry.name) or f"nobody {source.name} could ask knows {inquiry.name}"
         return _no_name(inquiry, "meant", text, _neighbours(ctx, source, inquiry.name))
     if not source.is_own:
         return await _ask_as_host(ctx, inquiry)
@@ -93,11 +96,38 @@ async def ask_name(ctx: Context, inquiry: Inquiry, probing: Probing) -> None:
     if asked is not None and asked.addresses:
         inquiry.hops.append(Hop("name", source.netns or HOST, f"{inquiry.name}: {asked.text}"))
         return take_addresses(ctx, inquiry, asked.addresses)
+    neighbours = _neighbours(ctx, source, inquiry.name)
+    if silent := _silent_member(ctx, inquiry.name):
+        return _no_name(inquiry, "meant", silent, neighbours)
+    if asked is not None and asked.is_answered and not asked.is_failure:
+        return _no_name(inquiry, "meant", f"{inquiry.name} has no address: {asked.text}", neighbours)
     said = asked.text if asked is not None else "there is no server to ask"
-    kind: nouns.Conclusion = "meant" if asked is not None and asked.is_answered else "unexplained"
-    return _no_name(
-        inquiry, kind, f"{inquiry.name} has no address: {said}", _neighbours(ctx, source, inquiry.name)
+    upstream, advice = _upstream(ctx, source)
+    text = f"{inquiry.name} has no address: {said}{upstream}"
+    return _no_name(inquiry, "beyond" if upstream else "unexplained", text, f"{advice}{neighbours}")
+
+
+def _upstream(ctx: Context, source: End) -> tuple[str, str]:
+    """Whom our responder asks for names outside, as the end of a sentence, and what to do about them."""
+    if source.sandbox is None or not names.is_answered(ctx, source.sandbox):
+        return "", ""
+    resolver = names.resolver(ctx, source.container)
+    if not resolver.servers:
+        return "", "give it a name server that answers (--dns, dns: in daemon.json, /etc/resolv.conf); "
+    whose = (
+        "given with --dns or dns: in daemon.json" if resolver.is_asked else "from the host's /etc/resolv.conf"
     )
+    first = resolver.servers[0]
+    text = f", which asks {', '.join(resolver.servers)} for names outside ({whose})"
+    return text, f"see whether it answers: dari explain {source.name} {first}:53/udp; "
+
+
+def _silent_member(ctx: Context, name: str) -> str:
+    """Of a registered member that nobody is told of, since it does not pass its checks."""
+    for each in remarks.registered(ctx, name):
+        said = f": {each.output}" if each.output else ""
+        return f"{name} is registered at {each.address}, and its check says {each.verdict}{said}"
+    return ""
 
 
 async def _check_name(inquiry: Inquiry, probing: Probing, known: lookup.Known) -> None:
@@ -123,14 +153,18 @@ async def _ask_as_host(ctx: Context, inquiry: Inquiry) -> None:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(inquiry.name, None, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
-        names = [each.name for each in ctx.tables.containers.all(ctx.local)]
+        here = [each.name for each in ctx.tables.containers.all(ctx.local)]
+        for each in remarks.registered(ctx, inquiry.name):
+            at = f"[{each.address}]" if ":" in each.address else each.address
+            text = f"the host does not ask dari for names; {inquiry.name} is registered at {each.address}"
+            return _no_name(inquiry, "meant", text, f"ask by that address: dari explain host {at}:PORT")
         if error.errno == socket.EAI_AGAIN:
             text = (
                 f"{inquiry.name} has no address: none of the host's name servers answers (/etc/resolv.conf)"
             )
-            return _no_name(inquiry, "unexplained", text, _meant(inquiry.name, names))
+            return _no_name(inquiry, "unexplained", text, _meant(inquiry.name, here))
         text = f"the host knows no name {inquiry.name} ({error.strerror}), and no container here is called so"
-        return _no_name(inquiry, "meant", text, _meant(inquiry.name, names))
+        return _no_name(inquiry, "meant", text, _meant(inquiry.name, here))
     addresses = [ip_address(str(each[4][0]).partition("%")[0]) for each in found]
     inquiry.hops.append(Hop("name", HOST, f"{inquiry.name} is {listed(addresses)} (the host's resolver)"))
     return take_addresses(ctx, inquiry, dict.fromkeys(addresses))

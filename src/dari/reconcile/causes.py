@@ -50,7 +50,9 @@ def why(
         text = f"{source.name} is on no network"
         return Why(text, f"connect it: dari network connect NETWORK {source.name}", (cause,))
     if _is_policy(target, hop):
-        return _refused_by_policy(ctx, source, target, hop)
+        door = aim.published.container_port if aim is not None and aim.published is not None else port
+        kind = "/udp" if protocol == "udp" else ""
+        return _refused_by_policy(ctx, source, target, hop, f" {door}{kind}" if door else " icmp")
     if source.kind == "outside" and target.kind == "container" and (aim is None or aim.published is None):
         router = leaves_by(ctx, target)
         return _unpublished(target, protocol, port) if router is None else _on_a_wire(target, router)
@@ -59,6 +61,18 @@ def why(
         return _apart_from_host(target, wire)
     if aim is not None and aim.network is not None and target.kind == "container":
         return _between(ctx, source, target, aim.network, hop)
+    if (
+        source.is_own
+        and hop is not None
+        and hop.stage == "address"
+        and aim is not None
+        and aim.address.version == 6
+    ):
+        return _without_ipv6(ctx, source)
+    if aim is not None and aim.network is not None and target.kind == "address" and aim.netns is None:
+        name = aim.network.name
+        text = f"nobody on network {name} has the address {aim.address}"
+        return Why(text, f"see who has which: dari network inspect {name}; or ask by a name")
     if source.is_own and (aim is None or aim.netns is None or target.kind == "outside"):
         return _to_the_world(ctx, source, hop)
     return Why(hop.text if hop is not None else "it is meant so")
@@ -70,7 +84,7 @@ def _is_policy(target: End, hop: Hop | None) -> bool:
     return target.is_own and key is not None and key[0] == "nft-table" and key[1] == target.netns
 
 
-def _refused_by_policy(ctx: Context, source: End, target: End, hop: Hop | None) -> Why:
+def _refused_by_policy(ctx: Context, source: End, target: End, hop: Hop | None, door: str) -> Why:
     causes = []
     labels = target.container.config.labels if target.container is not None else {}
     if text := labels.get(policy.LABEL):
@@ -83,7 +97,7 @@ def _refused_by_policy(ctx: Context, source: End, target: End, hop: Hop | None) 
             said = f"the policy of network {network.name} says: {_one_line(text)}"
             setting = f"--label {policy.LABEL}={_one_line(text)}"
             causes.append(_policy(network_cause(ctx, network, setting, ("labels", policy.LABEL), said)))
-    advice = f"allow it in the policy: allow {source.name} PORT (docs/how-to/say-who-may-call-whom.md)"
+    advice = f"allow it in the policy: allow {source.name}{door} (docs/how-to/say-who-may-call-whom.md)"
     return Why(f"the policy of {target.name} does not let {source.name} in", advice, tuple(causes))
 
 
@@ -125,6 +139,10 @@ def no_common_network(ctx: Context, source: End, target: End) -> Why:
     for network in (*here, *there):
         if network.spec.is_internal:
             causes.append(_internal(ctx, network))
+    for each in (target, source):
+        apart = _apart(each)
+        if apart is not None:
+            return Why(text, apart, tuple(causes))
     choice = (there or here)[:1]
     advice = f"dari network connect {choice[0].name} {source.name}" if choice else ""
     if choice and choice[0].is_predefined:
@@ -134,18 +152,52 @@ def no_common_network(ctx: Context, source: End, target: End) -> Why:
     return Why(text, advice, tuple(causes))
 
 
+def _apart(end: End) -> str | None:
+    """What to do about a container that can be put on no network while it runs."""
+    if end.kind != "container" or end.sandbox is None or end.sandbox.mode not in ("host", "none"):
+        return None
+    if end.sandbox.mode == "none":
+        return f"run {end.name} on a network instead of none: what has --network none can be connected to no other"
+    return (
+        f"{end.name} is at the host's own addresses: ask for host.docker.internal (--add-host"
+        f" host.docker.internal:host-gateway), or run {end.name} on a network"
+    )
+
+
 def unnamed(ctx: Context, source: End, target: End) -> Why:
     """Why a container's name is not known to another that may well reach its address."""
     common = {each.id for each in _networks(ctx, source)} & {each.id for each in _networks(ctx, target)}
     if not common:
         return no_common_network(ctx, source, target)
+    container, sandbox = target.container, target.sandbox
+    if container is not None and sandbox is not None and sandbox.container_id != container.id:
+        owner = ctx.tables.containers.get(ctx.local, sandbox.container_id)
+        name = owner.name if owner is not None else sandbox.container_id[:12]
+        text = f"{target.name} has no name of its own: it shares {name}'s network"
+        return Why(
+            text,
+            f"ask for {name}",
+            (container_cause(target, "network_mode", f"--network container:{name}", text),),
+        )
     text = "on the default bridge containers have no names for each other"
     advice = "make a network for both (dari network create NAME), link them (--link), or ask by address"
     network = next(each for each in _networks(ctx, source) if each.id in common)
     if not network.is_predefined:
         text = f"{target.name} is not a name of network {network.name}"
         advice = "ask by a name it has there (dari inspect shows DNSNames)"
-    return Why(text, advice, (network_cause(ctx, network, "default bridge", (), text),))
+    setting = "default bridge" if network.is_predefined else ""
+    return Why(text, advice, (network_cause(ctx, network, setting, (), text),))
+
+
+def _without_ipv6(ctx: Context, source: End) -> Why:
+    networks = [each for each in _networks(ctx, source) if not each.spec.enable_ipv6]
+    names = ", ".join(each.name for each in networks)
+    text = f"{source.name} has no IPv6 address" + (f": its networks have none ({names})" if networks else "")
+    causes = [
+        network_cause(ctx, each, "no --ipv6", ("enable_ipv6",), f"network {each.name} has no IPv6")
+        for each in networks
+    ]
+    return Why(text, "make the network with --ipv6 (enable_ipv6: true), or ask by IPv4", tuple(causes))
 
 
 def _to_the_world(ctx: Context, source: End, hop: Hop | None) -> Why:
@@ -189,11 +241,17 @@ def _apart_from_host(container: End, network: Network) -> Why:
     return Why(text, advice)
 
 
-def beyond(hop: Hop | None) -> str:
-    """What to do where the way goes on behind the host's own interfaces, and does not."""
+def beyond(hop: Hop | None, *, is_mute: bool = True) -> str:
+    """What to do where the way goes on behind the host's own interfaces, and does not. `is_mute`: the next machine does
+    not answer."""
     if hop is None or hop.towards is None:
         link = hop.key[2] if hop is not None and hop.key is not None else "it"
         return f"look after it: ip link show {link}; a cable, or its far end, may be missing"
+    if hop.is_ok and not is_mute:
+        return (
+            "is it the right address, does it listen, and does a firewall on the way or on that machine drop it? There:"
+            " tcpdump -n host ADDRESS shows whether it comes"
+        )
     return (
         f"is {hop.towards} the right address, is that machine on, and does its network begin there? A VLAN's tag, a"
         " switch that allows one hardware address a port, and a hypervisor that filters them look the same"

@@ -177,7 +177,20 @@ def _lost_one(verdict: Verdict, found: Trace, result: ProbeResult) -> Judgement:
     if mute is not None:
         text = f"nobody answers for {mute.towards} where {_left_by(mute)} leads"
         return Judgement("beyond", "unreachable", text, mute)
+    gone = _gone(found, result)
+    if gone is not None:
+        text = f"it leaves this host over {_left_by(gone)} towards {gone.towards}, and nothing comes back"
+        return Judgement("beyond", verdict, text, gone)
     return Judgement("unexplained", verdict, _lost(result, found), found.decided_by, result.dropped_by)
+
+
+def _gone(found: Trace, result: ProbeResult) -> Hop | None:
+    """The hop a packet left this host by, where it was seen to and nothing on its way is hidden."""
+    if result.outcome != "silent" or result.dropped_by is not None or not result.seen:
+        return None
+    if result.seen[-1] != (HOST, "postrouting", False) or any(each.is_unseen for each in found.hops):
+        return None
+    return next((each for each in found.hops if each.towards is not None), None)
 
 
 def mute_neighbour(found: Trace, result: ProbeResult) -> Hop | None:

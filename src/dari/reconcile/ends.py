@@ -294,8 +294,10 @@ def _by_the_host(target: End, protocol: str, port: int, places: Beyond | None) -
         yield Aim(address, each.host_port, target.netns, published=each)
 
 
-def at(ctx: Context, address: Address, protocol: str, port: int) -> Aim:
-    """An address somebody named: whose it is, or where it leads by a published port."""
+def at(ctx: Context, address: Address, protocol: str, port: int, source: End | None = None) -> Aim:
+    """An address `source` named: whose it is, or where it leads by a published port."""
+    if address.is_loopback and source is not None and source.is_own:
+        return Aim(address, port, source.netns)
     owner = owner_of(ctx, address)
     if owner is not None:
         return Aim(address, port, owner[0].netns, owner[1])

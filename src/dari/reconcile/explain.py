@@ -17,7 +17,7 @@ from dari.model import explain as nouns
 from dari.model.errors import Internal
 from dari.net.packet import OUTSIDE
 from dari.net.state import HOST
-from dari.reconcile import across, asked_name, explained, from_outside, other_end, relays
+from dari.reconcile import across, asked_name, explained, from_outside, other_end, relays, remarks
 from dari.reconcile.context import Context
 from dari.reconcile.doors import listeners
 from dari.reconcile.inquiry import Inquiry, places, shot
@@ -42,6 +42,7 @@ async def _answer(ctx: Context, inquiry: Inquiry) -> nouns.Explanation:
         await from_outside.come_in(ctx, inquiry, inquiry.source.address)
     elif "outside" in (inquiry.source.kind, inquiry.target.kind):
         inquiry.places = places(await look_at_host(ctx))
+    remarks.beforehand(ctx, inquiry)
     asked_name.find_aims(ctx, inquiry)
     other_end.find(ctx, inquiry)
     async with AsyncExitStack() as stack:

@@ -11,7 +11,7 @@ from dari.kernel.outside import Places
 from dari.model import explain as nouns
 from dari.net.packet import Hop, Trace
 from dari.net.state import HOST
-from dari.reconcile import across, causes, conclude, ends, far, splice
+from dari.reconcile import across, causes, conclude, ends, far, remarks, splice
 from dari.reconcile.context import Context
 from dari.reconcile.doors import listening
 from dari.reconcile.ends import Aim
@@ -77,6 +77,10 @@ def with_walks(ctx: Context, inquiry: Inquiry, picture: Picture) -> nouns.Explan
     underlay = inquiry.underlay
     if conclusion == "unexplained" and underlay is not None and underlay.outcome != "answered":
         conclusion = "away"
+    remark = remarks.instead(ctx, inquiry, aim, conclusion) if inquiry.trouble is None else None
+    if remark is not None:
+        conclusion = remark.conclusion
+        text, advice, listed = remark.why.text, remark.why.advice, list(remark.why.causes)
     if inquiry.trouble is not None and conclusion in ("reachable", "application", "meant"):
         reason = inquiry.reason or causes.Why("the name is not known")
         conclusion = inquiry.trouble
@@ -86,7 +90,7 @@ def with_walks(ctx: Context, inquiry: Inquiry, picture: Picture) -> nouns.Explan
     return nouns.Explanation(
         source=ends.line(inquiry.source, address=_source_address(inquiry)),
         target=_target_line(inquiry, aim),
-        is_reachable=judged.verdict == "delivered" and inquiry.trouble is None,
+        is_reachable=judged.verdict == "delivered" and inquiry.trouble is None and remark is None,
         verdict="unreachable" if inquiry.trouble is not None else judged.verdict,
         conclusion=conclusion,
         text=named(text, names),
@@ -116,6 +120,12 @@ def _words(
         case "reachable":
             return f"{source} reaches {target} at {door}", "", []
         case "application":
+            if aim.netns is None and inquiry.far is None:
+                # What is refused out there was brought there.
+                text = (
+                    f"{target} at {door} refuses it: nothing listens there, or a firewall there turns it away"
+                )
+                return text, "look on that machine", []
             return judged.text, _start_what(ctx, inquiry, aim), []
         case "drift":
             return judged.text, "dari doctor --fix", []
@@ -123,7 +133,9 @@ def _words(
             advice = "change that rule, or let it accept what dari accepts (docs/how-to/firewalls.md)"
             return judged.text, advice, []
         case "beyond":
-            return judged.text, causes.beyond(judged.hop), []
+            result = inquiry.result
+            is_mute = result is None or judged.hop is None or bool(result.unanswering)
+            return judged.text, causes.beyond(judged.hop, is_mute=is_mute), []
         case "meant":
             across_ = inquiry.across
             if across_ is not None and across_.half.text and _is_told(across_, judged.hop):

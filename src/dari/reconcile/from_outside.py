@@ -27,8 +27,5 @@ async def come_in(ctx: Context, inquiry: Inquiry, address: Address) -> None:
         return
     link, own = way
     inquiry.places = Uplink(link, own, address)
-    text = (
-        f"it comes in over {link}, where the way back leads; no packet is sent, which only {address} could: its way is"
-        " walked by what was asked and by what the kernel has"
-    )
+    text = f"it comes in over {link}, where the way back leads; only {address} could send it: it is walked, not sent"
     inquiry.hops.append(Hop("address", HOST, text))

@@ -85,7 +85,7 @@ def take_addresses(ctx: Context, inquiry: Inquiry, addresses: Iterable[Address])
     known = [each for each in addresses if each.version in versions] or list(addresses)
     # In an order of their own: the responder turns them round with every answer.
     known.sort(key=lambda each: (versions.index(each.version) if each.version in versions else 9, int(each)))
-    inquiry.aims = [ends.at(ctx, each, inquiry.protocol, inquiry.port) for each in known]
+    inquiry.aims = [ends.at(ctx, each, inquiry.protocol, inquiry.port, inquiry.source) for each in known]
     owner = ends.owner_of(ctx, known[0])
     inquiry.target = owner[0] if owner is not None else End("address", inquiry.name, inquiry.aims[0].netns)
 

@@ -15,12 +15,13 @@ from dari.kernel.probed import ProbeResult, Shot
 from dari.model.container import Container
 from dari.model.network import Sandbox
 from dari.net.state import HOST, Address
-from dari.reconcile import names
+from dari.reconcile import members, names
 from dari.reconcile.context import Context
 from dari.reconcile.zones import zone_text
 
 _TYPES = (wire.TYPE_A, wire.TYPE_AAAA)
 _DNS_PORT = 53
+_SERVFAIL = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,13 @@ class Asked:
     addresses: tuple[Address, ...]
     text: str
     is_answered: bool
+    # The server could not tell, since those it asks did not.
+    is_failure: bool = False
 
 
-def known(ctx: Context, sandbox: Sandbox, name: str) -> Known:
+def known(ctx: Context, sandbox: Sandbox, name: str, *, is_file_read: bool = True) -> Known:
     """What this sandbox should be told about a name."""
-    from_file = _from_hosts(ctx, sandbox, name)
+    from_file = _from_hosts(ctx, sandbox, name) if is_file_read else ()
     if from_file:
         return Known(from_file, "/etc/hosts", is_from_file=True)
     view = names.view_of(ctx, sandbox.id)
@@ -67,6 +70,8 @@ def known(ctx: Context, sandbox: Sandbox, name: str) -> Known:
     key = name.lower().rstrip(".")
     owner = next((each.network_name for each in zones.values() if key in each.names), "")
     by = f"network {owner}" if owner else "a link" if found else ""
+    if owner == members.ZONE_ID:
+        by = "a registered member"
     return Known(tuple(dict.fromkeys(found)), by, is_forwarded and not found)
 
 
@@ -125,4 +130,4 @@ def judge(server: Address, results: list[ProbeResult]) -> Asked:
         return Asked(addresses, f"{server} answers {', '.join(map(str, addresses))}", is_answered=True)
     rcode = max(each.rcode for each in told)
     text = ask.RCODES.get(rcode, f"error {rcode}") if rcode else "no address"
-    return Asked((), f"{server} answers {text}", is_answered=True)
+    return Asked((), f"{server} answers {text}", is_answered=True, is_failure=rcode == _SERVFAIL)
