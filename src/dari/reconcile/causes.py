@@ -14,6 +14,7 @@ from dari.model.explain import Cause
 from dari.model.network import Network
 from dari.net import policy
 from dari.net.packet import Hop
+from dari.net.state import HOST
 from dari.reconcile.context import Context
 from dari.reconcile.ends import (
     Aim,
@@ -211,6 +212,8 @@ def _to_the_world(ctx: Context, source: End, hop: Hop | None) -> Why:
     gateway = gateway_endpoint(ctx, [endpoint for _, endpoint in places_of(ctx, source)])
     if gateway is None:
         return Why(f"{source.name} has no way out: none of its networks has a gateway")
+    if hop is not None and (hop.stage, hop.where) == ("route", HOST):
+        return Why(hop.text, "give the host a route there (ip route show): containers leave by the host's")
     return Why(hop.text if hop is not None else "it is meant so")
 
 

@@ -95,10 +95,10 @@ def instead(ctx: Context, inquiry: Inquiry, aim: Aim, conclusion: Conclusion) ->
     ):
         text = f"{target.name} is paused: its kernel takes what comes, and nobody in it answers"
         return Remark("application", Why(text, f"let it go on: dari unpause {target.name}"))
+    if conclusion in ("meant", *_UNANSWERED) and (why := hidden(ctx, inquiry)) is not None:
+        return Remark("meant", why)
     if conclusion not in _UNANSWERED:
         return None
-    if (why := hidden(ctx, inquiry)) is not None:
-        return Remark("meant", why)
     if target.container is not None and not ends.is_running(target.container):
         text = (
             f"{target.name} is not running ({target.container.status.state}): its address is kept by who shares"
