@@ -104,13 +104,21 @@ def ask(context: Context, path: str, body: dict[str, Any]) -> Any:
 
 
 def text(answer: dict[str, Any], *, with_rules: bool = False) -> list[str]:
-    """An explanation as lines."""
+    """An explanation as lines: the verdict, the reason and what to do, then the way as it was walked."""
     door = f":{answer['To']['Port']}" if answer["To"]["Port"] else ""
     kind = f"/{answer['To']['Protocol']}" if answer["To"]["Protocol"] else ""
     asked = answer.get("AskedNode", "")
     lines = [f"{answer['From']['Name']} → {answer['To']['Name']}{door}{kind}"]
-    lines += [f"as node {asked} tells it", ""] if asked else [""]
+    lines += [f"as node {asked} tells it"] if asked else []
     found, wanted = answer["Found"], answer["Wanted"]
+    lines.append(verdict(answer))
+    if answer["Conclusion"] == "drift" and wanted["Verdict"] != found["Verdict"]:
+        lines.append(f"  asked for: {_expected(wanted)}")
+    lines += [f"  {each}" for each in cause_lines(answer["Causes"], answer["Text"])]
+    if answer["Differences"]:
+        lines += ["  what would mend it:", *(f"    {each}" for each in answer["Differences"])]
+    if answer["Advice"]:
+        lines.append(f"  to do: {answer['Advice']}")
     decider = found["Hops"][found["DecidedBy"]] if found["DecidedBy"] >= 0 else None
     hops = [
         *({**each, "IsRemark": False} for each in answer["Names"]),
@@ -120,21 +128,13 @@ def text(answer: dict[str, Any], *, with_rules: bool = False) -> list[str]:
             if found["Hops"] != answer["Names"]
         ),
     ]
-    lines += table([*_hop_rows(hops), *_probe_rows(answer)])
+    lines += ["", *table([*_hop_rows(hops), *_probe_rows(answer)])]
     if with_rules and answer["Probe"]:
         steps = answer["Probe"]["Steps"]
         # On one host the order says it.
         is_far = any("@" in each["Where"] for each in steps)
         told = [f"  {each['Where']}  {_step(each)}" if is_far else f"  {_step(each)}" for each in steps]
         lines += ["", "Rules the packet met:", *told]
-    lines += ["", verdict(answer)]
-    if answer["Conclusion"] == "drift" and wanted["Verdict"] != found["Verdict"]:
-        lines.append(f"  asked for: {_expected(wanted)}")
-    lines += [f"  {each}" for each in cause_lines(answer["Causes"], answer["Text"])]
-    if answer["Differences"]:
-        lines += ["  what would mend it:", *(f"    {each}" for each in answer["Differences"])]
-    if answer["Advice"]:
-        lines.append(f"  to do: {answer['Advice']}")
     return lines
 
 

@@ -74,11 +74,10 @@ def answer(**more: Any) -> dict[str, Any]:
 def test_a_way_that_is_open() -> None:
     assert text(answer()) == [
         "web → db:80/tcp",
+        "✓ web reaches db.",
         "",
         "  ✓ route   web  on the link",
         "  ✓ answer  web  comes back the same way (1 hops)",
-        "",
-        "✓ web reaches db.",
     ]
 
 
@@ -104,13 +103,15 @@ def test_a_way_that_is_closed_says_why_and_what_to_do() -> None:
         ),
         with_rules=True,
     )  # fmt: skip
-    assert lines[2:5] == [
+    assert lines[-6:] == [
         "  ✗ route   web   no route",
         "  ✗ probe   web   silent: no answer (30.0 ms)",
         "  ✗ caught  host  inet theirs fw: drop → drop",
+        "",
+        "Rules the packet met:",
+        "  inet theirs fw: drop → drop",
     ]
-    assert "  inet theirs fw: drop → drop" in lines
-    assert lines[-7:] == [
+    assert lines[1:8] == [
         "✗ the kernel is not as it was asked for.",
         "  asked for: delivered",
         "  because network back is internal\n      compose.yaml:3: internal: true",
@@ -124,7 +125,7 @@ def test_a_way_that_is_closed_says_why_and_what_to_do() -> None:
 def test_a_remark_is_told_from_what_stops_it() -> None:
     hops = [hop("the table is not as it was", IsOk=False), hop("no route", IsOk=False)]
     lines = text(answer(IsReachable=False, Found={"Verdict": "unreachable", "DecidedBy": 1, "Hops": hops}))
-    assert lines[2:4] == ["  ! route  web  the table is not as it was", "  ✗ route  web  no route"]
+    assert lines[3:5] == ["  ! route  web  the table is not as it was", "  ✗ route  web  no route"]
 
 
 FILE = """\
@@ -291,3 +292,24 @@ def test_not_being_able_to_tell_is_not_no(error: Exception, says: str) -> None:
     with pytest.raises(Failed) as failure:
         explain(context, ["web", "db:80"])
     assert failure.value.code == 2 and says in failure.value.text
+
+
+def test_what_was_said_is_not_said_again() -> None:
+    cause = {"Text": "web reaches db", "Setting": "-p 127.0.0.1:80:80", "Line": ""}
+    assert "  because of -p 127.0.0.1:80:80" in text(
+        answer(Conclusion="meant", IsReachable=False, Causes=[cause])
+    )
+
+
+def test_only_what_somebody_wanted_is_called_asked_for() -> None:
+    assert (
+        verdict(answer(Conclusion="meant", IsReachable=False, Text="nobody knows dbb"))
+        == "✗ nobody knows dbb."
+    )
+
+
+def test_an_answer_of_another_node_says_so() -> None:
+    assert text(answer(AskedNode="b (192.0.2.12)"))[1:3] == [
+        "as node b (192.0.2.12) tells it",
+        "✓ web reaches db.",
+    ]
