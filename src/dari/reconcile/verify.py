@@ -14,7 +14,6 @@ from contextlib import AsyncExitStack
 
 from dari.kernel.outside import Places
 from dari.kernel.probe import Probing, some_ports
-from dari.kernel.probed import Shot
 from dari.model import explain as nouns
 from dari.model.errors import Internal, NotFound
 from dari.model.explain import Verification
@@ -27,12 +26,12 @@ from dari.reconcile.attached import of_sandbox
 from dari.reconcile.context import Context
 from dari.reconcile.doors import listeners
 from dari.reconcile.ends import HOST_END, OUTSIDE_END, End
-from dari.reconcile.inquiry import places, probe_of
+from dari.reconcile.inquiry import places, probe_of, shot
 from dari.reconcile.picture import Picture, Walker, look
 from dari.reconcile.telling import named
-from dari.reconcile.verify_cells import cell_of, findings
+from dari.reconcile.verify_cells import cells_of, findings
 from dari.reconcile.verify_names import NameCheck, name_checks, names_told
-from dari.reconcile.verify_round import OUTSIDE_PORT, Round, make_round
+from dari.reconcile.verify_round import OUTSIDE_PORT, Attempt, Round, make_round
 
 _PROJECT = "com.docker.compose.project"
 _DIFFERENCES_SHOWN = 50
@@ -69,18 +68,21 @@ async def _verify(ctx: Context, project: str, timeout: float, is_probed: bool) -
             try:
                 heard = await asyncio.to_thread(listeners, probing, {*concerned, HOST})
                 round_ = make_round(ctx, everybody, heard, timeout, outside, asked, is_probed=is_probed)
-                await verify_others.ready(ctx, round_, ports if is_probed else ())
+                await asyncio.to_thread(_serve_outside, probing)
+                for batch in verify_others.batches(ctx, round_):
+                    await verify_others.ready(round_, batch, ports if is_probed else ())
+                    if is_probed:
+                        await asyncio.to_thread(_fire, probing, batch.attempts, timeout)
+                        await verify_others.reports(round_, batch)
                 checks = list(name_checks(ctx, containers, others)) if is_probed else []
-                told = await asyncio.to_thread(_fire, probing, round_, checks, timeout, is_probed)
+                told = await asyncio.to_thread(_ask_names, probing, checks, timeout)
                 untraced = probing.untraced if is_probed else ""
             finally:
                 await asyncio.to_thread(probing.close)
         except OSError as error:
             raise Internal(f"the probes could not be made: {error.strerror or error}") from error
-        if is_probed:
-            await verify_others.reports(round_)
     await asyncio.to_thread(_walk, ctx, picture, round_, heard, outside)
-    cells = [cell_of(round_, number, picture) for number in range(len(round_.cells))]
+    cells = cells_of(round_, picture)
     ops = _differences(ctx, picture, project)
     told += [far.dead(each).text for each in others if each.node is None]
     told += [
@@ -130,22 +132,21 @@ def _networks(ctx: Context, everybody: list[End]) -> dict[str, list[int]]:
     return found
 
 
-def _fire(
-    probing: Probing, round_: Round, checks: list[NameCheck], timeout: float, is_probed: bool
-) -> list[str]:
-    """Send everything; what is wrong with names."""
-    if not is_probed:
-        return []
+def _serve_outside(probing: Probing) -> None:
     if probing.outside is not None:
         for version in (4, 6):
             if probing.outside.places.far(version) is not None:
                 probing.outside.serve("tcp", version, OUTSIDE_PORT)
-    shots = [
-        Shot(each.inquiry.source.netns or HOST, each.aim.address, each.inquiry.protocol, each.aim.port, each.aim.netns)
-        for each in round_.attempts
-    ]  # fmt: skip
-    for attempt, result in zip(round_.attempts, probing.fire(shots, timeout), strict=True):
+
+
+def _fire(probing: Probing, attempts: list[Attempt], timeout: float) -> None:
+    shots = [shot(each.inquiry, each.aim) for each in attempts]
+    for attempt, result in zip(attempts, probing.fire(shots, timeout), strict=True):
         attempt.result = result
+
+
+def _ask_names(probing: Probing, checks: list[NameCheck], timeout: float) -> list[str]:
+    """What is wrong with names."""
     return list(names_told(checks, probing.fire([one for each in checks for one in each.shots], timeout)))
 
 

@@ -14,10 +14,16 @@ from dari.reconcile.telling import named
 from dari.reconcile.verify_round import Attempt, Round
 
 
-def cell_of(round_: Round, number: int, picture: Picture) -> Cell:
-    """One pair, by the worst of its attempts."""
-    from_, to = round_.cells[number]
-    own = [each for each in round_.attempts if each.cell == number]
+def cells_of(round_: Round, picture: Picture) -> list[Cell]:
+    """A cell for each pair, by the worst of its attempts."""
+    attempts: dict[int, list[Attempt]] = {}
+    for each in round_.attempts:
+        attempts.setdefault(each.cell, []).append(each)
+    return [_cell(pair, attempts[number], picture) for number, pair in enumerate(round_.cells)]
+
+
+def _cell(pair: tuple[int, int], own: list[Attempt], picture: Picture) -> Cell:
+    from_, to = pair
     worst = next((each for each in own if not _is_as_asked(each)), own[0])
     wanted, found = worst.wanted, worst.found
     assert wanted is not None and found is not None

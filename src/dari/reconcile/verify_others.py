@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 
 from dari.model.network import Endpoint
 from dari.reconcile import ends, far, far_words
@@ -17,6 +18,9 @@ from dari.reconcile.ends import End
 from dari.reconcile.splice import seen_by_both
 from dari.reconcile.talk import NoAnswerError
 from dari.reconcile.verify_round import Attempt, Others, Round
+
+PAIRS_AT_ONCE = far_words.MOST_PAIRS // 2
+"""Of one node: what it tells of them has to fit into a row of the store, however long their ways are."""
 
 
 def others(ctx: Context, containers: list[End]) -> list[far.Far]:
@@ -54,22 +58,42 @@ async def _learn_doors(others: Others, endpoints: list[Endpoint]) -> None:
         others.problem = str(error)
 
 
-async def ready(ctx: Context, round_: Round, ports: Sequence[int]) -> None:
-    """Have the other nodes walk their halves of what concerns them, and look out for the packets."""
-    pairs: dict[str, list[far_words.Pair]] = {}
+@dataclass(slots=True)
+class Batch:
+    """What is sent at one time; `asked`: what each other node, by its id, is asked of these."""
+
+    attempts: list[Attempt] = field(default_factory=list)
+    asked: dict[str, list[tuple[Attempt, far_words.Pair]]] = field(default_factory=dict)
+
+
+def batches(ctx: Context, round_: Round) -> list[Batch]:
+    """All attempts, in as many goes as the busiest node needs, since it takes only so many pairs at once."""
+    made = [Batch()]
     for attempt in round_.attempts:
         place = attempt.inquiry.target.far
         others = round_.others.get(place[1].node) if place is not None else None
         pair = _pair(ctx, attempt) if others is not None and not others.problem else None
-        if pair is not None and others is not None:
-            pairs.setdefault(others.other.node.id, []).append(pair)
-            others.asked.append(attempt)
-    for node_id, asked in pairs.items():
-        round_.others[node_id].other.ready(asked, ports)
-    for node_id in pairs:
+        if pair is None or others is None:
+            made[0].attempts.append(attempt)
+            continue
+        node_id = others.other.node.id
+        batch = next((each for each in made if len(each.asked.get(node_id, ())) < PAIRS_AT_ONCE), None)
+        if batch is None:
+            made.append(batch := Batch())
+        batch.attempts.append(attempt)
+        batch.asked.setdefault(node_id, []).append((attempt, pair))
+    return made
+
+
+async def ready(round_: Round, batch: Batch, ports: Sequence[int]) -> None:
+    """Have the other nodes walk their halves of what concerns them, and look out for the packets."""
+    asked = {node_id: each for node_id, each in batch.asked.items() if not round_.others[node_id].problem}
+    for node_id, pairs in asked.items():
+        round_.others[node_id].other.ready([pair for _, pair in pairs], ports)
+    for node_id, pairs in asked.items():
         others = round_.others[node_id]
         try:
-            for attempt, half in zip(others.asked, await others.other.halves(), strict=True):
+            for (attempt, _), half in zip(pairs, await others.other.halves(), strict=True):
                 attempt.across = half
         except NoAnswerError as error:
             others.problem = str(error)
@@ -91,15 +115,19 @@ def _pair(ctx: Context, attempt: Attempt) -> far_words.Pair | None:
     return None
 
 
-async def reports(round_: Round) -> None:
+async def reports(round_: Round, batch: Batch) -> None:
     """What those nodes saw of the packets that were sent."""
     await asyncio.gather(
-        *(_hear_report(each) for each in round_.others.values() if each.asked and not each.problem)
+        *(
+            _hear_report(others, [attempt for attempt, _ in batch.asked[node_id]])
+            for node_id in batch.asked
+            if not (others := round_.others[node_id]).problem
+        )
     )
 
 
-async def _hear_report(others: Others) -> None:
-    sent = [(number, each) for number, each in enumerate(others.asked) if each.result is not None]
+async def _hear_report(others: Others, asked: list[Attempt]) -> None:
+    sent = [(number, each) for number, each in enumerate(asked) if each.result is not None]
     try:
         told = await others.other.sightings(
             [(number, each.result.source_port) for number, each in sent if each.result is not None]

@@ -46,7 +46,6 @@ class Others:
 
     other: Other
     doors: dict[str, list[far_words.Door]] = field(default_factory=dict)
-    asked: list[Attempt] = field(default_factory=list)
     problem: str = ""
 
 
@@ -56,7 +55,7 @@ class Round:
 
     ends: list[End]
     services: list[Service]
-    # By id of the node: it, the doors of its containers by address, and what it is asked, as indices of attempts.
+    # By id of the node.
     others: dict[str, Others] = field(default_factory=dict)
     cells: list[tuple[int, int]] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)

@@ -18,6 +18,8 @@ from tests.scenarios.cluster.conftest import SUBNET, Host, Hosts, all_joined, ev
 from tests.scenarios.cluster.test_nodes import dari
 from tests.store import servers
 
+from dari.reconcile.verify_others import PAIRS_AT_ONCE
+
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
@@ -119,6 +121,23 @@ def test_everybody_on_the_other_host_is_verified_too(town: tuple[Hosts, Any, Any
     assert (names[cell["From"]], cell["IsReachable"], cell["Probe"]) == ("one", True, "delivered")
     service = told["Services"][cell["To"]]
     assert (service["Protocol"], service["Port"], service["Why"]) == ("tcp", 80, ["listening"])
+    assert not rows_of_talks(hosts)
+
+
+def test_more_pairs_than_a_node_takes_at_once_are_asked_in_turn(town: tuple[Hosts, Any, Any]) -> None:
+    hosts, _, two = town
+    two.remove(force=True)
+    api, count = hosts[1].client.api, PAIRS_AT_ONCE + 20
+    wide = api.create_networking_config({"wide": api.create_endpoint_config()})
+    doors = [(port, "tcp") for port in range(20_000, 20_000 + count)]
+    api.create_container("busybox", ["sleep", "1000"], name="many", ports=doors, networking_config=wide)
+    api.start("many")
+    eventually("many is known", lambda: explain(hosts[0], "one", "many")["IsReachable"])
+    told = json.loads(dari(hosts[0], "verify", "--json").stdout)
+    assert told["IsAsAsked"], told["Findings"]
+    names = [each["Name"] for each in told["Ends"]]
+    cells = [each for each in told["Cells"] if names[told["Services"][each["To"]]["End"]] == "many@host1"]
+    assert len(cells) == count and {each["Probe"] for each in cells} == {"refused"}
     assert not rows_of_talks(hosts)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from dari.cli.compose_lines import line_of
 from dari.cli.context import Context, Failed
-from dari.cli.explain import destination, explain, text
+from dari.cli.explain import destination, explain, text, verdict
 from dari.cli.flags import UsageError
 from dari.cli.graph.picture import write
 from dari.cli.verify import dot, listing, matrix
