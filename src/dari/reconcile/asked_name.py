@@ -102,6 +102,8 @@ async def ask_name(ctx: Context, inquiry: Inquiry, probing: Probing) -> None:
     if asked is not None and asked.is_answered and not asked.is_failure:
         return _no_name(inquiry, "meant", f"{inquiry.name} has no address: {asked.text}", neighbours)
     said = asked.text if asked is not None else "there is no server to ask"
+    if asked is not None and not asked.is_answered:
+        said = f"{said.partition(' ')[0]} gives no answer"
     upstream, advice = _upstream(ctx, source)
     text = f"{inquiry.name} has no address: {said}{upstream}"
     return _no_name(inquiry, "beyond" if upstream else "unexplained", text, f"{advice}{neighbours}")
@@ -118,7 +120,7 @@ def _upstream(ctx: Context, source: End) -> tuple[str, str]:
         "given with --dns or dns: in daemon.json" if resolver.is_asked else "from the host's /etc/resolv.conf"
     )
     first = resolver.servers[0]
-    text = f", which asks {', '.join(resolver.servers)} for names outside ({whose})"
+    text = f": it asks {', '.join(resolver.servers)} for names outside ({whose})"
     return text, f"see whether it answers: dari explain {source.name} {first}:53/udp; "
 
 

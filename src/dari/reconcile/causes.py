@@ -50,6 +50,11 @@ def why(
         cause = container_cause(source, "network_mode", "--network none", "it has no network")
         text = f"{source.name} is on no network"
         return Why(text, f"connect it: dari network connect NETWORK {source.name}", (cause,))
+    if hop is not None and hop.stage == "forward" and hop.key is not None and hop.key[0] == "sysctl":
+        path = hop.key[2].replace("/", ".")
+        return Why(
+            hop.text, f"somebody switched it off: sysctl -w {path}=1, and look for what sets it at boot"
+        )
     if _is_policy(target, hop):
         door = aim.published.container_port if aim is not None and aim.published is not None else port
         kind = "/udp" if protocol == "udp" else ""
@@ -244,17 +249,19 @@ def _apart_from_host(container: End, network: Network) -> Why:
     return Why(text, advice)
 
 
-def beyond(hop: Hop | None, *, is_mute: bool = True) -> str:
-    """What to do where the way goes on behind the host's own interfaces, and does not. `is_mute`: the next machine does
-    not answer."""
+def unanswered() -> str:
+    """What to do where a packet went out into the world and nothing came back."""
+    return (
+        "is it the right address, does it listen, and does a firewall on the way or on that machine drop it? There"
+        " tcpdump shows whether it comes"
+    )
+
+
+def beyond(hop: Hop | None) -> str:
+    """What to do where the way goes on behind the host's own interfaces, and does not."""
     if hop is None or hop.towards is None:
         link = hop.key[2] if hop is not None and hop.key is not None else "it"
         return f"look after it: ip link show {link}; a cable, or its far end, may be missing"
-    if hop.is_ok and not is_mute:
-        return (
-            "is it the right address, does it listen, and does a firewall on the way or on that machine drop it? There:"
-            " tcpdump -n host ADDRESS shows whether it comes"
-        )
     return (
         f"is {hop.towards} the right address, is that machine on, and does its network begin there? A VLAN's tag, a"
         " switch that allows one hardware address a port, and a hypervisor that filters them look the same"

@@ -179,7 +179,7 @@ def _lost_one(verdict: Verdict, found: Trace, result: ProbeResult) -> Judgement:
         return Judgement("beyond", "unreachable", text, mute)
     gone = _gone(found, result)
     if gone is not None:
-        text = f"it leaves this host over {_left_by(gone)} towards {gone.towards}, and nothing comes back"
+        text = f"it left this host over {_left_by(gone)} towards {gone.towards}, and nothing came back"
         return Judgement("beyond", verdict, text, gone)
     return Judgement("unexplained", verdict, _lost(result, found), found.decided_by, result.dropped_by)
 

@@ -40,6 +40,8 @@ async def explain(ctx: Context, inquiry: Inquiry) -> nouns.Explanation:
 async def _answer(ctx: Context, inquiry: Inquiry) -> nouns.Explanation:
     if inquiry.source.address is not None:
         await from_outside.come_in(ctx, inquiry, inquiry.source.address)
+        if inquiry.trouble is not None:
+            return explained.without_aim(inquiry, await look(ctx, ()))
     elif "outside" in (inquiry.source.kind, inquiry.target.kind):
         inquiry.places = places(await look_at_host(ctx))
     remarks.beforehand(ctx, inquiry)

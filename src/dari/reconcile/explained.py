@@ -64,6 +64,9 @@ def with_walks(ctx: Context, inquiry: Inquiry, picture: Picture) -> nouns.Explan
     text, advice, listed = _words(ctx, inquiry, aim, judged)
     if inquiry.across is not None and _is_told(inquiry.across, judged.hop) and "node " not in text:
         text += f", on node {inquiry.across.node}"
+    narrow = next((each.text for each in found.hops if each.stage == "deliver" and not each.is_ok), "")
+    if judged.conclusion == "reachable" and narrow:
+        text += f", but {narrow}"
     told: list[str] = []
     if judged.conclusion == "drift" or inquiry.trouble == "drift":
         told, at = _drifted(inquiry, picture, wanted, found, judged)
@@ -107,7 +110,7 @@ def with_walks(ctx: Context, inquiry: Inquiry, picture: Picture) -> nouns.Explan
 
 
 def _source_address(inquiry: Inquiry) -> str:
-    found = inquiry.result.source_address if inquiry.result is not None else None
+    found = inquiry.result.source_address if inquiry.result is not None else inquiry.source.address
     return str(found) if found is not None else ""
 
 
@@ -133,9 +136,9 @@ def _words(
             advice = "change that rule, or let it accept what dari accepts (docs/how-to/firewalls.md)"
             return judged.text, advice, []
         case "beyond":
-            result = inquiry.result
-            is_mute = result is None or judged.hop is None or bool(result.unanswering)
-            return judged.text, causes.beyond(judged.hop, is_mute=is_mute), []
+            if _is_gone(inquiry, judged.hop):
+                return f"{door} does not answer: {judged.text}", causes.unanswered(), []
+            return judged.text, causes.beyond(judged.hop), []
         case "meant":
             across_ = inquiry.across
             if across_ is not None and across_.half.text and _is_told(across_, judged.hop):
@@ -150,6 +153,13 @@ def _words(
                 reason = far.lost(ctx, inquiry.far, inquiry.underlay, sighting)
                 return reason.text, reason.advice, []
             return judged.text, "", []
+
+
+def _is_gone(inquiry: Inquiry, hop: Hop | None) -> bool:
+    """Whether the packet went out into the world by this hop, and the next machine took it."""
+    if hop is None or not hop.is_ok or hop.towards is None or inquiry.result is None:
+        return False
+    return (hop.where, hop.towards) not in inquiry.result.unanswering
 
 
 def _start_what(ctx: Context, inquiry: Inquiry, aim: Aim) -> str:

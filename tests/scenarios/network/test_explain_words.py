@@ -64,6 +64,10 @@ def test_from_an_address_outside(uplink: Node) -> None:
         assert told(explain(uplink, FAR, "db", 80)) == (False, "foreign")
         assert told(explain(uplink, "198.51.100.9", "db", 80)) == (True, "reachable")
         assert told(explain(uplink, "outside", "db", 80)) == (True, "reachable")
+    uplink.run("sysctl", "-w", "net.ipv4.ip_forward=0")
+    answer = explain(uplink, FAR, "db", 80)
+    uplink.run("sysctl", "-w", "net.ipv4.ip_forward=1")
+    assert not answer["IsReachable"] and "sysctl -w net.ipv4.ip_forward=1" in answer["Advice"], answer["Text"]
     uplink.run("ip", "route", "delete", "default")
     answer = explain(uplink, FAR, "db", 80)
     assert told(answer) == (False, "beyond") and f"no way to {FAR}" in answer["Text"]
@@ -77,6 +81,7 @@ def test_what_is_out_there(uplink: Node) -> None:
     )
     silent = explain(uplink, "web", "198.51.100.1", 80, Timeout=1)
     assert told(silent) == (False, "beyond"), silent["Text"]
+    assert silent["Text"].startswith("198.51.100.1 port 80/tcp does not answer: it left this host over up0")
     status, made = post(
         uplink, "/dari/v1/registrations", {"Name": "ext", "Address": FAR, "Port": 80, "Protocol": "tcp"}
     )

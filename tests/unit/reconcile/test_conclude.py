@@ -162,6 +162,18 @@ def test_what_could_not_be_looked_into_is_named() -> None:
     assert conclude(trace, trace, OPEN).conclusion == "reachable"
 
 
+def test_what_left_and_was_not_answered_lies_beyond() -> None:
+    left = packet("silent", seen=(("web", "postrouting", False), ("", "postrouting", False)))
+    judged = conclude(AWAY, AWAY, left)
+    assert (judged.conclusion, judged.hop) == ("beyond", LEAVES)
+    assert judged.text == "it left this host over eth0 towards 192.0.2.1, and nothing came back"
+    # Where it was not seen to leave, or may have been taken by what cannot be looked into, nobody knows.
+    assert conclude(AWAY, AWAY, SILENT).conclusion == "unexplained"
+    hidden = Hop("policy", "", "cannot look into: XDP", is_ok=False, key=("unseen", "", "eth0", "XDP"))
+    trace = replace(AWAY, hops=(hidden, *AWAY.hops))
+    assert conclude(trace, trace, left).conclusion == "unexplained"
+
+
 def test_who_does_not_answer_is_named_with_the_interface() -> None:
     leaves = replace(LEAVES, uses=(("link", "web", "eth0"), ("link", "", "lan0")))
     trace = Trace((leaves,), "delivered")
