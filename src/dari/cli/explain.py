@@ -116,7 +116,7 @@ def text(answer: dict[str, Any], *, with_rules: bool = False) -> list[str]:
         lines.append(f"  asked for: {_expected(wanted)}")
     lines += [f"  {each}" for each in cause_lines(answer["Causes"], answer["Text"])]
     if answer["Differences"]:
-        lines += ["  what would mend it:", *(f"    {each}" for each in answer["Differences"])]
+        lines += ["  what would mend it:", *(f"    {each}" for each in shortened(answer["Differences"]))]
     if answer["Advice"]:
         lines.append(f"  to do: {answer['Advice']}")
     decider = found["Hops"][found["DecidedBy"]] if found["DecidedBy"] >= 0 else None
@@ -212,6 +212,12 @@ def verdict(answer: dict[str, Any]) -> str:
     is_nobodys = answer["Conclusion"] == "meant" and not answer["Causes"]
     remark = "" if is_nobodys else _REMARKS.get(answer["Conclusion"], "")
     return f"{sign} {text}{'' if text.endswith('?') else '.'} {remark}".rstrip()
+
+
+def shortened(lines: list[str], most: int = 20) -> list[str]:
+    """The first of them, and how many more there are: --json has them all."""
+    more = len(lines) - most
+    return [*lines[:most], f"and {more} more (--json)"] if more > 1 else lines
 
 
 def cause_lines(causes: list[dict[str, Any]], said: str = "") -> list[str]:

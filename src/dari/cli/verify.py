@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from dari.cli.context import Context
-from dari.cli.explain import JSON, NO_PROBE, TIMEOUT, USAGE_CODE, ask, common
+from dari.cli.explain import JSON, NO_PROBE, TIMEOUT, USAGE_CODE, ask, common, shortened
 from dari.cli.flags import Flag, Options, verb
 from dari.cli.graph.dot import quoted
 
@@ -52,7 +52,7 @@ def text(answer: dict[str, Any], width: int) -> list[str]:
         lines += ["", "Findings:", *(f"  {each}" for each in answer["Findings"])]
     if answer["Differences"]:
         lines += ["", "What would bring the kernel to what was asked (dari doctor --fix):"]
-        lines += [f"  {each}" for each in answer["Differences"]]
+        lines += [f"  {each}" for each in shortened(answer["Differences"], 50)]
     if answer["Untraced"]:
         lines += ["", f"Packets were not traced: {answer['Untraced']}"]
     how = f"{answer['Probes']} packets" if answer["Probes"] else "no packets sent"

@@ -19,8 +19,6 @@ from dari.reconcile.inquiry import Inquiry, probe_of
 from dari.reconcile.picture import Picture, Walker
 from dari.reconcile.telling import hop_line, named, probe_line, walk_lines
 
-_DIFFERENCES_SHOWN = 20
-
 
 def without_aim(inquiry: Inquiry, picture: Picture) -> nouns.Explanation:
     """Of a question that leads to no address."""
@@ -196,4 +194,4 @@ def differences(picture: Picture, traces: tuple[Trace, Trace]) -> list[str]:
     keys = conclude.leant_on(traces)
     ops = picture.differences()
     about = [each for each in ops if each.object.key in keys]
-    return [str(each) for each in (about or ops)[:_DIFFERENCES_SHOWN]]
+    return [str(each) for each in about or ops]

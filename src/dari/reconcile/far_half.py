@@ -34,6 +34,8 @@ from dari.reconcile.talk import pack, unpack
 from dari.reconcile.telling import named, walk_lines
 
 _MOST_PORTS = 1024
+# Of a pair: they travel in a row of the store.
+_MOST_DIFFERENCES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +215,7 @@ class FarHalf:
             text, advice, listed = self._told(why.text), why.advice, list(why.causes)
         told: list[str] = []
         if wanted.verdict != found.verdict:
-            told = [self._told(each) for each in differences(picture, (wanted, found))]
+            told = [self._told(each) for each in differences(picture, (wanted, found))[:_MOST_DIFFERENCES]]
         return far_words.Half(
             name=pair.owner.name if pair.owner is not None else "",
             wanted=self._walk(wanted),

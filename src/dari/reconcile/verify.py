@@ -34,7 +34,6 @@ from dari.reconcile.verify_names import NameCheck, name_checks, names_told
 from dari.reconcile.verify_round import OUTSIDE_PORT, Attempt, Round, make_round
 
 _PROJECT = "com.docker.compose.project"
-_DIFFERENCES_SHOWN = 50
 
 
 async def verify(ctx: Context, project: str, timeout: float, *, is_probed: bool) -> Verification:
@@ -99,7 +98,7 @@ async def _verify(ctx: Context, project: str, timeout: float, is_probed: bool) -
         services=round_.services,
         cells=cells,
         findings=told,
-        differences=[named(str(each), picture.names) for each in ops[:_DIFFERENCES_SHOWN]],
+        differences=[named(str(each), picture.names) for each in ops],
         probes=len(round_.attempts) + sum(len(each.shots) for each in checks) if is_probed else 0,
         seconds=round(time.monotonic() - started, 3),
         untraced=untraced,

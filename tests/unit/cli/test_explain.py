@@ -10,7 +10,7 @@ import pytest
 
 from dari.cli.compose_lines import line_of
 from dari.cli.context import Context, Failed
-from dari.cli.explain import destination, explain, text, verdict
+from dari.cli.explain import destination, explain, shortened, text, verdict
 from dari.cli.flags import UsageError
 from dari.cli.graph.picture import write
 from dari.cli.verify import dot, listing, matrix
@@ -313,3 +313,10 @@ def test_an_answer_of_another_node_says_so() -> None:
         "as node b (192.0.2.12) tells it",
         "✓ web reaches db.",
     ]
+
+
+def test_a_long_list_is_cut_for_people_alone() -> None:
+    steps = [f"+ {number}" for number in range(30)]
+    told = text(answer(Conclusion="drift", IsReachable=False, Differences=steps))
+    assert "    + 19" in told and "    + 20" not in told and "    and 10 more (--json)" in told
+    assert shortened(steps[:21]) == steps[:21]
