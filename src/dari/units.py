@@ -144,8 +144,11 @@ def parse_duration(text: str) -> int:
 
 def format_time(ns: int) -> str:
     """RFC 3339 with nanoseconds, UTC, trailing zeros dropped as Go does; 0 is Go's zero time."""
-    if ns <= 0:
-        return ZERO_TIME
+    return format_moment(ns) if ns > 0 else ZERO_TIME
+
+
+def format_moment(ns: int) -> str:
+    """The same where 0 and what is before it are times as all others: a file may be of 1970."""
     seconds, fraction = divmod(ns, SECOND)
     base = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     if not fraction:

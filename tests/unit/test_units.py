@@ -53,6 +53,8 @@ def test_bad_durations(text: str) -> None:
 
 def test_times_are_written_as_go_writes_them() -> None:
     assert units.format_time(0) == "0001-01-01T00:00:00Z"
+    assert units.format_moment(0) == "1970-01-01T00:00:00Z"
+    assert units.format_moment(-1) == "1969-12-31T23:59:59.999999999Z"
     assert units.format_time(1_700_000_000 * units.SECOND) == "2023-11-14T22:13:20Z"
     assert units.format_time(1_700_000_000 * units.SECOND + 120_000_000) == "2023-11-14T22:13:20.12Z"
 

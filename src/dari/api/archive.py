@@ -13,7 +13,7 @@ from dari.api.route import Route
 from dari.engine import archive
 from dari.engine.base import Engine
 from dari.model.errors import InvalidArgument
-from dari.units import format_time
+from dari.units import format_moment
 
 _KINDS = {"C": 0, "A": 1, "D": 2}
 _CHUNK = 1 << 18
@@ -25,7 +25,7 @@ def stat_header(found: archive.PathStat) -> str:
         "name": found.name,
         "size": found.size,
         "mode": found.go_mode,
-        "mtime": format_time(found.modified),
+        "mtime": format_moment(found.modified),
         "linkTarget": found.link_target,
     }
     return base64.b64encode(msgspec.json.encode(shape)).decode()

@@ -98,7 +98,7 @@ async def exec_start(request: web.Request, eng: Engine) -> web.StreamResponse:
 
 
 async def exec_resize(request: web.Request, eng: Engine) -> web.StreamResponse:
-    exec.resize(eng, request.match_info["id"], *window(request))
+    await exec.resize(eng, request.match_info["id"], *window(request))
     return web.Response(status=200)
 
 

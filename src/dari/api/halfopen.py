@@ -56,7 +56,8 @@ class HalfOpen(asyncio.Protocol):
             return
         request = self.request
         # What is no HTTP any more (a WebSocket) knows no halves.
-        if request is not None and request.content.is_eof() and "Upgrade" not in request.headers:
+        is_websocket = request is not None and request.headers.get("Upgrade", "").lower() == "websocket"
+        if request is not None and request.content.is_eof() and not is_websocket:
             # Answer what there is, then close.
             self._inner.close()
         elif self._transport is not None:

@@ -316,7 +316,8 @@ async def images_search(request: web.Request, eng: Engine) -> web.StreamResponse
 async def distribution(request: web.Request, eng: Engine) -> web.StreamResponse:
     ref = parse(request.match_info["name"])
     credentials = images.parse_credentials(request.headers.get("X-Registry-Auth", ""))
-    raw = await eng.ctx.images.transfer.manifest(ref, credentials)
+    transfer = eng.ctx.images.transfer
+    raw = await transfer.manifest(ref, credentials)
     manifest = msgspec.json.decode(raw)
     kind = manifest.get("mediaType", "application/vnd.oci.image.manifest.v1+json")
     digest = ref.digest or f"sha256:{hashlib.sha256(raw).hexdigest()}"
@@ -328,6 +329,10 @@ async def distribution(request: web.Request, eng: Engine) -> web.StreamResponse:
         }
         for each in manifest.get("manifests") or []
     ]
+    if "config" in manifest:
+        # One image alone: its platform is in its config.
+        about = msgspec.json.decode(await transfer.image_config(ref, credentials))
+        platforms = [{name: about[name] for name in ("architecture", "os", "variant") if about.get(name)}]
     return wire.json_response(
         {"Descriptor": {"mediaType": kind, "digest": digest, "size": len(raw)}, "Platforms": platforms}
     )

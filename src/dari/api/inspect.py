@@ -42,9 +42,12 @@ def container_json(view: ContainerView, config: Config, version: Version = NEWES
     shown["Volumes"] = shown["Volumes"] or None
     for name in _NULL_WHEN_EMPTY:
         host[name] = host[name] or None
-    for name in ("Annotations", "Tmpfs", "Sysctls", "StorageOpt", "Mounts", "Init"):
+    for name in ("Annotations", "Tmpfs", "Sysctls", "StorageOpt", "Mounts"):
         if not host.get(name):
             host.pop(name, None)
+    # "No init" is an answer too: Ansible compares it with what it asked for.
+    if host.get("Init") is None:
+        host.pop("Init", None)
     body: Json = {
         "Id": container.id,
         "Created": format_time(container.created),
@@ -166,7 +169,7 @@ def network_settings_json(view: ContainerView, version: Version) -> Json:
         "IPPrefixLen": 0,
         "IPv6Gateway": "",
         "MacAddress": "",
-        "Networks": endpoints_json(view, version),
+        "Networks": {place.network.name: _long_endpoint(view, place, version) for place in view.places},
     }
     default = body["Networks"].get("bridge")
     if default is not None:
@@ -187,6 +190,19 @@ _REPEATED = (
 )
 
 
+def _long_endpoint(view: ContainerView, place: Place, version: Version) -> Json:
+    """Before 1.45 the short id and the host name were aliases, whether the container runs or not; Compose 1.29 and
+    old scripts look for them there."""
+    body = endpoint_json(place, version)
+    if version < (1, 45) and place.network.name not in _PREDEFINED:
+        names = [*(body["Aliases"] or []), view.container.id[:12], view.container.config.hostname]
+        body["Aliases"] = list(dict.fromkeys(names))
+    return body
+
+
+_PREDEFINED = ("bridge", "host", "none")
+
+
 def endpoints_json(view: ContainerView, version: Version = NEWEST) -> Json:
     return {place.network.name: endpoint_json(place, version) for place in view.places}
 
@@ -203,14 +219,10 @@ def endpoint_json(place: Place, version: Version = NEWEST) -> Json:
             asked["IPv6Address"] = spec.ipv6_address
         if spec.link_local_ips:
             asked["LinkLocalIPs"] = spec.link_local_ips
-    aliases = list(spec.aliases)
-    # Before 1.45 the short id was one of the aliases; Compose 1.29 and old scripts look for it there.
-    if version < (1, 45) and endpoint.dns_names:
-        aliases = list(dict.fromkeys([*aliases, endpoint.container_id[:12]]))
     body: Json = {
         "IPAMConfig": asked,
         "Links": spec.links or None,
-        "Aliases": aliases or None,
+        "Aliases": list(spec.aliases) or None,
         "MacAddress": endpoint.mac if endpoint.is_active else spec.mac_address,
         "DriverOpts": spec.driver_opts or None,
         "GwPriority": spec.gw_priority,

@@ -16,6 +16,7 @@ from typing import Protocol, cast
 
 from aiohttp import web
 
+from dari.api import halfopen
 from dari.api.versions import HEADERS, version_of
 
 RAW = "application/vnd.docker.raw-stream"
@@ -84,6 +85,8 @@ class Connection(asyncio.Protocol):
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client has gone")
         connection = cls(transport)
+        if halfopen.has_ended(request):
+            connection._received.put_nowait(None)
         handler = cast(asyncio.Protocol, request.protocol)
         transport.set_protocol(connection)
         transport.set_write_buffer_limits(high=_HIGH_WATER)

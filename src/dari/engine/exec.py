@@ -7,6 +7,7 @@ API v1.51, "Exec".
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 
 import msgspec
@@ -22,6 +23,8 @@ from dari.runtime.launch import ExecSpec as ExecSpec
 from dari.units import new_id
 
 _KEPT_ENDED = 256
+# How long a resize waits for the process it is meant for.
+_START_SECONDS = 10.0
 
 
 @dataclass(slots=True)
@@ -38,6 +41,8 @@ class Exec:
     is_running: bool = False
     is_started: bool = False
     exit_code: int | None = None
+    # Runs, or never will.
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -136,9 +141,11 @@ async def start(eng: Engine, exec_id: str, *, is_detached: bool, console_size: l
         handle = await eng.ctx.runtime.exec_start(container.id, spec)
     except BaseException as error:
         found.exit_code = getattr(error, "exit_code", 126)
+        found.begun.set()
         found.ended.set()
         raise
     found.handle, found.is_running = handle, True
+    found.begun.set()
     action = f"exec_start: {_line(spec)}"
     await announce(eng.ctx, event(container, action, execID=found.id))
     task = asyncio.create_task(
@@ -167,9 +174,15 @@ async def _watch(
     await announce(eng.ctx, event(container, "exec_die", execID=found.id, exitCode=str(found.exit_code)))
 
 
-def resize(eng: Engine, exec_id: str, height: int, width: int) -> None:
-    """Raises NotFound, Conflict."""
+async def resize(eng: Engine, exec_id: str, height: int, width: int) -> None:
+    """Clients ask as soon as the answer to their start begins: what is about to run is waited for, as in Docker.
+
+    Raises NotFound, Conflict.
+    """
     found = find(eng, exec_id)
+    if found.exit_code is None and not found.is_running:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(found.begun.wait(), _START_SECONDS)
     if found.handle is None or not found.is_running:
         raise Conflict(f"exec {exec_id} is not running")
     found.handle.resize(height, width)

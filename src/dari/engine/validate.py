@@ -131,7 +131,13 @@ def check_host(config: ContainerConfig, host: HostConfig, limits: HostLimits) ->
     if host.cgroupns_mode == "private" and host.privileged is False and host.cgroup:
         raise InvalidArgument(f"invalid cgroup: {host.cgroup}")
     read_security(host.security_opt, host.privileged)
-    return _health_warnings(config) + check_resources(host, limits)
+    return _health_warnings(config) + _port_warnings(host) + check_resources(host, limits)
+
+
+def _port_warnings(host: HostConfig) -> list[str]:
+    if host.network_mode != "host" or not host.port_bindings:
+        return []
+    return ["Published ports are discarded when using host network mode"]
 
 
 def _health_warnings(config: ContainerConfig) -> list[str]:

@@ -47,6 +47,7 @@ class ExecHandle:
         self._streams = streams
         self._terminal = terminal
         self._folder = folder
+        self._rest: asyncio.Task[None] | None = None
         self._end = asyncio.create_task(self._reap(crun_pid, leave_cgroup))
 
     async def read(self) -> tuple[int, bytes] | None:
@@ -60,9 +61,24 @@ class ExecHandle:
         await self._streams.close_stdin()
 
     def close(self) -> None:
-        """Let go of the streams; the process goes on."""
-        self._streams.close()
-        self._terminal = -1
+        """Let go of the streams; the process goes on, and what it still says is thrown away.
+
+        A terminal that closed would end it, a pipe that closed at its next word.
+        """
+        if self._end.done():
+            self._streams.close()
+            self._terminal = -1
+        elif self._rest is None:
+            self._rest = asyncio.create_task(self._throw_away())
+
+    async def _throw_away(self) -> None:
+        try:
+            await self._streams.close_stdin()
+            while await self._streams.read() is not None:
+                pass
+        finally:
+            self._streams.close()
+            self._terminal = -1
 
     def resize(self, height: int, width: int) -> None:
         """Nothing happens without a terminal or after its end."""

@@ -121,6 +121,11 @@ class Transfer:
         async with self.workspace() as folder:
             return await self.ask(folder, ref, credentials, ["inspect", "--raw"])
 
+    async def image_config(self, ref: Reference, credentials: Credentials) -> bytes:
+        """The config of the one image a name leads to, as the registry has it. Raises NotFound, Internal."""
+        async with self.workspace() as folder:
+            return await self.ask(folder, ref, credentials, ["inspect", "--config", "--raw"])
+
     async def pull(
         self, ref: Reference, credentials: Credentials, report: Report, platform: str = ""
     ) -> Image:

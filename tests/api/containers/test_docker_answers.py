@@ -232,3 +232,24 @@ async def test_logs_that_wait_for_nobody_are_taken(api: Api) -> None:
     )
     assert status == 201
     assert (await api("GET", "/containers/web/json"))[1]["HostConfig"]["LogConfig"] == asked
+
+
+@pytest.mark.parametrize("init", [None, False, True])
+async def test_no_init_is_an_answer_too(api: Api, init: bool | None) -> None:
+    """Ansible's docker_container would make it anew each time where false came back as "not asked for"."""
+    body = {"Image": "busybox", "HostConfig": {"Init": init}}
+    await api("POST", "/containers/create?name=box", body)
+    _, shown = await api("GET", "/containers/box/json")
+    assert shown["HostConfig"].get("Init") is init
+
+
+async def test_ports_that_mean_nothing_are_warned_of(api: Api) -> None:
+    body = {
+        "Image": "busybox",
+        "HostConfig": {"NetworkMode": "host", "PortBindings": {"80/tcp": [{"HostPort": "8080"}]}},
+    }
+    status, made = await api("POST", "/containers/create?name=box", body)
+    assert (status, made["Warnings"]) == (
+        201,
+        ["Published ports are discarded when using host network mode"],
+    )

@@ -49,3 +49,17 @@ async def test_a_limit_of_processes_was_not_known_to_updates_before_1_40(api: Ap
         status, _ = await api("POST", f"/v{version}/containers/box/update", {"PidsLimit": asked})
         assert status == 200
         assert (await _inspect(api, "box"))["HostConfig"]["PidsLimit"] == left
+
+
+async def test_names_that_were_aliases_until_1_45(api: Api) -> None:
+    await api("POST", "/networks/create", {"Name": "net"})
+    body = {
+        "Image": "busybox",
+        "Hostname": "host",
+        "HostConfig": {"NetworkMode": "net"},
+        "NetworkingConfig": {"EndpointsConfig": {"net": {"Aliases": ["a"]}}},
+    }
+    _, made = await api("POST", "/containers/create?name=box", body)
+    for version, names in (("1.44", ["a", made["Id"][:12], "host"]), ("1.45", ["a"])):
+        _, shown = await api("GET", f"/v{version}/containers/box/json")
+        assert shown["NetworkSettings"]["Networks"]["net"]["Aliases"] == names

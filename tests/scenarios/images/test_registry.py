@@ -86,6 +86,10 @@ def test_what_a_registry_does_not_have(node: Any, registry: str) -> None:
 def test_the_digest_a_registry_has(node: Any, registry: str, pushed: str) -> None:
     found = node.client.images.get_registry_data(f"{registry}/library/app:1")
     assert found.id == pushed
+    # Of one image alone it is in the image's config.
+    assert [(each["os"], each["architecture"]) for each in found.attrs["Platforms"]] == [
+        ("linux", node.client.version()["Arch"])
+    ]
 
 
 def test_names_come_and_go_and_the_last_one_takes_the_image(node: Any, store: Path) -> None:

@@ -1,0 +1,97 @@
+"""What other clients' programs met: dockerode, Ansible's community.docker, plain sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import socket
+import tarfile
+from collections.abc import Iterator
+
+from tests.scenarios.conftest import IMAGE, Node, wait_for
+
+_UPGRADE = b"Host: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+
+
+@contextlib.contextmanager
+def _said(node: Node, head: bytes, body: bytes = b"") -> Iterator[socket.socket]:
+    """A connection on which a request was sent."""
+    with socket.socket(socket.AF_UNIX) as made:
+        made.settimeout(30)
+        made.connect(node.socket)
+        made.sendall(head + b"\r\n" + body)
+        yield made
+
+
+def _start_exec(node: Node, id: str) -> contextlib.AbstractContextManager[socket.socket]:
+    body = b'{"Detach": false, "Tty": true}'
+    head = b"POST /exec/%s/start HTTP/1.1\r\n" % id.encode() + _UPGRADE
+    head += b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
+    return _said(node, head, body)
+
+
+def _head(connection: socket.socket) -> bytes:
+    found = b""
+    while b"\r\n\r\n" not in found and (piece := connection.recv(1)):
+        found += piece
+    return found
+
+
+def test_a_size_that_is_told_as_soon_as_the_exec_answers(node: Node) -> None:
+    """dockerode and xterm.js send the window's size with the answer's head, before the process is there."""
+    box = node.sleeper("box")
+    api = node.client.api
+    id = api.exec_create(box.id, ["sh", "-c", "read line; stty size"], stdin=True, tty=True)["Id"]
+    with _start_exec(node, id) as connection:
+        assert b" 101 " in _head(connection)
+        api.exec_resize(id, height=20, width=30)
+        connection.sendall(b"\n")
+        told = b""
+        while piece := connection.recv(4096):
+            told += piece
+    assert b"20 30" in told
+
+
+def test_a_terminal_whose_client_goes_away_leaves_its_process_alone(node: Node) -> None:
+    box = node.sleeper("box")
+    api = node.client.api
+    script = "echo up; read line; echo said; touch /tmp/done; exec sleep 1000"
+    id = api.exec_create(box.id, ["sh", "-c", script], stdin=True, tty=True)["Id"]
+    with _start_exec(node, id) as connection:
+        _head(connection)
+        while b"up" not in connection.recv(4096):
+            pass
+        # The detach keys behind the line.
+        connection.sendall(b"\n\x10\x11")
+        while connection.recv(4096):
+            pass
+    wait_for("the process's next word", lambda: os.path.exists(f"/proc/{node.pid(box)}/root/tmp/done"))
+    assert api.exec_inspect(id)["Running"]
+
+
+def test_an_attach_whose_client_has_already_said_all(node: Node) -> None:
+    node.sleeper("box")
+    head = b"POST /containers/box/attach?stream=1&stdout=1 HTTP/1.1\r\n" + _UPGRADE
+    with _said(node, head) as connection:
+        connection.shutdown(socket.SHUT_WR)
+        assert b" 101 " in _head(connection)
+
+
+def test_a_file_of_1970(node: Node) -> None:
+    box = node.sleeper("box")
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("old"))
+    box.put_archive("/tmp", made.getvalue())
+    _, about = box.get_archive("/tmp/old")
+    assert about["mtime"] == "1970-01-01T00:00:00Z"
+
+
+def test_the_command_a_commit_remembers(node: Node) -> None:
+    box = node.client.containers.run(IMAGE, ["sh", "-c", "true && true"], detach=True)
+    image = box.commit("remembered", "1", changes="CMD true")
+    try:
+        assert image.history()[0]["CreatedBy"] == "sh -c true && true"
+    finally:
+        node.client.images.remove("remembered:1")
