@@ -95,7 +95,7 @@ async def rotate_there(ctx: Context, node: Node) -> Rotated:
     try:
         return await talk.ask(ROTATE, Rotate(), Rotated, _ERRAND_SECONDS)
     except NoAnswerError as error:
-        raise Unavailable(str(error)) from error
+        raise Unavailable(str(error).removeprefix(f"node {node.name} could not tell: ")) from error
     finally:
         await talk.close()
 

@@ -67,6 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         level=_LOG_LEVELS[config.log_level],
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    if os.geteuid() != 0:
+        print(
+            "darid: it needs root, since it makes namespaces, interfaces, rules and mounts: start it with sudo, or "
+            "as a service (docs/how-to/run-as-a-service.md)",
+            file=sys.stderr,
+        )
+        return 1
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     for line in warnings:
         log.warning("%s", line)

@@ -186,12 +186,24 @@ async def remove(eng: Engine, ref: str) -> None:
     await _erase(eng, network, *(() if network.spec.is_config_only else (_event(network, "destroy"),)))
 
 
+def _elsewhere(eng: Engine, endpoint: Endpoint) -> str:
+    """Where it is, unless here."""
+    if endpoint.node in ("", eng.ctx.node_id):
+        return ""
+    member = eng.ctx.tables.members.get(eng.ctx.shared, endpoint.node)
+    return f' node:"{member.name if member is not None else endpoint.node}"'
+
+
 def _check_nobody_is_on(eng: Engine, network: Network) -> None:
     """Raises Forbidden."""
     active = active_endpoints(eng, network)
     if active:
-        named = sorted((container_name(eng, each), each.id[:12]) for each in active)
-        names = ", ".join(f'name:"{name}" id:"{short}"' for name, short in named)
+        names = ", ".join(
+            sorted(
+                f'name:"{container_name(eng, each)}" id:"{each.id[:12]}"{_elsewhere(eng, each)}'
+                for each in active
+            )
+        )
         raise Forbidden(
             f"error while removing network: network {network.name} has active endpoints ({names})"
         )

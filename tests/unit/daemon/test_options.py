@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from dari.daemon.options import parser, read, reload
-from dari.model.config import DEFAULT_POOLS, Pool
+from dari.model.config import DEFAULT_POOLS, Config, Pool
 from dari.model.errors import InvalidArgument
 
 
@@ -209,3 +210,11 @@ def test_a_default_bridge_has_a_name_or_there_is_none() -> None:
     assert read(["--bridge", "none"]).has_default_bridge is False
     config = read(["-b", "br7"])
     assert (config.has_default_bridge, config.bridge_name) == (True, "br7")
+
+
+def test_without_root_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    main = importlib.import_module("dari.daemon.main")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(main.options, "read", lambda given, warnings: Config())
+    assert main.main([]) == 1
+    assert "it needs root" in capsys.readouterr().err

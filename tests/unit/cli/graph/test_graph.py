@@ -163,3 +163,25 @@ def test_dot_says_all_of_it() -> None:
         "internal",
     ):
         assert word in text, word
+
+
+def test_of_many_it_is_a_table() -> None:
+    containers = [
+        container(
+            f"box{number}",
+            {"shop_front": f"172.18.0.{number}"},
+            project="shop" if number % 2 else "",
+            state="running" if number % 5 else "exited",
+            ports=[{"IP": "0.0.0.0", "PublicPort": 8000 + number, "PrivatePort": 80, "Type": "tcp"}],
+        )
+        for number in range(2, 32)
+    ]
+    few, many = (dot(graph(NETWORKS, containers[:count], is_everything=True)) for count in (24, 25))
+    assert " -> net" in few and " -> net" not in many and "outside" not in many
+    for number in range(2, 27):
+        assert f"<b>box{number}</b>" in many and f"shop_front 172.18.0.{number}<" in many
+        assert f">{8000 + number} → 80/tcp<" in many
+    assert many.count("not running") == 5
+    if shutil.which("dot"):
+        done = subprocess.run(["dot", "-Tsvg"], input=many.encode(), capture_output=True, check=True)
+        assert not done.stderr and done.stdout.count(b">box") == 25
