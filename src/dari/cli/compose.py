@@ -115,7 +115,7 @@ def _report(act: Callable[[], int], *, is_json: bool = False) -> int:
     from dari.compose.session import UserError
 
     try:
-        return act()
+        return _interruptibly(act)
     except UserError as error:
         if str(error):
             print(_error_text(error, is_json), file=sys.stderr)
@@ -131,6 +131,23 @@ def _report(act: Callable[[], int], *, is_json: bool = False) -> int:
             raise
         print(_error_text(error, is_json), file=sys.stderr)
         return 1
+
+
+def _interruptibly(act: Callable[[], int]) -> int:
+    """SIGINT and SIGTERM end `act`, also where a shell started us in the background, which ignores the first."""
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        return act()
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in previous:
+            signal.signal(number, signal.default_int_handler)
+        return act()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _error_text(error: Exception, is_json: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -281,3 +282,20 @@ def test_what_has_no_effect_is_said_once_and_not_by_who_looks(
     said = capsys.readouterr().err
     assert "not acted on" not in said
     assert said.count('The "NONE" variable is not set') == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_begun_in_the_background_can_be_interrupted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def interrupted(session: Session, options: object) -> int:
+        signal.raise_signal(number)
+        return 0
+
+    monkeypatch.setattr("dari.compose.verbs.config.config", interrupted)
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        assert run(["config"]) == 130
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
