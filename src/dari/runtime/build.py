@@ -20,7 +20,7 @@ from dari.model.reference import Reference, parse
 from dari.model.wire import Noun
 from dari.runtime import registries
 from dari.runtime.build_lines import Teller, Translator
-from dari.runtime.dockerfile import steps
+from dari.runtime.dockerfile import check, json_words, steps
 from dari.runtime.files import write_atomically
 from dari.runtime.mounting import in_private_mounts
 from dari.runtime.program import ProgramFailed, run
@@ -120,9 +120,9 @@ async def build(
             raise InvalidArgument("dockerfile parse error: file with no instructions")
     argv = _command(transfer, folder, context, path, request)
     with open(path, encoding="utf-8", errors="replace") as file:
-        translate = Translator(
-            teller, steps(file.read()), lambda name: _find(transfer.storage, name), len(request.labels)
-        )
+        plan = steps(file.read())
+        check(plan, request.target)
+        translate = Translator(teller, plan, lambda name: _find(transfer.storage, name), len(request.labels))
     try:
         await run(
             argv,
@@ -137,7 +137,7 @@ async def build(
         await asyncio.to_thread(_end_steps, transfer.config.runtime, folder)
         raise
     except ProgramFailed as error:
-        raise failure(registries.fatal_message(error.lines), translate.step) from error
+        raise failure(registries.fatal_message(error.lines), translate.step, translate.source) from error
     image = transfer.storage.all().get(f"sha256:{translate.image_id}")
     if image is None:
         raise Internal("the built image is not in the store")
@@ -271,9 +271,10 @@ def _domains(dockerfile: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def failure(message: str, step: str) -> DariError:
-    """buildah's last words as Docker's error."""
+def failure(message: str, step: str, source: str = "") -> DariError:
+    """buildah's last words as Docker's error. `source`: the failed step as the file has it."""
     message = message.removeprefix("Error: ").removeprefix("error ")
+    message = re.sub(r"\Aparsing main Dockerfile: \S+: ", "", message)
     if "nknown instruction" in message:
         word = re.search(r'nknown instruction: \\?"?([^"\\\s]*)', message)
         return BuildFailed(f"dockerfile parse error: unknown instruction: {word[1] if word else message}")
@@ -283,11 +284,19 @@ def failure(message: str, step: str) -> DariError:
         status = _STATUS.search(reason)
         verb, _, rest = instruction.partition(" ")
         if verb.upper() == "RUN" and status:
-            shown = rest if rest.startswith("[") else f"/bin/sh -c {rest}"
+            listed = json_words(source.partition(" ")[2].strip())
+            shown = " ".join(listed) if listed is not None else f"/bin/sh -c {rest}"
             return BuildFailed(f"The command '{shown}' returned a non-zero code: {status[1]}", int(status[1]))
         if verb.upper() in ("COPY", "ADD") and "no such file or directory" in reason:
             missing = re.search(r'"/?([^"]*)": no such file or directory', reason)
             name = missing[1] if missing else rest.split(" ")[0]
+            outside = next((each for each in rest.split()[:-1] if each.split("/")[0] == ".."), "")
+            if outside:
+                return BuildFailed(
+                    f"{verb.upper()} failed: forbidden path outside the build context: {outside} ()"
+                )
+            if re.search(r"[*?\[]", name):
+                return BuildFailed(f"{verb.upper()} failed: no source files were specified")
             return BuildFailed(
                 f"{verb.upper()} failed: file not found in build context or excluded by .dockerignore: "
                 f"stat {name}: file does not exist"

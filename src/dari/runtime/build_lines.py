@@ -31,7 +31,9 @@ class Teller(Protocol):
 
 
 class Translator:
-    """`find` answers an image's id by its name or by the beginning of its id, empty where there is none. `labels`:
+    """`step` is the one under way as buildah says it, `source` as the file does.
+
+    `find` answers an image's id by its name or by the beginning of its id, empty where there is none. `labels`:
     how many were asked for beside the file, which are steps at the end of the last stage."""
 
     def __init__(self, teller: Teller, plan: Steps, find: Callable[[str], str], labels: int = 0) -> None:
@@ -41,6 +43,7 @@ class Translator:
         self._find = find
         self._labels = labels
         self.step = ""
+        self.source = ""
         self.image_id = ""
         self._layer = ""
         self._base: str | None = None
@@ -66,7 +69,7 @@ class Translator:
             self._say(f"{line}\n", is_error=True)
 
     def _begin(self, match: re.Match[str]) -> None:
-        self.step = match[5]
+        self.step = self.source = match[5]
         number, total, shown = int(match[3]), int(match[4]), match[5]
         stage = int(match[1] or 1) - 1
         if stage and number == 1 and self._last:
@@ -79,11 +82,13 @@ class Translator:
         if stage < len(counts) and counts[stage] == total:
             before = self._plan.before
             total = len(before) + sum(counts)
+            if number <= len(stages[stage]):
+                self.source = stages[stage][number - 1].text
             if number == 1:
-                shown = stages[stage][0]
+                shown = self.source
                 if stage == 0:
                     for place, argument in enumerate(before, 1):
-                        self._step(place, total, argument)
+                        self._step(place, total, argument.text)
             number += len(before) + sum(counts[:stage])
         self._step(number, total, re.sub(r"\A(FROM [0-9a-f]{12})[0-9a-f]{52}", r"\1", shown))
         words = self.step.split()
