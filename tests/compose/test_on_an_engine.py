@@ -350,6 +350,23 @@ services:
     assert stage.compose("exec", "-T", "web", "true") == 0
 
 
+def test_logs_follow_what_starts_again(stage: Stage) -> None:
+    stage.write(
+        """
+services:
+  again: {image: "dari-test:1", command: ["sh", "-c", "sleep 1; echo run; exit 2"], restart: "on-failure:1"}
+"""
+    )
+    assert stage.compose("up", "-d") == 0
+    assert stage.compose("logs", "-f") == 0
+    assert stage.out.splitlines() == [
+        "again-1  | run",
+        "again-1 exited with code 2",
+        "again-1  | run",
+        "again-1 exited with code 2",
+    ]
+
+
 def test_files_go_to_all_and_come_from_the_first(stage: Stage) -> None:
     stage.write(f'services: {{web: {{image: "dari-test:1", command: {FOREVER}, scale: 2}}}}')
     name = stage.folder.name
