@@ -33,6 +33,7 @@ _PAUSE = 0.05
 _LONG_PAUSE = 0.5
 _ROUNDS = 3
 _COMEBACK_SECONDS = 10.0
+_PING_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,14 +180,14 @@ async def _remove(ctx: Context, found: Found) -> None:
 
 async def _revive(ctx: Context) -> None:
     """End a dari-dns that hangs; the daemon starts another one (daemon/responder.py). Waits for it."""
-    if await asyncio.to_thread(nudge.ping, ctx.config.dns_dir, 1.0) is None:
+    if await asyncio.to_thread(nudge.ping, ctx.config.dns_dir, _PING_SECONDS) is None:
         pid = spawn.running(ctx.config.dns_dir, f"{ctx.config.exec_root}/dari-dns.pid")
         if pid:
             log.warning("dari-dns (pid %d) does not answer, ending it", pid)
             os.kill(pid, signal.SIGKILL)
     end = time.monotonic() + _COMEBACK_SECONDS
     while time.monotonic() < end:
-        if await asyncio.to_thread(nudge.ping, ctx.config.dns_dir, 0.5) is not None:
+        if await asyncio.to_thread(nudge.ping, ctx.config.dns_dir, _PING_SECONDS) is not None:
             return
         await asyncio.sleep(_PAUSE)
 

@@ -19,8 +19,9 @@ from dari.reconcile.context import Context
 from dari.reconcile.kernel import in_kernel
 from dari.reconcile.zones import has_names
 
-_PING_SECONDS = 1.0
-_ANSWER_SECONDS = 1.0
+# On a busy machine a living responder needs a moment: who is taken for dead is ended, and names pause.
+_PING_SECONDS = 3.0
+_ANSWER_SECONDS = 3.0
 _FIX = "dari doctor --fix"
 _SOMEBODY = "somebody other than dari changed it"
 
