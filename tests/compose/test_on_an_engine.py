@@ -244,7 +244,7 @@ configs: {{inline: {{content: hello}}}}
         )
         == 0
     )
-    assert stage.compose("exec", "-T", "web", "ping", "-c1", "-W2", "db") == 0
+    assert stage.compose("exec", "-T", "web", "ping", "-c1", "-W20", "db") == 0
 
 
 def test_a_failed_dependency_is_told_and_the_others_run(stage: Stage) -> None:

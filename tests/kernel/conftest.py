@@ -37,6 +37,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         try:
             syscalls.unshare(syscalls.CLONE_NEWNET | syscalls.CLONE_NEWNS)
             syscalls.mount("none", "/", syscalls.MS_REC | syscalls.MS_PRIVATE)
+            # `ip netns add` leaves its name in a folder of the machine's.
+            os.makedirs("/run/netns", exist_ok=True)
+            syscalls.mount("tmpfs", "/run/netns", 0, "tmpfs")
             with Netlink() as sock:
                 sock.call(rtnetlink.set_link("lo", is_up=True))
             pyfuncitem.obj(**arguments)

@@ -27,7 +27,7 @@ from dari.net.packet import OUTSIDE
 pytestmark = pytest.mark.kernel_ns
 
 # For what is answered or caught; what vanishes without a trace is waited for no longer than SECONDS.
-PATIENCE, SECONDS = 5.0, 1.0
+PATIENCE, SECONDS = 20.0, 1.0
 BOXES = ("box0", "box1", "box2")
 PLACES = Places((), has_ipv6=True)
 

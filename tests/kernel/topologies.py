@@ -38,7 +38,7 @@ from dari.net.state import HOST, Address, Prefix
 PORT = 80
 WAN4, FAR4 = ip_address("192.0.2.1"), ip_address("192.0.2.2")
 WAN6, FAR6 = ip_address("2001:db8::1"), ip_address("2001:db8::2")
-PATIENCE, SILENCE, AGAIN = 30.0, 0.35, 1.0
+PATIENCE, SILENCE, AGAIN = 120.0, 0.35, 1.0
 AT_ONCE = 40
 
 

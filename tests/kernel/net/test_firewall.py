@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.kernel.world import endpoint, inside, network, opened, rendered, run, sandbox, settle_all
+from tests.patience import PATIENCE
 
 from dari.kernel.host import Kernel
 from dari.net.desired import Desired, PublishWant, SandboxWant, SubnetWant
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.kernel_ns
 HOST_ADDRESS, OUTSIDE = "198.51.100.1", "198.51.100.2"
 BLOCKED = ""
 # Long enough for a packet that passes, short enough to wait for one that does not.
-PASSES, DROPPED = 5.0, 0.7
+PASSES, DROPPED = 5.0 * PATIENCE, 0.7
 
 A, B, C, D, E, F = "10.1.0.10", "10.1.0.11", "10.2.0.12", "10.3.0.13", "10.4.0.14", "10.4.0.15"
 

@@ -9,6 +9,9 @@ from tests.scenarios.conftest import Node, wait_for
 from tests.scenarios.doctor.faults import FAULTS, Fault
 from tests.scenarios.doctor.town import Town
 
+# What all networks share darid looks at now and then, and mends everything where something is wrong with it.
+LOOKED_BY_ITSELF = "somebody changed what all networks share"
+
 
 @pytest.fixture(scope="module")
 def home(machine: Node) -> Iterator[Town]:
@@ -54,13 +57,14 @@ def test_a_fault_is_named_and_mended_or_left(town: Town, fault: Fault) -> None:
         town.is_dirty = False
         return
     if fault.closes:
-        assert not town.flows(0.4)[fault.closes](), f"{fault.closes} is open all the same"
+        is_open = town.flows(0.4)[fault.closes]()
+        assert not is_open or was_sooner(town, fault, log), f"{fault.closes} is open all the same"
     findings = town.doctor("POST")
     told = [
         f"{each['Id']} {each['Object']}: {each['Text']} (mended: {each['IsMended']})" for each in findings
     ]
     named = [each for each in findings if each["Id"] == fault.finding and each["Object"] == fault.object]
-    assert named, f"{fault.finding} of {fault.object} is not among {told}"
+    assert named or was_sooner(town, fault, log), f"{fault.finding} of {fault.object} is not among {told}"
     assert all(each["IsOurs"] == fault.is_ours for each in named), told
     assert all(each["Text"] and each["Advice"] for each in findings), told
     left = [each for each in findings if not each["IsMended"]]
@@ -80,6 +84,11 @@ def test_a_fault_is_named_and_mended_or_left(town: Town, fault: Fault) -> None:
     town.is_dirty = False
 
 
+def was_sooner(town: Town, fault: Fault, log: int) -> bool:
+    """Whether darid mended it before anybody asked."""
+    return fault.is_ours and LOOKED_BY_ITSELF in town.node.log()[log:]
+
+
 def test_many_faults_at_once_are_mended_at_once(town: Town) -> None:
     names = (
         "bridge mtu", "port isolated", "default route missing", "neighbour of the host poisoned", "forwarding off",
@@ -88,9 +97,18 @@ def test_many_faults_at_once_are_mended_at_once(town: Town) -> None:
     )  # fmt: skip
     faults = [each for each in FAULTS if each.name in names]
     assert len(faults) == len(names)
-    for fault in faults:
-        fault.apply(town)
-    found = {(each["Id"], each["Object"]): each["IsMended"] for each in town.doctor("POST")}
+    # What darid notices by itself comes last, right before the doctor.
+    faults.sort(key=lambda each: each.name == "forwarding off")
+    for attempt in range(5):
+        if attempt:
+            town.build()
+            town.doctor("POST")
+        log = len(town.node.log())
+        for fault in faults:
+            fault.apply(town)
+        found = {(each["Id"], each["Object"]): each["IsMended"] for each in town.doctor("POST")}
+        if LOOKED_BY_ITSELF not in town.node.log()[log:]:
+            break
     assert {(each.finding, each.object) for each in faults} <= found.keys()
     assert all(found.values()), found
     assert town.doctor("GET") == []

@@ -86,10 +86,13 @@ async def test_the_daemon_is_killed_and_the_container_goes_on(bench: Bench, is_t
 
 
 async def test_an_end_nobody_watched_is_found(bench: Bench) -> None:
-    launch = bench.launch("sh", "-c", "sleep 0.05; exit 6")
+    launch = bench.launch("sh", "-c", "while [ ! -e /dev/shm/stop ]; do sleep 0.01; done; exit 6")
     child = await start_elsewhere(bench, launch)
     child.send_signal(signal.SIGKILL)
     await child.wait()
+    living = await Runtime(bench.config).adopt(launch.id)
+    assert living is not None
+    Path(f"/proc/{living.pid}/root/dev/shm/stop").touch()
     await bench.runtime.wait_exit(launch.id)
     found = await Runtime(bench.config).adopt(launch.id)
     assert isinstance(found, Adopted)
