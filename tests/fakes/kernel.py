@@ -25,6 +25,7 @@ from dari.net.state import (
     Key,
     NftElement,
     NftTable,
+    Prefix,
     Sysctl,
     Veth,
     holders,
@@ -86,7 +87,7 @@ class FakeKernel:
     def mac_of(self, name: str) -> str:
         return "" if name in self.absent else self.mac
 
-    def check_connections(self, wanted: KernelState) -> None:
+    def check_connections(self, wanted: KernelState, absent: Iterable[Prefix] = ()) -> None:
         """No packet has ever passed here."""
 
     def survey(

@@ -13,7 +13,7 @@ from tests.kernel.test_packets import HOST_ADDRESS, OUTSIDE, World, living, publ
 from tests.kernel.world import endpoint, inside, network, rendered, run, sandbox, settle_all, udp_socket
 from tests.patience import PATIENCE, wait_for
 
-from dari.kernel.conntrack import Entry, Publish, is_contradicted, is_orphaned
+from dari.kernel.conntrack import Entry, Publish, is_contradicted, is_orphaned, subnets_of
 from dari.kernel.netlink import Message
 from dari.net.desired import Desired, PublishWant
 from dari.net.publish import Published
@@ -221,6 +221,21 @@ def test_a_daemon_that_starts_finds_what_another_left(tmp_path: Path) -> None:
             world.kernel.check_connections(wanted)
             run("nft", "delete", "element", "inet", "dari", "publish_any4", "{ udp . 8080 }")
             world.kernel.check_connections(rendered(world.kernel, desired()))
+            assert client.reaches(ours, theirs, seconds=1) is None
+
+
+def test_connections_of_a_network_that_is_no_longer_here_are_forgotten(tmp_path: Path) -> None:
+    """An overlay leaves a host with its last container there; whoever took it away was killed over it."""
+    with living(tmp_path, desired(udp(A)), has_outside=True) as world:
+        ours, theirs = world.udp(0, 80), world.udp(1, 80)
+        client = Client(world)
+        with client.socket:
+            assert client.reaches(ours, theirs) == 0
+            subnets = subnets_of(rendered(world.kernel, desired(udp(A))))
+            run("nft", "delete", "element", "inet", "dari", "publish_any4", "{ udp . 8080 }")
+            world.kernel.check_connections(KernelState())
+            assert client.reaches(ours, theirs) == 0
+            world.kernel.check_connections(KernelState(), subnets)
             assert client.reaches(ours, theirs, seconds=1) is None
 
 

@@ -38,7 +38,7 @@ from dari.net.foreign import Foreign
 from dari.net.packet import Listeners
 from dari.net.plan import Plan
 from dari.net.scope import Scope
-from dari.net.state import HOST, Addr, Address, KernelState
+from dari.net.state import HOST, Addr, Address, KernelState, Prefix
 from dari.net.survey import Repair, Survey
 
 
@@ -179,11 +179,14 @@ class Kernel:
                 raise KernelError(None, error.errno or 0, error.strerror or "") from error
             return link.mac if link is not None else ""
 
-    def check_connections(self, wanted: KernelState) -> None:
+    def check_connections(self, wanted: KernelState, absent: Iterable[Prefix] = ()) -> None:
         """Forget connections that contradict `wanted`, which is everything there should be: its published ports, and
-        addresses nobody has any more (a daemon may have been killed between their end and their connections')."""
+        addresses nobody has any more (a daemon may have been killed between their end and their connections').
+
+        `absent`: subnets of networks that have been on this host and are not in `wanted`.
+        """
         publishes = [each for each in map(publish_of, wanted) if each is not None]
-        subnets = subnets_of(wanted)
+        subnets = [*subnets_of(wanted), *absent]
         held = {each.address.ip for each in wanted if isinstance(each, Addr)}
         self._connections.check(publishes, subnets)
         self._connections.forget_orphans(publishes, subnets, held)

@@ -28,6 +28,7 @@ from dari.reconcile import (
     ports,
     relays,
     rootfs,
+    shared_networks,
     watch,
 )
 from dari.reconcile.attached import own_endpoints
@@ -37,8 +38,8 @@ from dari.reconcile.kernel import in_kernel
 from dari.reconcile.networks import of_sandbox
 from dari.reconcile.settle import (
     converge,
-    host_facts,
     is_of_sandboxes,
+    look_at_host,
     mend_host_rules,
     mend_shared,
     render_everything,
@@ -74,8 +75,11 @@ async def boot(ctx: Context) -> None:
             todo = Plan()
         if not todo.is_empty:
             log.info("%d kernel objects were brought to what they should be", len(todo.ops))
-        _, wanted = render_everything(ctx, await host_facts(ctx))
-        await in_kernel(ctx, lambda: ctx.kernel.check_connections(wanted))
+        # The bridges of overlays that end here are gone by now, and their routes with them.
+        facts = await look_at_host(ctx)
+        _, wanted = render_everything(ctx, facts)
+        absent = shared_networks.absent_subnets(ctx, facts)
+        await in_kernel(ctx, lambda: ctx.kernel.check_connections(wanted, absent))
         await relays.carry(ctx, [each.id for each in ctx.tables.sandboxes.all(ctx.local)])
         try:
             await settle_all_names(ctx)

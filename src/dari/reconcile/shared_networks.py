@@ -15,7 +15,7 @@ from dari.model.network import Endpoint, Network
 from dari.net import overlay, tunnel
 from dari.net.desired import OverlayWant, PeerWant, TunnelPeerWant, TunnelWant
 from dari.net.facts import HostFacts
-from dari.net.state import Address
+from dari.net.state import Address, Prefix
 from dari.reconcile.context import Context, Peer
 from dari.store.federation import Federation
 from dari.units import is_global_id
@@ -74,6 +74,22 @@ def own_networks(ctx: Context) -> frozenset[str]:
         own = endpoints.get(ctx.shared, ctx.node_id)
         ctx.settling.placed = stamp, frozenset(each.network_id for each in own if each.is_active)
     return ctx.settling.placed[1]
+
+
+def absent_subnets(ctx: Context, facts: HostFacts) -> list[Prefix]:
+    """Of overlays that nobody here is on. Those that overlap a route of the host are left out: no container of this
+    host has ever been on them, and their addresses are somebody else's here."""
+    found = (
+        ipaddress.ip_network(subnet.subnet)
+        for network in ctx.tables.networks.all(ctx.shared)
+        if network.spec.driver == "overlay" and not is_here(ctx, network)
+        for subnet in network.subnets
+    )
+    return [
+        each
+        for each in found
+        if not any(route.version == each.version and route.overlaps(each) for route in facts.routes)
+    ]
 
 
 def placed_networks(ctx: Context, node_id: str) -> set[str]:

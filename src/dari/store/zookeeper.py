@@ -140,6 +140,7 @@ class ZooKeeperStore(Replicated):
 
     async def refresh(self, prefix: str) -> None:
         """A server may be behind: it is made to catch up with the leader first."""
+        self._require_connection()
         table = _table(prefix)
         await self._client.sync(self._rows)
         here = await self._client.children(f"{self._rows}/{table}") or []
@@ -157,10 +158,14 @@ class ZooKeeperStore(Replicated):
         await self._client.close()
         self._replica.close()
 
-    async def commit(self, txn: Txn) -> int:
+    def _require_connection(self) -> None:
+        """Else kazoo would keep what is asked, and nobody be told why."""
         status = self.status()
         if not status.is_connected:
             raise StoreUnavailable(f"the store {status.url} is away: {status.reason}")
+
+    async def commit(self, txn: Txn) -> int:
+        self._require_connection()
         deletes = txn.deletes - txn.puts.keys()
         await self._ensure_tables(_table(key) for key in (*txn.puts, *deletes, *txn.checks))
         client = self._client

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +17,11 @@ from tests.fakes.runtime import FakeRuntime
 from dari.model.cluster import Node
 from dari.model.config import Config
 from dari.model.network import Endpoint, Network, NetworkSpec, Subnet
+from dari.net.facts import HostFacts
 from dari.net.overlay import VNI_OPTION, vxlan_name
 from dari.net.scope import Key
 from dari.net.state import HOST, KernelObject
-from dari.reconcile import peers
+from dari.reconcile import peers, shared_networks
 from dari.reconcile.context import Context
 from dari.reconcile.follow import affected
 from dari.reconcile.settle import settle
@@ -193,3 +195,17 @@ async def test_a_node_that_left_the_network_has_nothing_of_it(folder: str) -> No
     await settle(ctx, peers.of(NET))
     assert not any(LINK in key for key in kernel_of(ctx).objects)
     assert NET not in ctx.settling.overlays
+
+
+async def test_subnets_of_overlays_that_left_this_host(folder: str) -> None:
+    ctx = await a_network(folder)
+    route, other = ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("10.9.0.0/16")
+    assert shared_networks.absent_subnets(ctx, HostFacts()) == []
+    txn = Txn()
+    put(ctx, txn, endpoint("own", "own", 2, 2, is_active=False))
+    await ctx.shared.commit(txn)
+    assert shared_networks.absent_subnets(ctx, HostFacts(routes=(other,))) == [
+        ipaddress.ip_network("10.0.0.0/24")
+    ]
+    # Somebody else's addresses, as far as this host is concerned.
+    assert shared_networks.absent_subnets(ctx, HostFacts(routes=(route,))) == []
