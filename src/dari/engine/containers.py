@@ -22,7 +22,7 @@ from dari.engine.signals import parse_signal
 from dari.model.container import Container
 from dari.model.errors import Conflict, DariError, InvalidArgument, NotFound, NotModified
 from dari.model.event import Event
-from dari.reconcile import containers, watch
+from dari.reconcile import containers, endpoints, watch
 from dari.reconcile.journal import announce, emit
 from dari.reconcile.networks import of_sandbox
 from dari.reconcile.rows import change, event, with_status
@@ -227,9 +227,10 @@ async def _write_name(eng: Engine, container: Container, name: str) -> None:
     tables.names.insert(txn, container.id, name)
     tables.names.delete(txn, container.name)
     for endpoint in of_sandbox(ctx, container.sandbox_id):
-        if endpoint.container_id == container.id and container.name in endpoint.dns_names:
-            names = [name if each == container.name else each for each in endpoint.dns_names]
-            endpoint = msgspec.structs.replace(endpoint, dns_names=list(dict.fromkeys(names)))
+        if endpoint.container_id == container.id and endpoint.dns_names:
+            # The old name may be its host name, too.
+            names = endpoints.dns_names(ctx, renamed, endpoint)
+            endpoint = msgspec.structs.replace(endpoint, dns_names=names)
             tables.endpoints.put(txn, endpoint, endpoint.network_id, endpoint.id)
     for other in tables.containers.all(ctx.local):
         links = [_relinked(link, container.name, name, other.id == container.id) for link in other.host.links]

@@ -151,6 +151,15 @@ async def test_rename(api: Api, run: Run) -> None:
     assert (await api("POST", "/containers/site/rename?name=-x"))[0] == 400
 
 
+async def test_a_renamed_container_keeps_the_host_name_that_was_its_name_too(api: Api, run: Run) -> None:
+    await api("POST", "/networks/create", {"Name": "net"})
+    container_id = await run("web", {"NetworkMode": "net"}, Hostname="web")
+    assert (await api("POST", "/containers/web/rename?name=site"))[0] == 204
+    _, body = await api("GET", "/containers/site/json")
+    # The order is Docker's.
+    assert body["NetworkSettings"]["Networks"]["net"]["DNSNames"] == ["site", container_id[:12], "web"]
+
+
 async def test_restart_policy_brings_it_back(found: World, api: Api, run: Run, state_of: Any) -> None:
     container_id = await run("web", {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 1}})
     first = found.runtime.containers[container_id]
