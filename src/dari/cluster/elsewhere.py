@@ -43,10 +43,10 @@ async def explain(eng: Engine, question: Question) -> Explanation:
     source, source_node = _split(eng, question.source)
     target, target_node = _split(eng, question.target)
     place = _place(eng, source, source_node)
-    if place is None and source == "outside" and not source_node:
+    if place is None and not source_node and here.is_outside(eng, source):
         # The ports of a container are its own node's.
         place = _of_container(eng, target, target_node)
-        place = Place("outside", place.node) if place is not None else None
+        place = Place(source, place.node) if place is not None else None
     asked = place.node.id if place is not None else eng.ctx.node_id
     question = msgspec.structs.replace(
         question,
@@ -147,11 +147,16 @@ def _look_around(eng: Engine, ref: str) -> Place | None:
 
 
 def _told(eng: Engine) -> list[tuple[str, str, list[str], str]]:
-    """Id of the container, its name, all it is called, and the id of its node."""
+    """Id of the container, its name, all it is called (its addresses too), and the id of its node."""
     tables, store = eng.ctx.tables, eng.ctx.shared
     networks = [each for each in tables.networks.all(store) if is_shared(each)]
     found = [
-        (each.endpoint.container_id, each.name, each.endpoint.dns_names, each.endpoint.node)
+        (
+            each.endpoint.container_id,
+            each.name,
+            [*each.endpoint.dns_names, each.endpoint.ipv4, each.endpoint.ipv6],
+            each.endpoint.node,
+        )
         for each in far.on(eng.ctx, networks)
     ]
     return found + [

@@ -77,6 +77,16 @@ def _source(eng: Engine, ref: str) -> End:
     return ends.end_of(eng.ctx, container)
 
 
+def is_outside(eng: Engine, ref: str) -> bool:
+    """Whether a question from there comes from beyond this host."""
+    if ref == "outside":
+        return True
+    try:
+        return _address(eng, ip_address(ref)).kind == "outside"
+    except (ValueError, NotFound):
+        return False
+
+
 def _address(eng: Engine, address: Address) -> End:
     """Who asks from an address: one of ours, or somebody outside in particular. Raises NotFound (it is nobody's)."""
     owner = ends.owner_of(eng.ctx, address)

@@ -6,25 +6,19 @@ Must not know: what becomes of the packet. Next: lookup.py.
 from __future__ import annotations
 
 import asyncio
-import difflib
 import socket
-from collections.abc import Iterable
 from ipaddress import ip_address
 
 from dari.kernel.probe import Probing
 from dari.model import explain as nouns
 from dari.net.packet import Hop
 from dari.net.state import HOST
-from dari.reconcile import causes, conclude, ends, lookup, names, remarks, shared_networks
+from dari.reconcile import causes, conclude, ends, lookup, remarks, unknown_names
 from dari.reconcile.context import Context
-from dari.reconcile.ends import End
 from dari.reconcile.inquiry import Inquiry, listed, take_addresses
 
 _NAME_SECONDS = 2.0
 _SERVERS_ASKED = 3
-_NAMES_SHOWN = 12
-# As difflib counts: one letter of three missed, or two of six.
-_LIKE = 0.65
 
 
 def find_aims(ctx: Context, inquiry: Inquiry) -> None:
@@ -82,8 +76,11 @@ async def ask_name(ctx: Context, inquiry: Inquiry, probing: Probing) -> None:
     if inquiry.target.kind != "name":
         return None
     if known is not None and not known.is_forwarded:
-        text = _silent_member(ctx, inquiry.name) or f"nobody {source.name} could ask knows {inquiry.name}"
-        return _no_name(inquiry, "meant", text, _neighbours(ctx, source, inquiry.name))
+        why = unknown_names.reason(ctx, source, inquiry.name) or causes.Why(
+            f"nobody {source.name} could ask knows {inquiry.name}",
+            unknown_names.neighbours(ctx, source, inquiry.name),
+        )
+        return _no_name(inquiry, "meant", why)
     if not source.is_own:
         return await _ask_as_host(ctx, inquiry)
     asked: lookup.Asked | None = None
@@ -96,40 +93,25 @@ async def ask_name(ctx: Context, inquiry: Inquiry, probing: Probing) -> None:
     if asked is not None and asked.addresses:
         inquiry.hops.append(Hop("name", source.netns or HOST, f"{inquiry.name}: {asked.text}"))
         return take_addresses(ctx, inquiry, asked.addresses)
-    neighbours = _neighbours(ctx, source, inquiry.name)
-    if silent := _silent_member(ctx, inquiry.name):
-        return _no_name(inquiry, "meant", silent, neighbours)
+    return _nobody_tells(ctx, inquiry, asked)
+
+
+def _nobody_tells(ctx: Context, inquiry: Inquiry, asked: lookup.Asked | None) -> None:
+    source, name = inquiry.source, inquiry.name
+    why = unknown_names.reason(ctx, source, name)
+    if why is not None:
+        return _no_name(inquiry, "meant", why)
+    neighbours = unknown_names.neighbours(ctx, source, name)
     if asked is not None and asked.is_answered and not asked.is_failure:
-        return _no_name(inquiry, "meant", f"{inquiry.name} has no address: {asked.text}", neighbours)
+        return _no_name(inquiry, "meant", causes.Why(f"{name} has no address: {asked.text}", neighbours))
     said = asked.text if asked is not None else "there is no server to ask"
     if asked is not None and not asked.is_answered:
         said = f"{said.partition(' ')[0]} gives no answer"
-    upstream, advice = _upstream(ctx, source)
-    text = f"{inquiry.name} has no address: {said}{upstream}"
-    return _no_name(inquiry, "beyond" if upstream else "unexplained", text, f"{advice}{neighbours}")
-
-
-def _upstream(ctx: Context, source: End) -> tuple[str, str]:
-    """Whom our responder asks for names outside, as the end of a sentence, and what to do about them."""
-    if source.sandbox is None or not names.is_answered(ctx, source.sandbox):
-        return "", ""
-    resolver = names.resolver(ctx, source.container)
-    if not resolver.servers:
-        return "", "give it a name server that answers (--dns, dns: in daemon.json, /etc/resolv.conf); "
-    whose = (
-        "given with --dns or dns: in daemon.json" if resolver.is_asked else "from the host's /etc/resolv.conf"
+    upstream, advice = unknown_names.upstream(ctx, source)
+    text = f"{name} has no address: {said}{upstream}"
+    return _no_name(
+        inquiry, "beyond" if upstream else "unexplained", causes.Why(text, f"{advice}{neighbours}")
     )
-    first = resolver.servers[0]
-    text = f": it asks {', '.join(resolver.servers)} for names outside ({whose})"
-    return text, f"see whether it answers: dari explain {source.name} {first}:53/udp; "
-
-
-def _silent_member(ctx: Context, name: str) -> str:
-    """Of a registered member that nobody is told of, since it does not pass its checks."""
-    for each in remarks.registered(ctx, name):
-        said = f": {each.output}" if each.output else ""
-        return f"{name} is registered at {each.address}, and its check says {each.verdict}{said}"
-    return ""
 
 
 async def _check_name(inquiry: Inquiry, probing: Probing, known: lookup.Known) -> None:
@@ -155,49 +137,22 @@ async def _ask_as_host(ctx: Context, inquiry: Inquiry) -> None:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(inquiry.name, None, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
-        here = [each.name for each in ctx.tables.containers.all(ctx.local)]
-        for each in remarks.registered(ctx, inquiry.name):
-            at = f"[{each.address}]" if ":" in each.address else each.address
-            text = f"the host does not ask dari for names; {inquiry.name} is registered at {each.address}"
-            return _no_name(inquiry, "meant", text, f"ask by that address: dari explain host {at}:PORT")
+        why = unknown_names.reason(ctx, inquiry.source, inquiry.name)
+        if why is not None:
+            return _no_name(inquiry, "meant", why)
+        hint = unknown_names.meant(inquiry.name, [each.name for each in ctx.tables.containers.all(ctx.local)])
         if error.errno == socket.EAI_AGAIN:
             text = (
                 f"{inquiry.name} has no address: none of the host's name servers answers (/etc/resolv.conf)"
             )
-            return _no_name(inquiry, "unexplained", text, _meant(inquiry.name, here))
+            return _no_name(inquiry, "unexplained", causes.Why(text, hint))
         text = f"the host knows no name {inquiry.name} ({error.strerror}), and no container here is called so"
-        return _no_name(inquiry, "meant", text, _meant(inquiry.name, here))
+        return _no_name(inquiry, "meant", causes.Why(text, hint))
     addresses = [ip_address(str(each[4][0]).partition("%")[0]) for each in found]
     inquiry.hops.append(Hop("name", HOST, f"{inquiry.name} is {listed(addresses)} (the host's resolver)"))
     return take_addresses(ctx, inquiry, dict.fromkeys(addresses))
 
 
-def _no_name(inquiry: Inquiry, kind: nouns.Conclusion, text: str, advice: str) -> None:
-    inquiry.hops.append(Hop("name", inquiry.source.netns or HOST, text, is_ok=False))
-    inquiry.trouble = kind
-    inquiry.reason = causes.Why(text, advice)
-
-
-def _neighbours(ctx: Context, source: End, name: str) -> str:
-    """The names it does know, as advice: the most like the one asked for, where there are many."""
-    known: dict[str, None] = {}
-    for network, own in ends.places_of(ctx, source):
-        if network.is_predefined:
-            continue
-        for endpoint in shared_networks.living(ctx, ctx.tables.endpoints.all(ctx.shared, network.id)):
-            if endpoint.id != own.id:
-                owner = ctx.tables.containers.get(ctx.local, endpoint.container_id)
-                known.update(dict.fromkeys([owner.name] if owner is not None else endpoint.dns_names[:1]))
-                known.update(dict.fromkeys(endpoint.spec.aliases))
-    if not known:
-        return f"{source.name} knows no name: it shares no user-defined network with anybody (dari network connect)"
-    hint = _meant(name, known)
-    like = difflib.get_close_matches(name, known, _NAMES_SHOWN, cutoff=0)
-    more = f" and {len(known) - len(like)} more" if len(known) > len(like) else ""
-    return f"{hint}{' ' if hint else ''}names it knows: {', '.join(like)}{more}"
-
-
-def _meant(name: str, known: Iterable[str]) -> str:
-    """A name that is nearly the one asked for, as a question."""
-    like = difflib.get_close_matches(name, list(known), 1, cutoff=_LIKE)
-    return f"did you mean {like[0]}?" if like else ""
+def _no_name(inquiry: Inquiry, kind: nouns.Conclusion, why: causes.Why) -> None:
+    inquiry.hops.append(Hop("name", inquiry.source.netns or HOST, why.text, is_ok=False))
+    inquiry.trouble, inquiry.reason = kind, why

@@ -17,7 +17,7 @@ _Line = TypeVar("_Line", HopLine, StepLine, PassedLine)
 def told_by(told: Explanation, node: str, address: str) -> Explanation:
     """`node` and `address`: of the node that answered."""
     advice = told.advice
-    if advice and f"on node {node}" not in advice:
+    if "dari " in advice and "on node " not in advice:
         advice += f", on node {node}"
     text = told.text.replace("the host", f"node {node}")
     return msgspec.structs.replace(

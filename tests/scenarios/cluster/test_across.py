@@ -209,7 +209,7 @@ def test_what_stops_it_on_the_other_host_is_named_with_that_host(town: tuple[Hos
 
 
 def test_a_question_that_starts_on_the_other_host_is_asked_there(town: tuple[Hosts, Any, Any]) -> None:
-    hosts, _, _ = town
+    hosts, one, _ = town
     told = explain(hosts[0], "two", "one:80")
     assert (told["IsReachable"], told["Conclusion"]) == (True, "reachable")
     assert told["AskedNode"] == f"host1 ({hosts[1].underlay})"
@@ -227,7 +227,21 @@ def test_a_question_that_starts_on_the_other_host_is_asked_there(town: tuple[Hos
     done = dari(hosts[0], "explain", "hidden", "outside:80")
     assert done.returncode == 2 and "hidden@NODE" in done.stderr
     assert explain(hosts[0], "hidden@host1", "outside:80")["From"]["Name"] == "hidden@host1"
+    apart = explain(hosts[0], "hidden@host1", "one:80")
+    assert "hidden and one share no network" in apart["Text"] and "network connect wide" in apart["Advice"]
+    told = explain(hosts[0], "host@host1", "one:80")
+    assert "a host is on no network of several nodes" in told["Text"]
     hidden.remove(force=True)
+    # A published port is its own node's to tell of.
+    hosts[1].serve("shown", "4", network="bridge", ports={"80/tcp": 8090})
+    eventually("it is told", lambda: explain(hosts[0], "outside", "shown:80")["IsReachable"])
+    from_afar = explain(hosts[0], hosts[0].underlay.rpartition(".")[0] + ".99", "shown:8090")
+    assert from_afar["IsReachable"] and from_afar["AskedNode"], from_afar["Text"]
+    told = explain(hosts[0], "one", "shown:80")
+    assert f"shown is on node host1 ({hosts[1].underlay})" in told["Text"], told["Text"]
+    assert f"{hosts[1].underlay}:8090/tcp" in told["Advice"]
+    # An address of the other node's is that container.
+    assert explain(hosts[0], hosts[0].resolve(one, "three")[0], "one:80")["From"]["Name"] == "three@host1"
     # By its own address, whatever its name is here.
     assert explain(hosts[0], "one", "three@host1:80")["IsReachable"]
     assert explain(hosts[0], "three@host1", "one@host0:80")["IsReachable"]
