@@ -24,6 +24,8 @@ nothing in time; `failed`: could not be sent."""
 ECHO_TEXT = b"dari probe"
 
 _IP_RECVERR, _IPV6_RECVERR = 11, 25
+# ip(7), ipv6(7): never cut, whatever is known of the way (IP_MTU_DISCOVER and IPV6_MTU_DISCOVER at PROBE).
+_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE = 10, 23, 3
 _MSG_ERRQUEUE = 0x2000
 _EXTENDED = struct.Struct("=IBBBBII")
 _FROM_ICMP = (2, 3)
@@ -71,6 +73,11 @@ class ShotSocket:
         if protocol == "icmp":
             number = socket.IPPROTO_ICMP if self._version == 4 else socket.IPPROTO_ICMPV6
             self.socket = socket.socket(family, socket.SOCK_RAW | flags, number)
+            if payload:
+                # It is there to be of a size.
+                level = socket.IPPROTO_IP if self._version == 4 else socket.IPPROTO_IPV6
+                option = _IP_MTU_DISCOVER if self._version == 4 else _IPV6_MTU_DISCOVER
+                self.socket.setsockopt(level, option, _PMTUDISC_PROBE)
         else:
             kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
             self.socket = socket.socket(family, kind | flags)
@@ -190,7 +197,7 @@ class ShotSocket:
 
     def _echo(self) -> bytes:
         kind = 8 if self._version == 4 else 128
-        data = struct.pack("!BBHHH", kind, 0, 0, self.port, 1) + ECHO_TEXT
+        data = struct.pack("!BBHHH", kind, 0, 0, self.port, 1) + ECHO_TEXT + self._payload
         if self._version == 6:
             return data  # the kernel sums it
         return data[:2] + struct.pack("!H", _checksum(data)) + data[4:]
@@ -202,6 +209,11 @@ class ShotSocket:
             return False
         kind, _, _, number, _ = struct.unpack_from("!BBHHH", data)
         return bool(kind == (0 if self._version == 4 else 129) and number == self.port)
+
+
+def echo_padding(size: int, version: int) -> bytes:
+    """The payload that makes an echo request an IP packet of `size` bytes."""
+    return bytes(max(0, size - (20 if version == 4 else 40) - 8 - len(ECHO_TEXT)))
 
 
 def _offender(data: bytes) -> Address | None:

@@ -12,7 +12,6 @@ import asyncio
 from contextlib import AsyncExitStack
 
 from dari.kernel.outside import Places
-from dari.kernel.probed import Shot
 from dari.model import explain as nouns
 from dari.model.errors import Internal
 from dari.net.packet import OUTSIDE
@@ -90,16 +89,15 @@ async def _gather(ctx: Context, inquiry: Inquiry, other: across.Other | None) ->
                 and inquiry.protocol != "icmp"
             ):
                 probing.outside.serve(inquiry.protocol, aim.address.version, aim.port)
-            shots = [shot(inquiry, aim)]
-            if inquiry.far is not None and inquiry.far.underlay is not None:
-                shots.append(Shot(HOST, inquiry.far.underlay, "icmp"))
+            shots = [shot(inquiry, aim), *other_end.pings(ctx, inquiry)]
             is_lost = inquiry.across is not None and inquiry.across.found.verdict not in (
                 "delivered",
                 "unknown",
             )
             timeout = min(inquiry.timeout, _LOST_SECONDS) if is_lost else inquiry.timeout
             results = await asyncio.to_thread(probing.fire, shots, timeout)
-            inquiry.result, inquiry.underlay = results[0], results[1] if len(results) > 1 else None
+            inquiry.result = results[0]
+            inquiry.underlay, inquiry.large = results[1:] if len(results) > 1 else (None, None)
             if other is not None and inquiry.across is not None:
                 await other_end.hear_of_packet(inquiry, other)
     finally:

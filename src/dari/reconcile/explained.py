@@ -65,6 +65,9 @@ def with_walks(ctx: Context, inquiry: Inquiry, picture: Picture) -> nouns.Explan
     narrow = next((each.text for each in found.hops if each.stage == "deliver" and not each.is_ok), "")
     if judged.conclusion == "reachable" and narrow:
         text += f", but {narrow}"
+    hole = far.hole(ctx, inquiry.far, inquiry.underlay, inquiry.large) if inquiry.far is not None else None
+    if judged.conclusion == "reachable" and hole is not None:
+        text, advice = f"{text}, but {hole.text}", hole.advice
     told: list[str] = []
     if judged.conclusion == "drift" or inquiry.trouble == "drift":
         told, at = _drifted(inquiry, picture, wanted, found, judged)

@@ -98,6 +98,28 @@ def unencrypted(ctx: Context, far: Far) -> Why | None:
     return None
 
 
+def narrower(own: Node, other: Node) -> int:
+    """The largest packet both hosts' interfaces take."""
+    return min(own.mtu, other.mtu)
+
+
+def hole(ctx: Context, far: Far, small: ProbeResult | None, large: ProbeResult | None) -> Why | None:
+    """Of a way between the hosts that loses large packets; None where it does not, or nobody can tell."""
+    if far.node is None or ctx.node is None or small is None or large is None:
+        return None
+    if small.outcome != "answered" or large.outcome in ("answered", "failed"):
+        return None
+    size = narrower(ctx.node, far.node)
+    text = (
+        f"packets of {size} bytes do not get through between node {ctx.node.name} and node {far.host}, though both"
+        f" hosts' interfaces take them ({large.text}): large answers hang"
+    )
+    return Why(
+        text,
+        "mend the way between the hosts, or give both interfaces the MTU it takes; ping -M do -s SIZE finds it",
+    )
+
+
 def lost(ctx: Context, far: Far, underlay: ProbeResult | None, seen: Sighting | None = None) -> Why:
     """Of a packet that left for a living node and was not answered. `seen`: what that node saw of it, None where it
     could not be asked."""

@@ -40,6 +40,8 @@ class Inquiry:
     # On another node, and what that host says to a ping.
     far: far.Far | None = None
     underlay: ProbeResult | None = None
+    # The same of a ping as large as both hosts' interfaces take.
+    large: ProbeResult | None = None
     # What that node tells of its half; None where it was not asked, or `far_problem` says why it did not answer.
     across: splice.Across | None = None
     far_problem: str = ""

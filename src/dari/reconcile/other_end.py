@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from dari.kernel.probe import some_ports
+from dari.kernel.probed import Shot
+from dari.kernel.shot import echo_padding
 from dari.net.packet import Hop
 from dari.net.state import HOST
 from dari.reconcile import across, ends, far, far_words, splice
@@ -67,6 +69,15 @@ async def ask(ctx: Context, inquiry: Inquiry, stack: AsyncExitStack) -> across.O
     other = await stack.enter_async_context(across.Other(ctx, inquiry.far.node))
     other.ready([pair], some_ports() if inquiry.is_probed else ())
     return other
+
+
+def pings(ctx: Context, inquiry: Inquiry) -> list[Shot]:
+    """What its host is asked besides: a small ping, and one as large as both hosts' interfaces take."""
+    if inquiry.far is None or inquiry.far.underlay is None or inquiry.far.node is None or ctx.node is None:
+        return []
+    address = inquiry.far.underlay
+    padding = echo_padding(far.narrower(ctx.node, inquiry.far.node), address.version)
+    return [Shot(HOST, address, "icmp"), Shot(HOST, address, "icmp", payload=padding)]
 
 
 async def hear(inquiry: Inquiry, other: across.Other) -> None:

@@ -162,6 +162,18 @@ def test_a_cable_that_is_out_is_told_from_a_fault_of_ours(town: tuple[Hosts, Any
     eventually("all is well", lambda: not findings(hosts[0]) and not findings(hosts[1]))
 
 
+def test_a_way_that_loses_large_packets_is_told(town: tuple[Hosts, Any, Any]) -> None:
+    hosts, _, _ = town
+    assert "bytes do not get through" not in explain(hosts[0], "one", "two:80")["Text"]
+    hosts.switch.run("ip", "link", "set", "p1", "mtu", "1400")
+    try:
+        told = explain(hosts[0], "one", "two:80")
+    finally:
+        hosts.switch.run("ip", "link", "set", "p1", "mtu", "1500")
+    # The question is small, and arrives.
+    assert told["IsReachable"] and "packets of 1500 bytes do not get through" in told["Text"], told["Text"]
+
+
 def test_underlay_packets_that_a_firewall_takes(town: tuple[Hosts, Any, Any]) -> None:
     hosts, _, _ = town
     for words in (
