@@ -18,8 +18,8 @@ _COMMENT = re.compile(r' comment "([^"]*)"')
 class Shot:
     """A question to send. `source` and `target` are namespaces ("" the host's, `outside` the place outside).
 
-    `target`: where it should arrive, None where that is not on this host. `port` 0 with icmp. `payload`: of UDP, or what
-    an echo carries besides, which is not cut then.
+    `target`: where it should arrive, None where that is not on this host. `port` 0 with icmp. `payload`: of UDP, or
+    what an echo carries besides, which is not cut then.
     """
 
     source: str
