@@ -226,7 +226,10 @@ class Session:
             separator = self.environ.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
             names = [name for name in text.split(separator) if name]
         if names:
-            return [name if name == "-" else os.path.abspath(os.path.expanduser(name)) for name in names]
+            return [
+                name if name == "-" else self._locate(name) or os.path.abspath(os.path.expanduser(name))
+                for name in names
+            ]
         folder = os.path.abspath(self.flags.directory or os.getcwd())
         while True:
             found = [name for name in DEFAULT_FILES if os.path.isfile(os.path.join(folder, name))]
@@ -240,6 +243,17 @@ class Session:
             if above == folder:
                 raise UserError("no configuration file provided: not found")
             folder = above
+
+    def _locate(self, text: str) -> str:
+        """The path of a Compose file that lies in a git repository; "" for every other. Raises UserError."""
+        if not ("://" in text or text.startswith(("git@", "github.com/"))):
+            return ""
+        from dari.compose.remote import RemoteError, locate
+
+        try:
+            return locate(text, self.environ, DEFAULT_FILES)
+        except RemoteError as error:
+            raise UserError(str(error)) from None
 
     @property
     def directory(self) -> str:
@@ -336,6 +350,7 @@ class Session:
             active_profiles=[*profiles, *more_profiles],
             named=named,
             home=os.path.expanduser("~"),
+            locate=self._locate,
             **options,
         )
         for text in (*loaded.warnings, *(() if self._is_looked_up else loaded.inert)):

@@ -63,8 +63,9 @@ def load(
     is_environment_resolved: bool = True,
     is_path_resolved: bool = True,
     is_checked: bool = True,
+    locate: Callable[[str], str] = lambda path: "",
 ) -> Loaded:
-    """The project of `files` (absolute paths, later over earlier).
+    """The project of `files` (absolute paths, later over earlier). `locate`: see Context.
 
     `environ`: shell variables laid over those of the `.env` file. `directory`: the project directory, absolute.
     `name`: wins over COMPOSE_PROJECT_NAME, which wins over `name:`, which wins over the folder's name.
@@ -77,6 +78,7 @@ def load(
         is_interpolated=is_interpolated,
         is_environment_resolved=is_environment_resolved and is_path_resolved,
         is_path_resolved=is_path_resolved,
+        locate=locate,
     )
     if not files:
         raise ComposeError("no configuration file provided: not found")

@@ -25,7 +25,8 @@ SECTIONS = ("services", "networks", "volumes", "secrets", "configs", "models")
 class Context:
     """What loading needs from outside, and what it noticed on the way.
 
-    `read` returns a file's text and raises OSError; `home` is where `~` leads.
+    `read` returns a file's text and raises OSError; `home` is where `~` leads. `locate` fetches a file that lies
+    elsewhere and returns its path, "" for every path of this host.
     """
 
     def __init__(
@@ -37,7 +38,9 @@ class Context:
         is_interpolated: bool = True,
         is_environment_resolved: bool = True,
         is_path_resolved: bool = True,
+        locate: Callable[[str], str] = lambda path: "",
     ) -> None:
+        self.locate = locate
         self.is_path_resolved = is_path_resolved
         self.read = read
         self.variables = dict(variables)
@@ -59,10 +62,15 @@ class Context:
             is_interpolated=self.is_interpolated,
             is_environment_resolved=self.is_environment_resolved,
             is_path_resolved=self.is_path_resolved,
+            locate=self.locate,
         )
         other.missing, other.warnings, other.inert = self.missing, self.warnings, self.inert
         other.marks = self.marks
         return other
+
+    def file(self, path: str, directory: str) -> str:
+        """The absolute path of a file that another one names."""
+        return self.locate(path) or absolute(path, directory, self.home)
 
     def text(self, path: str) -> str:
         """A Compose file's text. Raises ComposeError when it cannot be read."""
@@ -181,7 +189,7 @@ def _extended(
     assert node is not None
     base: dict[str, Any] | None = None
     if extends.get("file"):
-        path = absolute(extends["file"], directory, context.home)
+        path = context.file(extends["file"], directory)
         folder = posixpath.dirname(path)
         for other in parse_file(context, path):
             tree = _canonical(context, other)
@@ -218,7 +226,7 @@ def _include(
     """What the `include` entries bring in, put beside what the file itself says."""
     entries = tree.pop("include", None) or []
     for entry in entries:
-        paths = [absolute(path, directory, context.home) for path in entry["path"]]
+        paths = [context.file(path, directory) for path in entry["path"]]
         if not paths:
             raise ComposeError("include: path is missing", ("include",), context.marks.find(("include",)))
         folder = posixpath.dirname(paths[0])
