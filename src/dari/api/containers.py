@@ -126,14 +126,19 @@ async def container_start(request: web.Request, eng: Engine) -> web.StreamRespon
     return wire.no_content()
 
 
+def _signal(request: web.Request) -> str:
+    """What a stop or restart begins with, empty = as the container says; not known before 1.42."""
+    return request.query.get("signal", "") if version_of(request) >= (1, 42) else ""
+
+
 async def container_stop(request: web.Request, eng: Engine) -> web.StreamResponse:
-    signal = request.query.get("signal", "")
+    signal = _signal(request)
     await containers.stop(eng, request.match_info["id"], timeout=wire.number(request, "t"), signal=signal)
     return wire.no_content()
 
 
 async def container_restart(request: web.Request, eng: Engine) -> web.StreamResponse:
-    signal = request.query.get("signal", "")
+    signal = _signal(request)
     await containers.restart(eng, request.match_info["id"], timeout=wire.number(request, "t"), signal=signal)
     return wire.no_content()
 

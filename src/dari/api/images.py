@@ -14,7 +14,7 @@ from dari.api import progress, wire
 from dari.api.route import Route
 from dari.api.versions import NEWEST, Version, version_of
 from dari.engine import commit as commits
-from dari.engine import images, search
+from dari.engine import images, search, system
 from dari.engine.base import Engine
 from dari.model.container import ContainerConfig
 from dari.model.errors import InvalidArgument, NotFound
@@ -32,8 +32,16 @@ _CONFIG_ALWAYS = ("Hostname", "Domainname", "User", "AttachStdin", "AttachStdout
 _NULL_WHEN_EMPTY = ("Volumes", "Labels", "Env")
 
 
-def summary_json(image: Image, parent: str, version: Version = NEWEST) -> Json:
-    """One entry of `GET /images/json`."""
+# What is a container's and was shown as an image's as well, always empty, before 1.50.
+_CONFIG_OF_OLD = frozenset(("Hostname", "Domainname", "AttachStdin", "AttachStdout", "AttachStderr", "Tty",
+                            "OpenStdin", "StdinOnce", "Image", "NetworkDisabled", "MacAddress",
+                            "StopTimeout"))  # fmt: skip
+
+
+def summary_json(
+    image: Image, parent: str, version: Version = NEWEST, *, shared: int = -1, containers: int = -1
+) -> Json:
+    """One entry of `GET /images/json`; `shared` bytes and `containers` that use it, -1 where nobody counted."""
     tags, digests = image.repo_tags, image.repo_digests
     if version < (1, 43) and not tags:
         tags, digests = ["<none>:<none>"], digests or ["<none>@<none>"]
@@ -44,9 +52,9 @@ def summary_json(image: Image, parent: str, version: Version = NEWEST) -> Json:
         "RepoDigests": digests,
         "Created": image.created // SECOND,
         "Size": image.size,
-        "SharedSize": -1,
+        "SharedSize": shared,
         "Labels": image.config.labels or None,
-        "Containers": -1,
+        "Containers": containers,
     }
     if version < (1, 44):
         shape["VirtualSize"] = image.size
@@ -80,6 +88,10 @@ def image_json(image: Image, parent: str, eng: Engine, version: Version = NEWEST
         "RootFS": {"Type": "layers", "Layers": image.diff_ids},
         "Metadata": {"LastTagTime": format_time(image.tagged)},
     }
+    if version >= (1, 50):
+        shape["Config"] = {key: value for key, value in shape["Config"].items() if key not in _CONFIG_OF_OLD}
+    if not image.created and version >= (1, 44):
+        del shape["Created"]
     if image.variant:
         shape["Variant"] = image.variant
     if version < (1, 44):
@@ -102,13 +114,28 @@ def removed_json(removed: list[images.Removed]) -> list[Json]:
 
 
 async def image_list(request: web.Request, eng: Engine) -> web.StreamResponse:
-    filters = wire.filters(request)
-    if request.query.get("filter"):
+    filters, version = wire.filters(request), version_of(request)
+    if request.query.get("filter") and version < (1, 41):
         filters.setdefault("reference", []).append(request.query["filter"])
     found = images.list_images(eng, filters, show_all=wire.flag(request, "all"))
-    above = images.parents(eng.ctx.images.all())
-    version = version_of(request)
-    return wire.json_response([summary_json(each, above.get(each.id, ""), version) for each in found])
+    everyone = eng.ctx.images.all()
+    above = images.parents(everyone)
+    shared: dict[str, int] = {}
+    if wire.flag(request, "shared-size") and version >= (1, 42):
+        shared = system.shared_sizes(everyone)
+    users = system.image_users(eng)
+    return wire.json_response(
+        [
+            summary_json(
+                each,
+                above.get(each.id, ""),
+                version,
+                shared=shared.get(each.id, -1),
+                containers=users[each.id] if version >= (1, 51) else -1,
+            )
+            for each in found
+        ]
+    )
 
 
 class _PlatformJson(msgspec.Struct):

@@ -15,9 +15,11 @@ from aiohttp import web
 
 from dari import __version__
 from dari.api import wire
+from dari.api.images import summary_json as image_summary
 from dari.api.inspect import summary_json
 from dari.api.route import Handler, Route
 from dari.api.versions import NEWEST_TEXT, OLDEST_TEXT, version_of
+from dari.engine import images as engine_images
 from dari.engine import login, look, system
 from dari.engine.base import Engine
 from dari.engine.filters import ListQuery
@@ -80,12 +82,25 @@ async def version(request: web.Request, eng: Engine) -> web.StreamResponse:
 
 
 async def info(request: web.Request, eng: Engine) -> web.StreamResponse:
-    shape = info_json(eng)
-    if version_of(request) < (1, 50):
+    shape, version = info_json(eng), version_of(request)
+    if version < (1, 25):
+        shape["SecurityOptions"] = [_bare(each) for each in shape["SecurityOptions"]]
+    if version < (1, 49):
+        del shape["FirewallBackend"]
+        for name in ("ContainerdCommit", "RuncCommit", "InitCommit"):
+            shape[name]["Expected"] = ""
+        for name in ("CIDRs", "Hostnames"):
+            shape["RegistryConfig"][f"AllowNondistributableArtifacts{name}"] = None
+    if version < (1, 50):
         # Those who read them want to know whether rules see what bridges forward.
         for name, key in (("BridgeNfIptables", "iptables"), ("BridgeNfIp6tables", "ip6tables")):
             shape[name] = system.is_bridge_filtered(key)
     return wire.json_response(shape)
+
+
+def _bare(option: str) -> str:
+    """`name=seccomp,profile=builtin` as it was before it had parts."""
+    return option.partition(",")[0].removeprefix("name=")
 
 
 # What `system df` tells of.
@@ -106,7 +121,6 @@ def info_json(eng: Engine) -> dict[str, Any]:
         "Images": counts.images,
         "Driver": "overlay2",
         "DriverStatus": [["Backing Filesystem", "extfs"], ["Supports d_type", "true"]],
-        "SystemStatus": None,
         "Plugins": {
             "Volume": ["local"],
             "Network": system.network_drivers(eng),
@@ -162,9 +176,9 @@ def info_json(eng: Engine) -> dict[str, Any]:
         "LiveRestoreEnabled": True,
         "Isolation": "",
         "InitBinary": "catatonit",
-        "ContainerdCommit": {"ID": "", "Expected": ""},
-        "RuncCommit": {"ID": "", "Expected": ""},
-        "InitCommit": {"ID": "", "Expected": ""},
+        "ContainerdCommit": {"ID": ""},
+        "RuncCommit": {"ID": ""},
+        "InitCommit": {"ID": ""},
         "SecurityOptions": list(host.security),
         "ProductLicense": "Apache-2.0",
         "DefaultAddressPools": [{"Base": each.base, "Size": each.size} for each in config.pools],
@@ -188,8 +202,6 @@ def _registries(eng: Engine) -> dict[str, Any]:
         for host in hosts
     }
     return {
-        "AllowNondistributableArtifactsCIDRs": None,
-        "AllowNondistributableArtifactsHostnames": None,
         "InsecureRegistryCIDRs": [*dict.fromkeys(["::1/128", "127.0.0.0/8", *networks])],
         "IndexConfigs": indexes,
         "Mirrors": [url.rstrip("/") + "/" for url in config.mirrors.get("docker.io", [])],
@@ -200,27 +212,22 @@ async def disk_usage(request: web.Request, eng: Engine) -> web.StreamResponse:
     asked = frozenset(request.query.getall("type", _USED))
     if unknown := sorted(asked.difference(_USED)):
         raise InvalidArgument(f"unknown object type: {unknown[0]}")
-    usage = await system.usage(eng, asked)
-    images = []
-    for image in usage.images:
-        users = sum(each.image_id == image.id for each in eng.ctx.tables.containers.all(eng.ctx.local))
-        images.append(
-            {
-                "Id": image.id,
-                "ParentId": "",
-                "RepoTags": image.repo_tags,
-                "RepoDigests": image.repo_digests,
-                "Created": image.created // 1_000_000_000,
-                "Size": image.size,
-                "SharedSize": 0,
-                "Labels": image.config.labels,
-                "Containers": users,
-            }
-        )
+    usage, version = await system.usage(eng, asked), version_of(request)
+    images: list[dict[str, Any]] = []
+    if "image" in asked:
+        everyone = eng.ctx.images.all()
+        above, users = engine_images.parents(everyone), system.image_users(eng)
+        shared = system.shared_sizes(everyone)
+        images = [
+            image_summary(
+                each, above.get(each.id, ""), version, shared=shared[each.id], containers=users[each.id]
+            )
+            for each in engine_images.list_images(eng, {})
+        ]
     rows = []
     if "container" in asked:
         rows = await look.list_containers(eng, ListQuery(show_all=True), with_sizes=True)
-    now, version = eng.ctx.now(), version_of(request)
+    now = eng.ctx.now()
     containers = [summary_json(each, now, version) for each in rows]
     volumes = [
         {
@@ -235,6 +242,8 @@ async def disk_usage(request: web.Request, eng: Engine) -> web.StreamResponse:
         }
         for volume, size, users in usage.volumes
     ]
+    # The builder has no store of its own; the field is of a time when it had.
+    builder = {"BuilderSize": 0} if version < (1, 42) else {}
     return wire.json_response(
         {
             "LayersSize": usage.layers if "image" in asked else 0,
@@ -243,7 +252,7 @@ async def disk_usage(request: web.Request, eng: Engine) -> web.StreamResponse:
             "Containers": containers if "container" in asked else None,
             "Volumes": volumes if "volume" in asked else None,
             "BuildCache": [] if "build-cache" in asked else None,
-            "BuilderSize": 0,
+            **builder,
         }
     )
 

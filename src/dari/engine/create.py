@@ -25,7 +25,7 @@ from dari.model.container import Container, ContainerConfig, HostConfig, LogConf
 from dari.model.errors import Conflict, InvalidArgument, NotFound, PluginMissing
 from dari.model.image import Image
 from dari.model.network import Endpoint, EndpointSpec, Network, PendingEndpoint, Sandbox
-from dari.model.platform import parse_platform, serves
+from dari.model.platform import Platform, machine, parse_platform, serves
 from dari.reconcile.containers import joined_id
 from dari.reconcile.journal import emit
 from dari.reconcile.names import split_link
@@ -72,11 +72,29 @@ async def create(eng: Engine, request: Request) -> tuple[Container, list[str]]:
     check_config(request.config)
     image = _resolve_image(eng, request)
     try:
-        return await _create(eng, request, name, image)
+        container, warnings = await _create(eng, request, name, image)
+        return container, warnings + _remarks(request, image)
     except PluginMissing:
         raise
     except NotFound as missing:
         raise InvalidArgument(missing.message) from missing
+
+
+def _remarks(request: Request, image: Image) -> list[str]:
+    """What is done otherwise than somebody might have meant it."""
+    found = []
+    here = Platform(os="linux", architecture=machine())
+    if not request.platform and image.architecture and not serves(image.platform, here):
+        found.append(
+            f"The requested image's platform ({image.platform}) does not match the detected host platform ({here}) "
+            "and no specific platform was requested"
+        )
+    if request.host.volume_driver and any(each.type == "volume" for each in request.host.mounts):
+        found.append(
+            "the container-wide volume-driver configuration is ignored for volumes specified via 'mount'. "
+            "Use '--mount type=volume,volume-driver=...' instead"
+        )
+    return found
 
 
 async def _create(eng: Engine, request: Request, name: str, image: Image) -> tuple[Container, list[str]]:

@@ -9,6 +9,7 @@ import asyncio
 import os
 import platform
 import shutil
+from collections import Counter
 from dataclasses import dataclass, field
 
 from dari.engine.base import Engine
@@ -174,6 +175,17 @@ async def usage(eng: Engine, kinds: frozenset[str]) -> Usage:
 def _layers_size(images: list[Image]) -> int:
     """Bytes of all layers, each counted once however many images share it."""
     return sum({layer: size for image in images for layer, size in _layers_of(image)}.values())
+
+
+def shared_sizes(images: list[Image]) -> dict[str, int]:
+    """By image id the bytes of those layers that another image has as well."""
+    users = Counter(layer for image in images for layer, _ in _layers_of(image))
+    return {image.id: sum(size for layer, size in _layers_of(image) if users[layer] > 1) for image in images}
+
+
+def image_users(eng: Engine) -> Counter[str]:
+    """How many containers stand on each image, by its id."""
+    return Counter(each.image_id for each in eng.ctx.tables.containers.all(eng.ctx.local))
 
 
 def _layers_of(image: Image) -> list[tuple[str, int]]:

@@ -63,3 +63,22 @@ async def test_names_that_were_aliases_until_1_45(api: Api) -> None:
     for version, names in (("1.44", ["a", made["Id"][:12], "host"]), ("1.45", ["a"])):
         _, shown = await api("GET", f"/v{version}/containers/box/json")
         assert shown["NetworkSettings"]["Networks"]["net"]["Aliases"] == names
+
+
+async def test_fields_that_came_and_went(api: Api) -> None:
+    _, old = await api("GET", "/v1.48/info")
+    _, new = await api("GET", "/v1.49/info")
+    assert old["RuncCommit"] == {"ID": "", "Expected": ""} and new["RuncCommit"] == {"ID": ""}
+    assert "FirewallBackend" in new and "FirewallBackend" not in old
+    gone = {"AllowNondistributableArtifactsCIDRs", "AllowNondistributableArtifactsHostnames"}
+    assert gone <= set(old["RegistryConfig"]) and not gone & set(new["RegistryConfig"])
+    _, oldest = await api("GET", "/v1.24/info")
+    assert not any("=" in each for each in oldest["SecurityOptions"])
+    assert "BuilderSize" in (await api("GET", "/v1.41/system/df"))[1]
+    assert "BuilderSize" not in (await api("GET", "/v1.42/system/df"))[1]
+
+
+async def test_a_volume_driver_for_all_does_not_count_for_mounts(api: Api) -> None:
+    host = {"VolumeDriver": "local", "Mounts": [{"Type": "volume", "Source": "data", "Target": "/d"}]}
+    _, made = await api("POST", "/containers/create", {"Image": "busybox", "HostConfig": host})
+    assert [each[:41] for each in made["Warnings"]] == ["the container-wide volume-driver configur"]
