@@ -84,7 +84,9 @@ class Attached:
         def work() -> None:
             shown = session.progress(is_beside_logs=True)
             try:
-                outcome = session.carry_out(plan, shown, self._hook_line, self.stopping)
+                outcome = session.carry_out(
+                    plan, shown, self._hook_line, self.stopping, self.options.wait_timeout
+                )
             except (ClientError, OSError) as error:
                 outcome = Outcome(errors=(str(error),))
             self.events.put({"Action": "begun", "outcome": outcome})

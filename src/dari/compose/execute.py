@@ -48,7 +48,12 @@ class _Run:
     """What operations need while a plan is carried out."""
 
     def __init__(
-        self, docker: Docker, on_line: OnLine | None, progress: Progress, stop: threading.Event
+        self,
+        docker: Docker,
+        on_line: OnLine | None,
+        progress: Progress,
+        stop: threading.Event,
+        patience: float | None,
     ) -> None:
         self.docker = docker
         self.progress = progress
@@ -56,6 +61,7 @@ class _Run:
         self.provided: dict[str, dict[str, str]] = {}
         self.on_line = on_line
         self.stop = stop
+        self.patience = patience
 
 
 def execute(
@@ -65,10 +71,12 @@ def execute(
     parallel: int = 0,
     on_line: OnLine | None = None,
     stop: threading.Event | None = None,
+    patience: float | None = None,
 ) -> Outcome:
     """Runs every operation whose needs succeeded. KeyboardInterrupt ends it after the calls under way, and so does
     `stop` when somebody sets it.
 
+    `patience`: the most seconds one waits for a container that others depend on; without it there is no end.
     `on_line`: takes what hooks say; without it their output is only told when they fail.
     """
     if not plan.ops:
@@ -81,7 +89,7 @@ def execute(
         for need in op.needs:
             behind.setdefault(need, []).append(op.number)
     errors: list[str] = []
-    run = _Run(docker, on_line, progress, stop or threading.Event())
+    run = _Run(docker, on_line, progress, stop or threading.Event(), patience)
     workers = Workers(lambda number: _run(ops[number], run), parallel if parallel > 0 else PARALLEL)
 
     def begin(number: int) -> None:
@@ -174,8 +182,11 @@ def _wait(op: Op, run: _Run) -> str:
     wanted = op.condition
     left = list(op.containers)
     pause = _POLL_FIRST
+    deadline = time.monotonic() + run.patience if run.patience else None
     while left and not stop.is_set():
         left = [name for name in left if not _is_met_soon(docker, name, wanted)]
+        if left and deadline is not None and time.monotonic() >= deadline:
+            raise Failed("timeout waiting for dependencies")
         if left:
             time.sleep(pause)
             pause = min(pause * 1.5, _POLL_LAST)

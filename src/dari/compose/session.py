@@ -415,8 +415,10 @@ class Session:
         progress: Progress,
         on_line: OnLine | None = None,
         stop: threading.Event | None = None,
+        patience: float | None = None,
     ) -> Outcome:
-        """Executes a plan, or only tells it with `--dry-run`. `on_line` takes what hooks say, `stop` ends it early."""
+        """Executes a plan, or only tells it with `--dry-run`. `on_line` takes what hooks say, `stop` ends it early,
+        `patience` is for dependencies."""
         from dari.compose.execute import Outcome, execute
 
         for text in plan.warnings:
@@ -425,7 +427,7 @@ class Session:
             progress.end(title, word)
         try:
             if not self.flags.is_dry_run:
-                return execute(plan, self.docker, progress, self.parallel, on_line, stop)
+                return execute(plan, self.docker, progress, self.parallel, on_line, stop, patience)
             for op in plan.ops:
                 if op.doing:
                     progress.begin(op.title, op.doing)

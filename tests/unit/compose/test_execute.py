@@ -207,3 +207,11 @@ def test_a_run_that_is_stopped_begins_nothing_more() -> None:
     outcome = execute(build.plan(), engine, Progress("quiet"), stop=stop)  # type: ignore[arg-type]
     assert not outcome.errors
     assert outcome.skipped == 1
+
+
+def test_dependencies_are_not_waited_for_for_ever() -> None:
+    build = Builder()
+    build.add("db", "wait", "", kind="wait", containers=("db-1",), condition="service_healthy")
+    engine = Engine(inspects=[state("running", health="starting")] * 50)
+    outcome = execute(build.plan(), engine, Progress("quiet"), patience=0.1)  # type: ignore[arg-type]
+    assert outcome.errors == ("timeout waiting for dependencies",)

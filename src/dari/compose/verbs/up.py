@@ -35,7 +35,7 @@ def up(session: Session, options: Any) -> int:
         from dari.compose.attached import Attached
 
         return Attached(session, project, options).run(plan, progress)
-    code = session.finish(session.carry_out(plan, progress))
+    code = session.finish(session.carry_out(plan, progress, patience=options.wait_timeout))
     if code == 0 and options.wait:
         from dari.compose.waiting import wait_until_up
 
