@@ -39,6 +39,16 @@ def test_a_healthy_node_has_no_findings(town: Town) -> None:
     town.is_dirty = False
 
 
+def test_a_name_that_others_have_too_is_no_finding(town: Town) -> None:
+    extra = town.node.sleeper("extra", network="web", hostname="front")
+    try:
+        both = sorted((town.addresses["front"], town.node.address(extra, "web")))
+        wait_for("both answer", lambda: town.node.resolve(town.front, "front") == both)
+        assert not [each for each in town.doctor("GET") if each["Id"].startswith("resolver.")]
+    finally:
+        extra.remove(force=True)
+
+
 def test_there_are_faults_enough() -> None:
     assert len(FAULTS) >= 50
     assert len({each.name for each in FAULTS}) == len(FAULTS)

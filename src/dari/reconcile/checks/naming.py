@@ -9,15 +9,16 @@ import asyncio
 import os
 from ipaddress import IPv4Address
 
+from dari.discovery import records
 from dari.dns import nudge, zone
 from dari.model.finding import Finding
-from dari.model.network import Sandbox
-from dari.reconcile import host_names, members, names
+from dari.model.network import Network, Sandbox
+from dari.reconcile import host_names, members, names, shared_networks
 from dari.reconcile.attached import attachments
 from dari.reconcile.checks.found import Found, Way
 from dari.reconcile.context import Context
 from dari.reconcile.kernel import in_kernel
-from dari.reconcile.zones import has_names
+from dari.reconcile.zones import has_names, named_endpoint
 
 # On a busy machine a living responder needs a moment: who is taken for dead is ended, and names pause.
 _PING_SECONDS = 3.0
@@ -139,7 +140,8 @@ def _container_files(ctx: Context) -> list[Found]:
 async def _answers(ctx: Context, skipped: set[str]) -> list[Found]:
     """Each sandbox asks for its own container's name, at the responder's port."""
     questions: dict[str, tuple[str, int]] = {}
-    wanted: dict[str, tuple[Sandbox, frozenset[IPv4Address]]] = {}
+    wanted: dict[str, tuple[Sandbox, frozenset[IPv4Address], frozenset[IPv4Address]]] = {}
+    books: dict[str, dict[str, set[IPv4Address]]] = {}
     for sandbox in _answered(ctx):
         container = ctx.tables.containers.get(ctx.local, sandbox.container_id)
         if container is None or sandbox.id in skipped:
@@ -150,22 +152,41 @@ async def _answers(ctx: Context, skipped: set[str]) -> list[Found]:
             for network, endpoint in attachments(ctx, sandbox)
             if endpoint.ipv4 and has_names(network)
         )
+        # Others may have the name for an alias, or for their host's.
+        shared: set[IPv4Address] = set()
+        for network, _ in attachments(ctx, sandbox):
+            if network.id not in books:
+                books[network.id] = _holders(ctx, network)
+            shared |= books[network.id].get(container.name.lower(), set())
         questions[netns] = (container.name, names.DNS_PORT)
-        wanted[netns] = (sandbox, addresses)
+        wanted[netns] = (sandbox, addresses, addresses | shared)
     if not questions:
         return []
     answers = await in_kernel(ctx, lambda: ctx.kernel.ask_names(questions, _ANSWER_SECONDS))
     found = []
     for netns, answer in answers.items():
-        sandbox, addresses = wanted[netns]
+        sandbox, addresses, allowed = wanted[netns]
         owner, name = _container(ctx, sandbox), questions[netns][0]
         if answer is None:
             text = f"nothing answers at {names.DNS_ADDRESS} inside"
             found.append(
                 _found("resolver.silent", owner, text, "dari-dns does not listen in this sandbox", "names")
             )
-        elif (addresses and not answer <= addresses) or bool(addresses) != bool(answer):
+        elif (addresses and not answer <= allowed) or bool(addresses) != bool(answer):
             said = ", ".join(map(str, sorted(answer))) or "nothing"
             text = f"asked for {name}, dari-dns says {said}; its address is {', '.join(map(str, sorted(addresses)))}"
             found.append(_found("resolver.wrong", owner, text, "dari-dns has not read its files", "names"))
+    return found
+
+
+def _holders(ctx: Context, network: Network) -> dict[str, set[IPv4Address]]:
+    """Who answers to which name on a network, on any host."""
+    found: dict[str, set[IPv4Address]] = {}
+    if not has_names(network):
+        return found
+    for endpoint in shared_networks.living(ctx, ctx.tables.endpoints.all(ctx.shared, network.id)):
+        if endpoint.ipv4:
+            container = ctx.tables.containers.get(ctx.local, endpoint.container_id)
+            for name in records.names(named_endpoint(endpoint, container), network.name):
+                found.setdefault(name, set()).add(IPv4Address(endpoint.ipv4))
     return found
