@@ -1,4 +1,4 @@
-"""A certificate authority for one test, made by openssl: a server's and a client's certificate, and a stranger's CA."""
+"""A certificate authority for one test, made by openssl: for a server, a client, and without a name; and another CA."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ class Certificates:
     server_key: Path
     client: Path
     client_key: Path
+    nameless: Path
+    nameless_key: Path
     strangers_ca: Path
 
     @property
@@ -27,11 +29,9 @@ class Certificates:
 def make(folder: Path) -> Certificates:
     _authority(folder, "ca")
     _authority(folder, "stranger")
-    for name in ("server", "client"):
+    for name, subject in (("server", "/CN=server"), ("client", "/CN=client"), ("nameless", "/O=dari")):
         key, request, made = (folder / f"{name}.{end}" for end in ("key", "csr", "pem"))
-        _openssl(
-            "req", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", request, "-subj", f"/CN={name}"
-        )
+        _openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", request, "-subj", subject)
         extensions = folder / "extensions"
         extensions.write_text("subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n")
         _openssl(
@@ -44,6 +44,8 @@ def make(folder: Path) -> Certificates:
         server_key=folder / "server.key",
         client=folder / "client.pem",
         client_key=folder / "client.key",
+        nameless=folder / "nameless.pem",
+        nameless_key=folder / "nameless.key",
         strangers_ca=folder / "stranger.pem",
     )
 

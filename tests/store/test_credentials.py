@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import ssl
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -110,13 +111,15 @@ async def test_zookeeper_with_tls(tmp_path: Path) -> None:
         await is_refused(plain, "not its secureclientport")
 
 
-def etcd_call(port: int, path: str, body: dict[str, object], token: str = "") -> dict[str, object]:
+def etcd_call(
+    port: int, path: str, body: dict[str, object], token: str = "", tls: ssl.SSLContext | None = None
+) -> dict[str, object]:
     request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/v3/{path}",
+        f"{'https' if tls else 'http'}://127.0.0.1:{port}/v3/{path}",
         json.dumps(body).encode(),
         {"Authorization": token} if token else {},
     )
-    with urllib.request.urlopen(request, timeout=5 * PATIENCE) as answer:
+    with urllib.request.urlopen(request, timeout=5 * PATIENCE, context=tls) as answer:
         found: dict[str, object] = json.load(answer)
         return found
 
@@ -144,18 +147,38 @@ async def test_what_is_there_and_is_another_is_told(tmp_path: Path) -> None:
         open_store(missing)
 
 
+def add_users(port: int, tls: ssl.SSLContext | None = None) -> None:
+    """root and dari, each with a password and a role of its name; then nobody else is let in."""
+    for name in ("root", "dari"):
+        etcd_call(port, "auth/user/add", {"name": name, "password": f"{name}-pw"}, tls=tls)
+        etcd_call(port, "auth/role/add", {"name": name}, tls=tls)
+        etcd_call(port, "auth/user/grant", {"user": name, "role": name}, tls=tls)
+    permission = {"permType": "READWRITE", "key": "L2Rhcmkv", "range_end": "L2RhcmkwAA=="}
+    etcd_call(port, "auth/role/grant", {"name": "dari", "perm": permission}, tls=tls)
+    etcd_call(port, "auth/enable", {}, tls=tls)
+
+
+async def test_etcd_with_tls_and_users(tmp_path: Path) -> None:
+    if not servers.has_etcd():
+        pytest.skip("needs etcd")
+    made = certificates.make(tmp_path)
+    tls = ssl.create_default_context(cafile=str(made.ca))
+    tls.load_cert_chain(made.client, made.client_key)
+    with etcd_with_tls(tmp_path / "etcd", made) as member:
+        add_users(member.port, tls)
+        plain = parse(f"etcd://127.0.0.1:{member.port}")
+        secret = dataclasses.replace(plain, ca=str(made.ca), user="dari", password="dari-pw")
+        await works(dataclasses.replace(secret, cert=str(made.nameless), key=str(made.nameless_key)))
+        named = dataclasses.replace(secret, cert=str(made.client), key=str(made.client_key))
+        await is_refused(named, "make --store-cert without cn")
+
+
 async def test_etcd_with_users(tmp_path: Path) -> None:
     if not servers.has_etcd():
         pytest.skip("needs etcd")
     with servers.running("etcd", tmp_path, 1, "--auth-token-ttl", "1") as cluster:
         port = cluster.members[0].port
-        for name in ("root", "dari"):
-            etcd_call(port, "auth/user/add", {"name": name, "password": f"{name}-pw"})
-            etcd_call(port, "auth/role/add", {"name": name})
-            etcd_call(port, "auth/user/grant", {"user": name, "role": name})
-        permission = {"permType": "READWRITE", "key": "L2Rhcmkv", "range_end": "L2RhcmkwAA=="}
-        etcd_call(port, "auth/role/grant", {"name": "dari", "perm": permission})
-        etcd_call(port, "auth/enable", {})
+        add_users(port)
         plain = parse(cluster.url)
         right = dataclasses.replace(plain, user="dari", password="dari-pw")
         await works(right)

@@ -126,7 +126,7 @@ class Gateway:
         try:
             return _RANGE.decode(answer)
         except msgspec.DecodeError as error:
-            raise StoreRefused(f"{self.member} is no etcd: it answered {answer[:60]!r}") from error
+            raise _not_understood(self.member, answer) from error
 
     async def _call(self, path: str, body: Json, seconds: float) -> bytes:
         """A member that cannot be reached is passed over; one that took the request and did not answer is not, since
@@ -243,13 +243,23 @@ class Gateway:
         return self._client
 
 
+def _not_understood(member: str, answer: bytes) -> StoreRefused:
+    if answer.startswith(b"CommonName of client"):
+        # etcd would take that name for the user's, and has its gateway refuse every such client once users are on.
+        return StoreRefused(
+            f"{member} takes no client certificate with a common name where users are on: make --store-cert without CN "
+            "(openssl: -subj /O=dari)"
+        )
+    return StoreRefused(f"{member} is no etcd: it answered {answer[:60]!r}")
+
+
 def _json(member: str, answer: bytes) -> Json:
     try:
         found = msgspec.json.decode(answer)
     except msgspec.DecodeError as error:
-        raise StoreRefused(f"{member} is no etcd: it answered {answer[:60]!r}") from error
+        raise _not_understood(member, answer) from error
     if not isinstance(found, dict):
-        raise StoreRefused(f"{member} is no etcd: it answered {answer[:60]!r}")
+        raise _not_understood(member, answer)
     return found
 
 
@@ -257,7 +267,7 @@ def _result(member: str, line: bytes) -> WatchResult:
     try:
         found = _LINE.decode(line)
     except msgspec.DecodeError as error:
-        raise StoreRefused(f"{member} is no etcd: it answered {line[:60]!r}") from error
+        raise _not_understood(member, line) from error
     if found.error is not None:
         raise StoreUnavailable(f"{member}: {found.error.get('message', found.error)}")
     return found.result or WatchResult()
