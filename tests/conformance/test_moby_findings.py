@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import tarfile
 import time
 
@@ -137,3 +139,43 @@ def test_events_of_looking_committing_and_importing(docker_cli: Docker, node: No
         "image tag brought:1",
         f"image import {brought}",
     ]
+
+
+_REGISTRY = """
+import http.server, json
+class Old(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        rows = [{"name": "team/app", "description": "An app", "star_count": 4, "is_official": False},
+                {"name": "app", "description": "The app", "star_count": 9, "is_official": True}]
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"results": rows}).encode())
+    def log_message(self, *args):
+        pass
+server = http.server.HTTPServer(("127.0.0.1", 5007), Old)
+print("ready", flush=True)
+server.serve_forever()
+"""
+
+
+def test_a_registry_of_old_is_searched(docker_cli: Docker, node: Node) -> None:
+    command = ["nsenter", "-t", str(node.holder.pid), "-n", sys.executable, "-c", _REGISTRY]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None and server.stdout.readline() == "ready\n"
+            form = ("--format", "{{.Name}} {{.StarCount}} {{.IsOfficial}}")
+            done = docker_cli("search", *form, "127.0.0.1:5007/app")
+            assert done.out.splitlines() == ["team/app 4 ", "app 9 [OK]"]
+            done = docker_cli(
+                "search", *form, "-f", "is-official=true", "-f", "stars=5", "127.0.0.1:5007/app"
+            )
+            assert done.out.splitlines() == ["app 9 [OK]"]
+        finally:
+            server.kill()
+    done = docker_cli("search", "-f", "is-official=maybe", "app")
+    assert (done.code, done.err) == (
+        1,
+        "Error response from daemon: invalid filter 'is-official=[maybe]'\n",
+    )
+    done = docker_cli("search", "--limit", "101", "127.0.0.1:5007/app")
+    assert done.code == 1

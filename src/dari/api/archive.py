@@ -67,7 +67,8 @@ async def changes(request: web.Request, eng: Engine) -> web.StreamResponse:
 
 
 async def export(request: web.Request, eng: Engine) -> web.StreamResponse:
-    return await progress.send_bytes(request, await archive.export(eng, request.match_info["id"]))
+    source = await archive.export(eng, request.match_info["id"])
+    return await progress.send_bytes(request, source, {"Content-Type": "application/octet-stream"})
 
 
 ROUTES = [

@@ -50,6 +50,7 @@ VERBS: dict[str, str] = {
     "rmi": "image:rmi",
     "run": "run:run",
     "save": "image:save",
+    "search": "search:search",
     "services": "discovery:services",
     "start": "attach:start",
     "stats": "stats:stats",

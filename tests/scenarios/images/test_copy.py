@@ -164,6 +164,9 @@ def test_changes_are_the_users_only(node: Any) -> None:
 def test_the_root_as_a_tar(node: Any) -> None:
     container = node.sleeper("exported", volumes=["ex1:/vol"])
     container.exec_run(["sh", "-c", "echo x > /root/file; echo y > /vol/hidden"])
+    api = node.client.api
+    with api.get(api._url("/containers/{0}/export", container.id), stream=True) as answer:
+        assert answer.headers["Content-Type"] == "application/octet-stream"
     with tarfile.open(fileobj=io.BytesIO(b"".join(container.export()))) as archive:
         names = set(archive.getnames())
     assert {"bin/busybox", "root/file"} <= names

@@ -406,11 +406,31 @@ def test_the_start_is_light() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_search(dari: Dari, capsys: pytest.CaptureFixture[str]) -> None:
+    found = [
+        {
+            "name": "busybox",
+            "description": "Busybox base\n image. " + "x" * 60,
+            "star_count": 9,
+            "is_official": True,
+        },
+        {"name": "me/busybox", "description": "", "star_count": 0, "is_official": False},
+    ]
+    answers = {"GET /images/search": found}
+    _, docker = dari("search", "-f", "stars=3", "--limit", "5", "busybox", answers=answers)
+    assert docker.calls[0][2] == {"term": "busybox", "limit": "5", "filters": {"stars": ["3"]}}
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first.split() == ["NAME", "DESCRIPTION", "STARS", "OFFICIAL"]
+    assert second.split()[:4] == ["busybox", "Busybox", "base", "image."]
+    assert second.split()[-2:] == ["9", "[OK]"] and "…" in second
+    assert third.split() == ["me/busybox", "0"]
+
+
 def test_verbs_are_all_there() -> None:
     asked = (
         "run create start stop restart kill pause unpause rm ps exec attach logs inspect images pull push tag rmi build"
         " load save history import commit cp port top stats wait rename update diff events info version login compose"
-        " up down completion"
+        " up down completion search"
     )
     assert set(asked.split()) <= VERBS.keys()
 
