@@ -299,6 +299,22 @@ services:
     assert stage.inspect("db-1")["State"]["Running"]
 
 
+def test_what_ends_before_its_events_come(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Docker.stream_json
+
+    def late(self: Docker, method: str, path: str, *args: Any, **named: Any) -> Iterator[Any]:
+        for record in real(self, method, path, *args, **named):
+            if path == "/events":
+                time.sleep(0.5)
+            yield record
+
+    monkeypatch.setattr(Docker, "stream_json", late)
+    stage.write('services: {web: {image: "dari-test:1", command: "echo once"}}')
+    for _ in range(2):
+        assert stage.compose("up") == 0
+        assert stage.out.splitlines() == ["Attaching to web-1", "web-1  | once", "web-1 exited with code 0"]
+
+
 def test_a_dry_run_makes_nothing(stage: Stage) -> None:
     stage.write('services: {web: {image: "dari-test:1", command: "true"}}')
     assert stage.compose("up", "--dry-run") == 0

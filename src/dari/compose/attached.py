@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from dari.compose.watching.loop import Watch
 
 _INTERRUPTED = 130
+# How long to wait for what comes within a moment, in seconds: what a container said last, that it has ended.
+_LAST_LINES = 10.0
 _LAST_EVENTS = 2.0
 
 
@@ -53,6 +55,7 @@ class Attached:
         self.is_starting = True
         self.stopping = threading.Event()
         self.starting: threading.Thread | None = None
+        self.begun_names: set[str] = set()
 
     def run(self, plan: Plan, progress: Progress) -> int:
         """Carries the plan out and shows logs. The exit code."""
@@ -80,6 +83,9 @@ class Attached:
     def _begin(self, plan: Plan) -> None:
         """Starts the containers beside the logs; what comes of it arrives among the events."""
         session = self.session
+        self.begun_names = {
+            op.title.removeprefix("Container ") for op in plan.ops if op.action in ("start", "restart")
+        }
 
         def work() -> None:
             shown = session.progress(is_beside_logs=True)
@@ -161,6 +167,14 @@ class Attached:
             if one.id not in self.followed:
                 self._follow(one.id, one.name, one.service, self.begun)
 
+    def _follow_started(self) -> None:
+        """What was started and of which no event has come yet: it may have ended already, which will be told."""
+        for one in self._chosen():
+            if one.is_running or (one.name in self.begun_names and one.id not in self.ended):
+                self.alive.add(one.id)
+                if one.id not in self.followed:
+                    self._follow(one.id, one.name, one.service, self.begun)
+
     def _follow(self, container: str, name: str, service: str, since: float) -> None:
         self.followed[container] = time.time()
         query = {
@@ -190,7 +204,7 @@ class Attached:
                 self.is_starting = False
                 if not event["outcome"].is_success:
                     return self.session.finish(event["outcome"])
-                self._follow_running(self._chosen())
+                self._follow_started()
                 continue
             died = self._on_event(event)
             if died is None:
@@ -220,7 +234,7 @@ class Attached:
             return None
         self.ended[container] = event.get("timeNano", 0) / 1e9
         code = int(attributes.get("exitCode") or 0)
-        self.followers.wait_for(container, 2)
+        self.followers.wait_for(container, _LAST_LINES)
         self.printer.notice(self._name(name), f"exited with code {code}")
         if self._comes_back(container):
             return None

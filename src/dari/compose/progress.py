@@ -145,7 +145,8 @@ class _Line:
         middle = middle[:room].ljust(room)
         if not is_coloured:
             return f" {sign}{mark} {middle} {seconds}"
-        return f" \x1b[{colour}m{sign}\x1b[0m\x1b[34m{mark}\x1b[0m {middle} \x1b[34m{seconds}\x1b[0m"
+        shown = f"\x1b[34m{mark}\x1b[0m" if mark else ""
+        return f" \x1b[{colour}m{sign}\x1b[0m{shown} {middle} \x1b[34m{seconds}\x1b[0m"
 
 
 def _size(stream: TextIO) -> tuple[int, int]:

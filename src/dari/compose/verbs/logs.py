@@ -11,6 +11,9 @@ from dari.compose import labels
 from dari.compose.logs import Followers, Printer, short_name, stream
 from dari.compose.session import Session
 
+# How long to wait for what a container said last, in seconds.
+_LAST_LINES = 10.0
+
 
 def logs(session: Session, options: Any) -> int:
     begun = time.time()
@@ -83,7 +86,7 @@ def _go_on(
             since = f"{event.get('timeNano', 0) / 1e9:.9f}"
             followers.follow(container, name, {**query, "since": since})
         elif container in alive:
-            followers.wait_for(container, 2)
+            followers.wait_for(container, _LAST_LINES)
             printer.notice(name, f"exited with code {attributes.get('exitCode', '0')}")
             if not _comes_back(session, container):
                 alive.discard(container)

@@ -45,7 +45,10 @@ def run(session: Session, options: Any) -> int:
     )
     has_tty = bool(body["Tty"])
     docker = session.docker
+    progress = session.progress(is_quiet=options.quiet, is_beside_logs=True)
+    progress.begin(f"Container {name}", "Creating")
     made = docker.post("/containers/create", body, name=name, platform=service.platform or None)
+    progress.end(f"Container {name}", "Created")
     container = made["Id"]
     if session.api < (1, 44):
         for one in changed.networks[1:]:
@@ -100,9 +103,9 @@ def _start_dependencies(
     plan, observed = prepare(session, kept, wish)
     own = {one.id for one in observed.of_service(service.name)}
     ops = [op for op in plan.ops if not any(f"/containers/{one}" in op.path for one in own)]
-    if ops or plan.warnings:
+    if ops or plan.warnings or plan.kept:
         progress = session.progress(is_quiet=options.quiet)
-        outcome = session.carry_out(plan.replace(ops=tuple(ops), kept=()), progress)
+        outcome = session.carry_out(plan.replace(ops=tuple(ops)), progress)
         if not outcome.is_success:
             raise UserError("\n".join(outcome.errors))
     if not options.no_deps:
