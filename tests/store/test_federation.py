@@ -190,3 +190,64 @@ async def test_much_that_waited_is_written_in_parts(pair: Pair, monkeypatch: pyt
     assert {row.value for row in remote.read("endpoints/").values()} == {b"inactive"}
     # etcd's own limit is 128, the put that every commit of ours brings among them.
     assert max(sizes) < 128
+
+
+class Late(Away):
+    """Does not answer what it is asked while `is_late`, and does it all the same, after everything else."""
+
+    is_late = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late: list[Txn] = []
+
+    async def commit(self, txn: Txn) -> int:
+        if self.is_late:
+            self.late.append(txn)
+            raise StoreUnavailable("etcdserver: leader changed")
+        return await super().commit(txn)
+
+    async def catch_up(self) -> None:
+        for txn in self.late:
+            try:
+                await super().commit(txn)
+            except TxnConflict:
+                continue
+
+
+async def test_what_the_store_does_late_brings_nothing_back() -> None:
+    remote = Late()
+    both = Federation(MemoryStore(), remote, is_shared)
+    try:
+        endpoint = f"endpoints/{SHARED}/e1"
+        await both.commit(Txn(puts={endpoint: b"active", "containers/c": b"running"}))
+        remote.is_late = True
+        await both.commit(Txn(puts={endpoint: b"active, healthy"}))
+        remote.is_late = False
+        await both.commit(Txn(deletes={endpoint, "containers/c"}))
+        await remote.catch_up()
+        assert remote.get(endpoint) is both.get(endpoint) is None
+    finally:
+        await both.close()
+
+
+async def test_what_is_written_stands_on_what_was_read(pair: Pair) -> None:
+    """A health check's result and the container's end at once: whoever is second reads again."""
+    local, remote, both = pair
+    endpoint, container = f"endpoints/{SHARED}/e1", "containers/c"
+    await both.commit(Txn(puts={endpoint: b"active", container: b"running"}))
+    row = local.get(container)
+    assert row is not None
+    healthy = Txn(checks={container: row.revision}, puts={endpoint: b"healthy", container: b"healthy"})
+    commit = remote.commit
+
+    async def interrupted(txn: Txn) -> int:
+        remote.commit = commit  # type: ignore[method-assign]
+        await both.commit(Txn(puts={endpoint: b"inactive", container: b"exited"}))
+        return await commit(txn)
+
+    remote.commit = interrupted  # type: ignore[method-assign]
+    with pytest.raises(TxnConflict):
+        await both.commit(healthy)
+    assert remote.get(endpoint).value == b"inactive"  # type: ignore[union-attr]
+    assert local.get(container).value == b"exited"  # type: ignore[union-attr]

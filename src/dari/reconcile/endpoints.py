@@ -127,6 +127,10 @@ def add_activation(
                 _stand_on(ctx, txn, network)
             endpoint = _decide(ctx, txn, container, network, endpoint, reserved)
             reserved.add(endpoint.interface)
+            # A store that gave no answer may do it late: not once the container has ended.
+            key = ctx.tables.endpoints.key(endpoint.network_id, endpoint.id)
+            row = ctx.shared.get(key)
+            txn.checks.setdefault(key, row.revision if row is not None else ABSENT)
             ctx.tables.endpoints.put(txn, endpoint, endpoint.network_id, endpoint.id)
         active.append(endpoint)
     wanted = msgspec.structs.replace(sandbox, is_active=True, netns=_netns(ctx, sandbox))

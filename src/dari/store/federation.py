@@ -25,6 +25,7 @@ _RETURNABLE = ("endpoints/", "leases/")
 # Of those, the ones whose key another node may have taken by the time the store is back.
 _ANYBODYS = "leases/"
 _FLUSH_SECONDS = 0.5
+_TRIES = 16
 # etcd takes 128 operations in a transaction.
 _FLUSHED_AT_ONCE = 100
 
@@ -89,7 +90,7 @@ class Federation:
                 raise TxnConflict(key)
         before = {key: self.remote.get(key) for key in (*theirs.puts, *theirs.deletes)}
         try:
-            revision = await self.remote.commit(theirs)
+            revision = await self._commit_theirs(theirs, before, may_conflict=bool(ours.checks))
         except StoreUnavailable:
             if not self._can_wait(theirs):
                 raise
@@ -109,8 +110,32 @@ class Federation:
         try:
             return await self.local.commit(ours)
         except BaseException:
-            await asyncio.shield(self._take_back(theirs, before))
+            await asyncio.shield(self._take_back(theirs, before, revision))
             raise
+
+    async def _commit_theirs(self, txn: Txn, before: Mapping[str, Row | None], *, may_conflict: bool) -> int:
+        """A store that loses its leader may carry out late what it was asked and did not answer, behind what came after
+        it. So what asks for nobody's consent stands on the rows as they are, too, and brings none back that has gone.
+        `may_conflict`: who asks reads again then, else the rows are looked at here."""
+        if not self._can_wait(txn):
+            return await self.remote.commit(txn)
+        now = dict(before)
+        for _ in range(_TRIES):
+            gone = {key for key, row in now.items() if row is None and before[key] is not None}
+            guarded = Txn(
+                checks={key: row.revision for key, row in now.items() if row is not None},
+                puts={key: value for key, value in txn.puts.items() if key not in gone},
+                deletes=txn.deletes - gone,
+            )
+            if guarded.is_empty():
+                return ABSENT
+            try:
+                return await self.remote.commit(guarded)
+            except TxnConflict:
+                if may_conflict:
+                    raise
+                now = {key: self.remote.get(key) for key in before}
+        raise TxnConflict(next(iter(before)))
 
     def watch(self, prefix: str) -> AsyncIterator[frozenset[str]]:
         """Of one table: where it is shared by all the shared store's rows, else the local ones; see `watch_remote`."""
@@ -156,15 +181,23 @@ class Federation:
             and all(key.startswith(_RETURNABLE) for key in (*txn.puts, *txn.deletes))
         )
 
-    async def _take_back(self, txn: Txn, before: Mapping[str, Row | None]) -> None:
+    async def _take_back(self, txn: Txn, before: Mapping[str, Row | None], revision: int) -> None:
+        """What is still as `txn` left it, at `revision`."""
         undo = Txn(session_id="")
         for key, row in before.items():
+            now = self.remote.get(key)
+            if (now.revision if now is not None else ABSENT) != (revision if key in txn.puts else ABSENT):
+                continue
+            undo.checks[key] = now.revision if now is not None else ABSENT
             if row is None:
                 undo.deletes.add(key)
             else:
                 undo.puts[key] = row.value
         try:
-            await self.remote.commit(undo)
+            if not undo.is_empty():
+                await self.remote.commit(undo)
+        except TxnConflict as error:
+            log.debug("claims of a refused transaction are somebody else's by now: %s", error.key)
         except StoreUnavailable as error:
             log.error("claims of a refused transaction stay until the next start: %s", error)
 
