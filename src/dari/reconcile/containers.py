@@ -56,15 +56,14 @@ async def bring_up(ctx: Context, container_id: str, *, restart_count: int = 0) -
     try:
         await pending.resolve(ctx, container_id)
         await inheritance.take_over(ctx, container_id)
-        await endpoints.activate(ctx, container_id)
-        container = await change(
+        await endpoints.activate(
             ctx,
             container_id,
             lambda row: msgspec.structs.replace(
                 with_status(row, is_stopped_by_user=False), desired_state="running"
             ),
         )
-        created = await _launch(ctx, container)
+        created = await _launch(ctx, find(ctx, container_id))
 
         def told(txn: Txn, row: Container) -> None:
             for each in (*volume_events(row, "mount"), event(row, "start")):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -36,8 +36,10 @@ _HOLDING = frozenset(("running", "paused", "restarting"))
 _WITHOUT_INTERFACE = ("host", "null", "none")
 
 
-async def activate(ctx: Context, container_id: str) -> tuple[Sandbox, list[Endpoint]]:
-    """Decide everything the sandbox of a container needs to run, and commit it.
+async def activate(
+    ctx: Context, container_id: str, update: Callable[[Container], Container] | None = None
+) -> tuple[Sandbox, list[Endpoint]]:
+    """Decide everything the sandbox of a container needs to run; commit it, with an `update` of the container's row.
 
     Raises NotFound (a network is gone), Forbidden (an address is in use), PortInUse, Conflict, Internal (no address
     left).
@@ -52,17 +54,22 @@ async def activate(ctx: Context, container_id: str) -> tuple[Sandbox, list[Endpo
     with ipam_plugin.asking(ctx, [each.id for each in asked]):
         owner = ctx.tables.containers.get(ctx.local, sandbox.container_id) or container
         await ipam_plugin.request_addresses(ctx, owner, asked)
-        return await _activate(ctx, container_id, ephemeral)
+        return await _activate(ctx, container_id, ephemeral, update)
 
 
 async def _activate(
-    ctx: Context, container_id: str, ephemeral: tuple[int, int]
+    ctx: Context,
+    container_id: str,
+    ephemeral: tuple[int, int],
+    update: Callable[[Container], Container] | None,
 ) -> tuple[Sandbox, list[Endpoint]]:
     for _ in range(_TRIES):
-        container, sandbox = _rows(ctx, container_id)
+        own, sandbox = _rows(ctx, container_id)
         # In a shared sandbox everything is as its owner asked.
-        container = ctx.tables.containers.get(ctx.local, sandbox.container_id) or container
+        container = ctx.tables.containers.get(ctx.local, sandbox.container_id) or own
         txn = Txn()
+        if update is not None and (updated := update(own)) != own:
+            ctx.tables.containers.replace(txn, ctx.local, updated, container_id)
         asked = of_sandbox(ctx, sandbox.id) if sandbox.mode != "container" else []
         made = add_activation(ctx, txn, container, sandbox, asked, ephemeral)
         if txn.is_empty():
