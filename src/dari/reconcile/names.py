@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
 import logging
 import os
@@ -262,6 +263,7 @@ def stub_servers(ctx: Context) -> tuple[str, ...]:
     return parse_resolv(_text(ctx.config.resolved_conf)).servers
 
 
+@functools.lru_cache(maxsize=16)
 def parse_resolv(text: str) -> Resolver:
     """resolv.conf(5): the servers that are addresses, the last search or domain line, all options."""
     servers: list[str] = []
@@ -321,8 +323,10 @@ def _text(path: str) -> str:
 
 
 def _write_container_files(ctx: Context, sandbox_id: str) -> None:
+    folder = ""
     for path, text in container_files(ctx, sandbox_id).items():
-        os.makedirs(os.path.dirname(path), mode=0o710, exist_ok=True)
+        if folder != (folder := os.path.dirname(path)):
+            os.makedirs(folder, mode=0o710, exist_ok=True)
         write_in_place(path, text)
 
 
@@ -358,12 +362,12 @@ def container_files(ctx: Context, sandbox_id: str) -> dict[str, str]:
 
 def write_in_place(path: str, text: str) -> None:
     """Change a file that is bound into a container: a rename would leave the container with the old one."""
-    if _text(path) == text and os.path.exists(path):
-        return
+    data = text.encode()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
+        if data and os.read(descriptor, len(data) + 1) == data:
+            return
         os.fchmod(descriptor, 0o644)
-        data = text.encode()
         os.pwrite(descriptor, data, 0)
         os.ftruncate(descriptor, len(data))
     finally:
