@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import os
 import shlex
 import signal
@@ -32,7 +33,8 @@ class Cgroups(Protocol):
 
     version: int
 
-    def create(self, path: str) -> None: ...
+    def create(self, path: str) -> bool:
+        """Whether there was none before; false where another may have left processes or limits in it."""
 
     def entering(self, path: str) -> list[str]:
         """A command line to put before another, so that it runs inside `path`; empty if crun enters itself."""
@@ -129,22 +131,12 @@ class CgroupsV1:
         tops = " ".join(shlex.quote(h.mountpoint) for h in hierarchies)
         self._script = f'p=$1; shift; for h in {tops}; do echo 0 > "$h$p/tasks" || exit 1; done; exec "$@"'
 
-    def create(self, path: str) -> None:
+    def create(self, path: str) -> bool:
+        is_new = True
         for hierarchy in self._hierarchies:
-            here = hierarchy.mountpoint
-            for part in path.strip("/").split("/"):
-                above, here = here, f"{here}/{part}"
-                try:
-                    os.mkdir(here, 0o755)
-                except FileExistsError:
-                    pass
-                except OSError as error:
-                    raise Internal(f"make cgroup {here}: {error.strerror}") from error
-                if "cpuset" in hierarchy.controllers:
-                    # An empty cpuset takes no process, and one made by another thread a moment ago is still empty.
-                    for name in ("cpuset.cpus", "cpuset.mems"):
-                        if not _read(f"{here}/{name}"):
-                            _write(f"{here}/{name}", _read(f"{above}/{name}"))
+            is_cpuset = "cpuset" in hierarchy.controllers
+            is_new = _make_group(hierarchy.mountpoint, path.strip("/").split("/"), is_cpuset) and is_new
+        return is_new
 
     def entering(self, path: str) -> list[str]:
         return ["/bin/sh", "-c", self._script, "sh", path]
@@ -214,12 +206,19 @@ class CgroupsV1:
 
     def _write_all(self, path: str, writes: list[tuple[str, str, str]]) -> list[str]:
         warnings = []
-        for controller, name, value in writes:
+        for (controller, name), group in itertools.groupby(writes, lambda each: each[:2]):
             target = self.file(path, controller, name)
+            value = ""
             try:
                 if not target:
                     raise FileNotFoundError
-                _write(target, value)
+                # The eleven rules of devices go through one descriptor.
+                fd = os.open(target, os.O_WRONLY | os.O_CLOEXEC)
+                try:
+                    for _, _, value in group:
+                        os.write(fd, value.encode())
+                finally:
+                    os.close(fd)
             except FileNotFoundError:
                 warnings.append(f"this kernel has no {name}: limitation discarded")
             except OSError as error:
@@ -257,7 +256,7 @@ class CgroupsV2:
     def __init__(self, mountpoint: str) -> None:
         self._top = mountpoint
 
-    def create(self, path: str) -> None:
+    def create(self, path: str) -> bool:
         """Only the parent, with its controllers handed down: crun makes the group itself."""
         parent = os.path.dirname(path).strip("/")
         here = self._top
@@ -266,6 +265,7 @@ class CgroupsV2:
             here = f"{here}/{part}"
             os.makedirs(here, 0o755, exist_ok=True)
             _delegate(here)
+        return not os.path.exists(f"{self._top}{path}")
 
     def entering(self, path: str) -> list[str]:
         return []
@@ -400,7 +400,44 @@ def _children(top: str) -> list[str]:
         return []
 
 
+def _make_group(top: str, parts: list[str], is_cpuset: bool) -> bool:
+    """Make a group below `top`, and those above it where they are missing; whether it is new. Raises Internal."""
+    here = f"{top}/{'/'.join(parts)}"
+    try:
+        os.mkdir(here, 0o755)
+        is_new = True
+    except FileExistsError:
+        is_new = False
+    except FileNotFoundError:
+        if len(parts) < 2:
+            raise Internal(f"make cgroup {here}: {top} is not mounted any more") from None
+        _make_group(top, parts[:-1], is_cpuset)
+        return _make_group(top, parts, is_cpuset)
+    except OSError as error:
+        raise Internal(f"make cgroup {here}: {error.strerror}") from error
+    if is_cpuset:
+        above = os.path.dirname(here)
+        # An empty cpuset takes no process, and one made by another thread a moment ago is still empty.
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            if not _read(f"{here}/{name}"):
+                given = _read(f"{above}/{name}")
+                if not given and len(parts) > 1:
+                    _make_group(top, parts[:-1], is_cpuset)
+                    given = _read(f"{above}/{name}")
+                _write(f"{here}/{name}", given)
+    return is_new
+
+
 def _remove_tree(top: str) -> bool:
+    try:
+        os.rmdir(top)
+        return True
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        # Processes are in it, or groups.
+        if error.errno != errno.EBUSY:
+            raise
     for folder, _, _ in os.walk(top, topdown=False):
         try:
             os.rmdir(folder)
