@@ -1,6 +1,7 @@
 """Starting a conmon, and what it says: the pid of the container's init, or why there is none.
 
-conmon leaves this process's session and is nobody's child, so it outlives the daemon. Must not know: OCI, Docker.
+conmon is a child in a session of its own, which outlives the daemon; left to itself it would fork once more, to be
+nobody's child, which costs more than collecting it at its end. Must not know: OCI, Docker.
 Source: conmon(8); the sync pipe carries one JSON line `{"pid": n, "message": …}`.
 """
 
@@ -22,9 +23,10 @@ _CLONE_FS = 0x200
 
 
 class Answer(Noun, frozen=True, kw_only=True):
-    """`pid` is 0 where crun failed; `message` is what it complained then."""
+    """`pid` is 0 where crun failed; `message` is what it complained then, and conmon has ended."""
 
     pid: int
+    conmon_pid: int = 0
     message: str = ""
 
 
@@ -39,9 +41,9 @@ def command_line(
     log_size_max: int = -1,
 ) -> list[str]:
     """`runtime` is the command of crun with its global options; conmon adds `create …`."""
-    argv = [conmon, "--cid", layout.id, "--cuuid", layout.id, "--name", layout.id]
+    argv = [conmon, "--sync", "--cid", layout.id, "--cuuid", layout.id, "--name", layout.id]
     argv += ["--bundle", layout.bundle, "--persist-dir", layout.bundle, "--exit-dir", layout.exit_dir]
-    argv += ["--container-pidfile", layout.pidfile, "--conmon-pidfile", layout.conmon_pidfile]
+    argv += ["--container-pidfile", layout.pidfile]
     argv += ["--full-attach", "--no-sync-log", "--log-path", f"k8s-file:{log_path}" if log_path else "none"]
     if log_size_max > 0:
         argv += ["--log-size-max", str(log_size_max)]
@@ -91,14 +93,16 @@ async def spawn(spawner: Spawner, folder: str, argv: list[str]) -> Answer:
         os.close(write_end)
         os.close(null)
     try:
-        said, code = await asyncio.gather(_read_line(read_end), wait_child(pid))
+        said = await _read_line(read_end)
     finally:
         os.close(read_end)
-    if not said.strip():
-        return Answer(pid=0, message=f"conmon ended with {code} and said nothing")
-    answer = json.loads(said)
-    pid = int(answer.get("pid", answer.get("data", -1)))
-    return Answer(pid=max(pid, 0), message=str(answer.get("message") or ""))
+    answer = json.loads(said) if said.strip() else {}
+    init = int(answer.get("pid", answer.get("data", -1)))
+    if init > 0:
+        return Answer(pid=init, conmon_pid=pid)
+    code = await wait_child(pid)
+    message = answer.get("message") or "" if answer else f"conmon ended with {code} and said nothing"
+    return Answer(pid=0, message=str(message))
 
 
 def _unshare_folder() -> None:

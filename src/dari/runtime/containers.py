@@ -80,6 +80,7 @@ class Runtime:
         self._conmon_cgroup = f"{self._parent}/conmon"
         self._spawner = conmon.Spawner(lambda: self._cgroups.join(self._conmon_cgroup))
         self._rotator = rotation.Rotator()
+        self._kept: dict[str, Record] = {}
         os.makedirs(config.run_dir, mode=0o711, exist_ok=True)
         os.makedirs(f"{config.exec_root}/crun", mode=0o700, exist_ok=True)
 
@@ -102,14 +103,13 @@ class Runtime:
         """
         layout = self._layout(launch.id)
         limits = rotation.limits(launch.host.log_config)
-        prepared = await asyncio.to_thread(
-            prepare.prepare, launch, self._config, self._facts, layout, self._cgroups.version
-        )
-        # Of a run whose record somebody took away (with the exec root, say): two of one container must not be.
-        await remove_all(self._cgroups, prepared.record.cgroup)
         try:
             # A thread cannot be called back: what it lays out after a cancellation nobody would clear away.
-            await _to_the_end(asyncio.to_thread(self._lay_out, layout, launch, prepared))
+            prepared, is_new = await _to_the_end(asyncio.to_thread(self._lay_out, layout, launch))
+            if not is_new:
+                # Of a run whose record somebody took away (with the exec root, say): two of one container must not be.
+                await remove_all(self._cgroups, prepared.record.cgroup)
+                await asyncio.to_thread(self._cgroups.create, prepared.record.cgroup)
             runtime = crun.command(
                 self._crun.executable(),
                 layout,
@@ -139,8 +139,9 @@ class Runtime:
             known = msgspec.structs.replace(
                 prepared.record, pid=answer.pid, log_path=launch.log_path, log_limits=limits
             )
-            found = _with_pids(layout, known)
+            found = _with_pids(layout, known, answer.conmon_pid)
             record.write(layout, found)
+            self._keep(found)
             self._rotator.watch(launch.id, launch.log_path, layout.ctl, limits)
             if self._cgroups.version == 2:
                 await asyncio.to_thread(self._cgroups.move, self._conmon_cgroup, found.conmon_pid)
@@ -155,7 +156,7 @@ class Runtime:
 
     async def signal(self, id: str, signum: int) -> None:
         """Send to the container's init. Conflict ("is not running") if it has ended."""
-        known = self._known(id)
+        known = self._kept.get(id) or self._known(id)
         # A monitor that somebody has stopped would never tell of the end this may lead to.
         processes.wake(known.conmon_pid, known.conmon_started)
         fd = open_pidfd(known.pid, known.pid_started)
@@ -192,7 +193,7 @@ class Runtime:
         """Kill what is left, then remove its cgroups, crun's state and the bundle. Nothing there: no error."""
         self._rotator.forget(id)
         layout = self._layout(id)
-        known = self._find(layout)
+        known = self._kept.get(id) or self._find(layout)
         if known is None:
             # It may run all the same: its record went with the exec root.
             await remove_all(self._cgroups, f"{self._parent}/{id}")
@@ -205,20 +206,23 @@ class Runtime:
         await self._end_conmon(known)
         await remove_all(self._cgroups, known.cgroup)
         await asyncio.to_thread(self._clear, layout, known)
+        self._kept.pop(id, None)
 
     async def wait_exit(self, id: str) -> Exit:
         """Wait for the container's end; after it, answers at once until `delete`. NotFound if never created."""
         layout = self._layout(id)
-        known = self._known(id)
+        known = self._kept.get(id) or self._known(id)
         for pid, started in ((known.conmon_pid, known.conmon_started), (known.pid, known.pid_started)):
             # Second, the init itself: with its conmon killed nobody notes its code, but it runs on.
             fd = open_pidfd(pid, started)
             if fd < 0:
+                processes.collect(pid, started)
                 continue
             try:
                 await wait_pidfd(fd)
             finally:
                 os.close(fd)
+            processes.collect(pid, started)
             if (exit := _exit_of(layout)) is not None:
                 return exit
         return _exit_of(layout) or Exit(code=_LOST, finished=time.time_ns())
@@ -329,7 +333,9 @@ class Runtime:
     def _layout(self, id: str) -> Layout:
         return layout_of(self._config, id)
 
-    def _lay_out(self, layout: Layout, launch: Launch, prepared: prepare.Prepared) -> None:
+    def _lay_out(self, layout: Layout, launch: Launch) -> tuple[prepare.Prepared, bool]:
+        """Also whether the container's cgroup is new."""
+        prepared = prepare.prepare(launch, self._config, self._facts, layout, self._cgroups.version)
         os.makedirs(layout.exit_dir, mode=0o711)
         # The intent, before anything of it is in the kernel.
         record.write(layout, prepared.record)
@@ -337,13 +343,20 @@ class Runtime:
             prepare.mount_shm(layout.shm, launch.host.shm_size or self._config.default_shm_size)
         if launch.log_path:
             os.makedirs(os.path.dirname(launch.log_path), exist_ok=True)
-        self._cgroups.create(prepared.record.cgroup)
+        is_new = self._cgroups.create(prepared.record.cgroup)
         with open(layout.config, "wb") as file:
             file.write(msgspec.json.encode(prepared.spec))
+        return prepared, is_new
+
+    def _keep(self, found: Record) -> None:
+        """Its pids, its cgroup and its mounts; an exec reads the rest from the file."""
+        self._kept[found.id] = msgspec.structs.replace(found, process={})
 
     def _find(self, layout: Layout) -> Record | None:
         known = record.read(layout)
-        return known if known is None or known.conmon_started else _with_pids(layout, known)
+        if known is None or known.conmon_started:
+            return known
+        return _with_pids(layout, known, _conmon_of(layout.id))
 
     def _known(self, id: str) -> Record:
         known = self._find(self._layout(id))
@@ -361,6 +374,7 @@ class Runtime:
         """conmon ends by itself after its container; one that does not is killed."""
         fd = open_pidfd(known.conmon_pid, known.conmon_started)
         if fd < 0:
+            processes.collect(known.conmon_pid, known.conmon_started)
             return
         try:
             try:
@@ -371,6 +385,7 @@ class Runtime:
                 await wait_pidfd(fd)
         finally:
             os.close(fd)
+        processes.collect(known.conmon_pid, known.conmon_started)
 
     def _clear(self, layout: Layout, known: Record) -> None:
         crun.forget(layout)
@@ -400,8 +415,8 @@ def _not_running(id: str) -> Conflict:
     return Conflict(f"container {id} is not running")
 
 
-def _with_pids(layout: Layout, known: Record) -> Record:
-    """The record with what conmon and crun noted themselves, for a daemon that died before it could."""
+def _with_pids(layout: Layout, known: Record, conmon_pid: int) -> Record:
+    """The record with what crun noted itself, for a daemon that died before it could, and with conmon's pid."""
     pid, started = known.pid, 0
     try:
         with open(f"{layout.state}/status") as file:
@@ -409,27 +424,24 @@ def _with_pids(layout: Layout, known: Record) -> Record:
         pid, started = int(status["pid"]), int(status["process-start-time"])
     except (FileNotFoundError, ValueError, KeyError):
         started = start_time(pid)
-    conmon_pid = _number_in(layout.conmon_pidfile)
-    conmon_started = start_time(conmon_pid) if _is_conmon_of(conmon_pid, layout.id) else 0
     return msgspec.structs.replace(
-        known, pid=pid, pid_started=started, conmon_pid=conmon_pid, conmon_started=conmon_started
+        known, pid=pid, pid_started=started, conmon_pid=conmon_pid, conmon_started=start_time(conmon_pid)
     )
 
 
-def _is_conmon_of(pid: int, id: str) -> bool:
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return id.encode() in file.read().split(b"\0")
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def _number_in(path: str) -> int:
-    try:
-        with open(path) as file:
-            return int(file.read())
-    except (FileNotFoundError, ValueError):
-        return 0
+def _conmon_of(id: str) -> int:
+    """The monitor of a container whose daemon died before it could note it; 0 if there is none."""
+    found: dict[int, int] = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                words = file.read().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if os.path.basename(words[0]) == b"conmon" and id.encode() in words:
+            found[int(name)] = start_time(int(name))
+    # Before a child of conmon's is crun it is the same by its words, and younger.
+    return min(found, key=lambda pid: (found[pid], pid), default=0)
 
 
 def _exit_of(layout: Layout) -> Exit | None:

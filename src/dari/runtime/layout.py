@@ -30,10 +30,6 @@ class Layout(Noun, frozen=True, kw_only=True):
         return f"{self.bundle}/pidfile"
 
     @property
-    def conmon_pidfile(self) -> str:
-        return f"{self.bundle}/conmon.pid"
-
-    @property
     def exit_dir(self) -> str:
         # Not `exit`: conmon keeps a file of that name in the bundle.
         return f"{self.bundle}/exits"

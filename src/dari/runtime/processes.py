@@ -6,6 +6,7 @@ Must not know: containers. Sources: pidfd_open(2), proc(5) stat field 22.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import select
@@ -14,15 +15,21 @@ import signal
 
 def start_time(pid: int) -> int:
     """Clock ticks since boot; 0 if there is no such process or it is a zombie."""
+    state, started = _state(pid)
+    return 0 if state in (b"Z", b"X") else started
+
+
+def _state(pid: int) -> tuple[bytes, int]:
+    """The letter of its state, and when it started; empty and 0 where there is no such process."""
     if pid <= 0:
-        return 0
+        return b"", 0
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # The name in brackets may hold anything, so count from its end.
             fields = file.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+        return b"", 0
+    return fields[0], int(fields[19])
 
 
 def is_alive(pid: int, started: int) -> bool:
@@ -117,6 +124,13 @@ def reap(pid: int) -> int:
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
     return 128 - code if code < 0 else code
+
+
+def collect(pid: int, started: int) -> None:
+    """Reap exactly that process, if it is a child of this one and has ended; nothing happens to any other."""
+    if started and _state(pid) == (b"Z", started):
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
 
 
 def _is_readable(fd: int) -> bool:

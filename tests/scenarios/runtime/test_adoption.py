@@ -119,7 +119,7 @@ async def test_a_killed_conmon_takes_nothing_with_it_but_the_code(bench: Bench) 
 async def test_a_daemon_killed_between_intent_and_deed_leaves_what_delete_removes(bench: Bench) -> None:
     """The record is there, conmon and crun have noted their pids, the daemon has not."""
     launch = bench.launch("sleep", "1000")
-    await bench.runtime.create(launch)
+    created = await bench.runtime.create(launch)
     record = Path(bench.config.run_dir) / launch.id / "record.json"
     intent = msgspec.json.decode(record.read_bytes())
     for name in ("pid", "pid_started", "conmon_pid", "conmon_started"):
@@ -128,9 +128,10 @@ async def test_a_daemon_killed_between_intent_and_deed_leaves_what_delete_remove
     later = Runtime(bench.config)
     found = await later.adopt(launch.id)
     assert found is not None
-    assert found.state == "created"
+    assert (found.state, found.pid, found.conmon_pid) == ("created", created.pid, created.conmon_pid)
     await later.delete(launch.id)
     assert not os.path.exists(f"/proc/{found.pid}")
+    assert not os.path.exists(f"/proc/{found.conmon_pid}")
     record.parent.mkdir()
     await later.delete(launch.id)
     assert not record.parent.exists()

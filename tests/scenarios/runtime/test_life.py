@@ -15,6 +15,7 @@ from tests.patience import PATIENCE
 from dari.model.container import HostConfig, LogConfig
 from dari.model.errors import Conflict, InvalidArgument, NotFound
 from dari.runtime.failures import LaunchFailed, LaunchRefused
+from dari.runtime.processes import start_time
 
 from .conftest import Bench
 
@@ -36,6 +37,20 @@ async def test_create_waits_for_start(bench: Bench) -> None:
     assert bench.said(launch.id) == "started\n"
     with pytest.raises(Conflict):
         await bench.runtime.start(launch.id)
+
+
+@pytest.mark.parametrize("command", ["true", "nope"])
+async def test_nothing_ended_is_left_to_be_reaped(bench: Bench, command: str) -> None:
+    launch = bench.launch(command)
+    if command == "nope":
+        with pytest.raises(LaunchRefused):
+            await bench.runtime.create(launch)
+    else:
+        await bench.runtime.create(launch)
+        await bench.runtime.start(launch.id)
+        await bench.runtime.wait_exit(launch.id)
+    children = " ".join(each.read_text() for each in Path("/proc/self/task").glob("*/children")).split()
+    assert [pid for pid in children if start_time(int(pid)) == 0] == []
 
 
 async def test_crun_waits_in_a_copy_that_nobody_can_write(bench: Bench) -> None:
