@@ -57,11 +57,18 @@ def settle(ctx: Context, network_id: str) -> bool:
 
 def put(path: str, text: str) -> None:
     """A whole file into its place: who reads it reads this one or the one before. Raises OSError."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = f"{path}.new"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
+    try:
+        _write(temporary, text)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        _write(temporary, text)
     os.rename(temporary, path)
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "wb") as file:
+        file.write(text.encode())
 
 
 def in_force(ctx: Context, network_id: str) -> None:

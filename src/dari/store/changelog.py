@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 _REMEMBERED = 8192
+_NONE: frozenset[str] = frozenset()
 
 
 class ChangeLog:
@@ -32,6 +33,8 @@ class ChangeLog:
     def since(self, count: int) -> tuple[int, frozenset[str] | None]:
         """See `base.Store.changes`."""
         missed = self._count - count
+        if not missed:
+            return count, _NONE
         if missed > len(self._keys) or missed < 0:
             return self._count, None
         return self._count, frozenset(islice(reversed(self._keys), missed))

@@ -7,7 +7,7 @@ Decoded rows are cached by revision, so listing 300 containers costs a lookup ea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import msgspec
 
@@ -39,6 +39,7 @@ class Table(Generic[T]):
 
     def __init__(self, name: str, kind: type[T]) -> None:
         self.prefix = f"{name}/"
+        self.kind = kind
         self._encode = msgspec.json.Encoder().encode
         self._decoder = msgspec.json.Decoder(kind)
         self._cache: dict[str, tuple[Row, T]] = {}
@@ -47,18 +48,19 @@ class Table(Generic[T]):
         return self.prefix + "/".join(parts)
 
     def get(self, store: Store, *parts: str) -> T | None:
-        row = store.get(self.key(*parts))
-        return None if row is None else self._decode(self.key(*parts), row)
+        key = self.key(*parts)
+        row = store.get(key)
+        return None if row is None else self.decode(key, row)
 
     def all(self, store: Store, *parts: str) -> list[T]:
         """All rows below the given leading parts, in key order."""
         prefix = self.key(*parts) + "/" if parts else self.prefix
-        return [self._decode(key, row) for key, row in store.read(prefix).items()]
+        return [self.decode(key, row) for key, row in store.read(prefix).items()]
 
     def at(self, store: Store, key: str) -> T | None:
         """The row of a whole key."""
         row = store.get(key)
-        return None if row is None else self._decode(key, row)
+        return None if row is None else self.decode(key, row)
 
     def keys(self, store: Store, *parts: str) -> list[tuple[str, ...]]:
         """The key parts of all rows below the given leading parts."""
@@ -86,7 +88,8 @@ class Table(Generic[T]):
         txn.deletes.add(key)
         txn.puts.pop(key, None)
 
-    def _decode(self, key: str, row: Row) -> T:
+    def decode(self, key: str, row: Row) -> T:
+        """What a row of this table says; once for each row."""
         cached = self._cache.get(key)
         if cached is not None and cached[0] is row:
             return cached[1]
@@ -114,6 +117,8 @@ class Index(Generic[T, P]):
 
     def __init__(self, table: Table[T], kind: type[P], word_of: Callable[[P], str]) -> None:
         self._table = table
+        # What is read whole is read once for all who look at it, and kept where everybody else finds it.
+        self._is_whole = kind is table.kind
         self._decode = msgspec.json.Decoder(kind).decode
         self._word_of = word_of
         self._store: Store | None = None
@@ -155,12 +160,15 @@ class Index(Generic[T, P]):
             self._keys.clear()
             self._stamps = {word: stamp + 1 for word, stamp in self._stamps.items()}
             for key, row in store.read(self._table.prefix).items():
-                self._file(key, self._word_of(self._decode(row.value)))
+                self._file(key, self._word_of(self._read(key, row)))
             return
         for key in changed:
             if key.startswith(self._table.prefix):
                 found = store.get(key)
-                self._file(key, "" if found is None else self._word_of(self._decode(found.value)))
+                self._file(key, "" if found is None else self._word_of(self._read(key, found)))
+
+    def _read(self, key: str, row: Row) -> P:
+        return cast(P, self._table.decode(key, row)) if self._is_whole else self._decode(row.value)
 
     def _file(self, key: str, word: str) -> None:
         known = self._words.pop(key, "")
