@@ -41,10 +41,16 @@ def command_line(
     log_size_max: int = -1,
 ) -> list[str]:
     """`runtime` is the command of crun with its global options; conmon adds `create …`."""
-    argv = [conmon, "--sync", "--cid", layout.id, "--cuuid", layout.id, "--name", layout.id]
+    argv = [conmon, "--cid", layout.id, "--cuuid", layout.id, "--name", layout.id]
     argv += ["--bundle", layout.bundle, "--persist-dir", layout.bundle, "--exit-dir", layout.exit_dir]
     argv += ["--container-pidfile", layout.pidfile]
-    argv += ["--full-attach", "--no-sync-log", "--log-path", f"k8s-file:{log_path}" if log_path else "none"]
+    argv += [
+        "--sync",
+        "--full-attach",
+        "--no-sync-log",
+        "--log-path",
+        f"k8s-file:{log_path}" if log_path else "none",
+    ]
     if log_size_max > 0:
         argv += ["--log-size-max", str(log_size_max)]
     if is_tty:
