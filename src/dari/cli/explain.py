@@ -19,7 +19,8 @@ TIMEOUT = Flag("timeout", "text", "Seconds to wait for each packet", default="1"
 @verb(
     "explain",
     "[OPTIONS] FROM TO[:PORT][/tcp|udp|icmp]",
-    "Explain why FROM reaches TO or does not (exit status 0: it does, 1: it does not, 2: the question is wrong)",
+    "Explain why FROM reaches TO or does not; either may be a container, host, outside, an address, or NAME@NODE (exit "
+    "status 0: it does, 1: it does not, 2: the question is wrong)",
     JSON,
     NO_PROBE,
     TIMEOUT,

@@ -208,12 +208,12 @@ def _left_by(hop: Hop) -> str:
 
 
 def said(step: Step) -> str:
-    """A step in words: `rule "tcp dport 80 drop" of chain fw, table inet theirs`; of another node, where."""
+    """A step in words: `rule "tcp dport 80 drop" of chain fw, table inet theirs`; not the host's, whose."""
     what = f'rule "{step.rule}"' if step.rule else f"rule number {step.handle}"
     if step.kind == "policy":
         what = f"the policy ({step.verdict})"
     whose = "its answer: " if step.is_answer else ""
-    place = f", in {step.netns}" if "@" in step.netns else ""
+    place = f", in {step.netns}" if step.netns != HOST else ""
     return f"{whose}{what} of chain {step.chain}, table {step.family} {step.table}{place}"
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from dari.kernel.outside import Places
 from dari.model import explain as nouns
-from dari.net.packet import Hop, Trace
+from dari.net.packet import OUTSIDE, Hop, Trace
 from dari.net.state import HOST
 from dari.reconcile import across, causes, conclude, ends, far, remarks, splice
 from dari.reconcile.context import Context
@@ -18,6 +18,8 @@ from dari.reconcile.ends import Aim
 from dari.reconcile.inquiry import Inquiry, probe_of
 from dari.reconcile.picture import Picture, Walker
 from dari.reconcile.telling import hop_line, named, probe_line, walk_lines
+
+_NAMESAKES = 16
 
 
 def without_aim(inquiry: Inquiry, picture: Picture) -> nouns.Explanation:
@@ -68,6 +70,8 @@ def with_walks(ctx: Context, inquiry: Inquiry, picture: Picture) -> nouns.Explan
     hole = far.hole(ctx, inquiry.far, inquiry.underlay, inquiry.large) if inquiry.far is not None else None
     if judged.conclusion == "reachable" and hole is not None:
         text, advice = f"{text}, but {hole.text}", hole.advice
+    if (other := _namesake(ctx, inquiry, walker, judged)) is not None:
+        text, advice = f"{text}, but {other.text}", other.advice
     told: list[str] = []
     if judged.conclusion == "drift" or inquiry.trouble == "drift":
         told, at = _drifted(inquiry, picture, wanted, found, judged)
@@ -98,7 +102,7 @@ def with_walks(ctx: Context, inquiry: Inquiry, picture: Picture) -> nouns.Explan
         verdict="unreachable" if inquiry.trouble is not None else judged.verdict,
         conclusion=conclusion,
         text=named(text, names),
-        advice=advice,
+        advice=named(advice, names),
         causes=listed,
         differences=[named(each, names) for each in told],
         names=[hop_line(each, names) for each in inquiry.hops],
@@ -108,6 +112,35 @@ def with_walks(ctx: Context, inquiry: Inquiry, picture: Picture) -> nouns.Explan
         node=inquiry.far.host if inquiry.far is not None else "",
         node_problem=inquiry.far_problem,
     )
+
+
+def _namesake(
+    ctx: Context, inquiry: Inquiry, walker: Walker, judged: conclude.Judgement
+) -> causes.Why | None:
+    """Of a name with several addresses, one of which fares otherwise: whoever asks by it gets now this, now that one. They
+    are walked, not asked."""
+    if (
+        judged.conclusion not in ("reachable", "application")
+        or not inquiry.name
+        or inquiry.trouble is not None
+    ):
+        return None
+    is_reached = judged.conclusion == "reachable"
+    for aim in inquiry.aims[1:_NAMESAKES]:
+        if aim.netns is None or aim.address.version != inquiry.aims[0].address.version:
+            continue
+        found = walker.walk(probe_of(inquiry, aim))[1]
+        if found.verdict == "unknown" or (found.verdict == "delivered") is is_reached:
+            continue
+        owner = ends.owner_of(ctx, aim.address)
+        who = f"{aim.address} ({owner[0].name})" if owner is not None else str(aim.address)
+        name = inquiry.name
+        advice = f"only those that answer should be called {name}: see its aliases and services"
+        if is_reached:
+            why = found.decided_by.text if found.decided_by is not None else found.verdict
+            return causes.Why(f"{name} is also {who}: {why}", advice)
+        return causes.Why(f"{name} is also {who}, which answers", advice)
+    return None
 
 
 def _source_address(inquiry: Inquiry) -> str:
@@ -134,8 +167,7 @@ def _words(
         case "drift":
             return judged.text, "dari doctor --fix", []
         case "foreign":
-            advice = "change that rule, or let it accept what dari accepts (docs/how-to/firewalls.md)"
-            return judged.text, advice, []
+            return judged.text, _change(judged), []
         case "beyond":
             if _is_gone(inquiry, judged.hop):
                 return f"{door} does not answer: {judged.text}", causes.unanswered(), []
@@ -154,6 +186,17 @@ def _words(
                 reason = far.lost(ctx, inquiry.far, inquiry.underlay, sighting)
                 return reason.text, reason.advice, []
             return judged.text, "", []
+
+
+def _change(judged: conclude.Judgement) -> str:
+    place = (
+        judged.step.netns if judged.step is not None else judged.hop.where if judged.hop is not None else HOST
+    )
+    if place in (HOST, OUTSIDE) or "@" in place:
+        return "change that rule, or let it accept what dari accepts (docs/how-to/firewalls.md)"
+    return (
+        f"change that rule: somebody with NET_ADMIN in {place} made it, and a new start of it takes it away"
+    )
 
 
 def _is_gone(inquiry: Inquiry, hop: Hop | None) -> bool:

@@ -98,6 +98,28 @@ def test_what_is_out_there(uplink: Node) -> None:
         cli(uplink, "deregister", made["ID"])
 
 
+def test_a_name_of_two_of_which_one_answers(node: Node) -> None:
+    node.client.networks.create("shop")
+    node.sleeper("web", network="shop")
+    node.serve("good", "hi", network="shop")
+    node.sleeper("bad", network="shop")
+    for each in ("good", "bad"):
+        node.client.networks.get("shop").disconnect(each)
+        node.client.networks.get("shop").connect(each, aliases=["app"])
+    answer = explain(node, "web", "app", 80)
+    # Whichever of the two is the lowest, the other one is told of.
+    assert ", but app is also" in answer["Text"], answer["Text"]
+    assert ("(bad): it arrives, but nobody in bad listens" in answer["Text"]) is answer["IsReachable"]
+    assert told(explain(node, "web", "good", 80)) == (True, "reachable")
+    bad = node.client.containers.get("bad")
+    node.net(
+        bad, "nft", "table inet own { chain i { type filter hook input priority 0; tcp dport 80 drop\n }\n }"
+    )
+    stopped = explain(node, "web", "bad", 80)
+    assert told(stopped) == (False, "foreign") and stopped["Text"].endswith("table inet own, in bad")
+    assert "NET_ADMIN in bad" in stopped["Advice"]
+
+
 def test_mistakes_inside(node: Node) -> None:
     client = node.client
     client.networks.create("shop")
