@@ -134,10 +134,12 @@ async def _check_name(inquiry: Inquiry, probing: Probing, known: lookup.Known) -
 
 
 async def _ask_as_host(ctx: Context, inquiry: Inquiry) -> None:
+    why = unknown_names.reason(ctx, inquiry.source, inquiry.name)
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(inquiry.name, None, type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        why = unknown_names.reason(ctx, inquiry.source, inquiry.name)
+        # What the store knows need not wait for a resolver that is down.
+        async with asyncio.timeout(_NAME_SECONDS if why is not None else None):
+            found = await asyncio.get_running_loop().getaddrinfo(inquiry.name, None, type=socket.SOCK_STREAM)
+    except (socket.gaierror, TimeoutError) as error:
         if why is not None:
             return _no_name(inquiry, "meant", why)
         hint = unknown_names.meant(inquiry.name, [each.name for each in ctx.tables.containers.all(ctx.local)])

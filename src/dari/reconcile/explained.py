@@ -117,8 +117,8 @@ def with_walks(ctx: Context, inquiry: Inquiry, picture: Picture) -> nouns.Explan
 def _namesake(
     ctx: Context, inquiry: Inquiry, walker: Walker, judged: conclude.Judgement
 ) -> causes.Why | None:
-    """Of a name with several addresses, one of which fares otherwise: whoever asks by it gets now this, now that one. They
-    are walked, not asked."""
+    """Of a name with several addresses, one of which fares otherwise: who asks gets now this, now that one. They are
+    walked, not asked."""
     if (
         judged.conclusion not in ("reachable", "application")
         or not inquiry.name
