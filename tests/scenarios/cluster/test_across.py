@@ -124,6 +124,7 @@ def test_everybody_on_the_other_host_is_verified_too(town: tuple[Hosts, Any, Any
     assert not rows_of_talks(hosts)
 
 
+@pytest.mark.slow
 def test_more_pairs_than_a_node_takes_at_once_are_asked_in_turn(town: tuple[Hosts, Any, Any]) -> None:
     hosts, _, two = town
     two.remove(force=True)
