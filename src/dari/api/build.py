@@ -137,7 +137,7 @@ async def image_build(request: web.Request, eng: Engine) -> web.StreamResponse:
             if asked.is_quiet:
                 send({"stream": f"{image.id}\n"})
 
-        return await progress.lines(request, work)
+        return await progress.lines(request, work, ends_with_client=True)
 
 
 async def build_prune(request: web.Request, eng: Engine) -> web.StreamResponse:

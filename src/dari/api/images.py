@@ -198,7 +198,7 @@ async def image_create(request: web.Request, eng: Engine) -> web.StreamResponse:
         else:
             await images.pull(eng, name, tag, credentials, report, query.get("platform", ""))
 
-    return await progress.lines(request, work)
+    return await progress.lines(request, work, ends_with_client=True)
 
 
 async def _import(request: web.Request, eng: Engine) -> web.StreamResponse:
@@ -230,7 +230,7 @@ async def image_push(request: web.Request, eng: Engine) -> web.StreamResponse:
     async def work(send: Send) -> None:
         await images.push(eng, name, tag, credentials, lambda each: send(progress.progress_json(each)))
 
-    return await progress.lines(request, work)
+    return await progress.lines(request, work, ends_with_client=True)
 
 
 async def image_tag(request: web.Request, eng: Engine) -> web.StreamResponse:

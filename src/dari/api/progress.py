@@ -25,6 +25,7 @@ from dari.model.errors import DariError, is_of_machine, told
 log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 18
+_LOOK_SECONDS = 1.0
 
 Json = dict[str, Any]
 
@@ -34,10 +35,12 @@ async def lines(
     work: Callable[[Callable[[Json], None]], Awaitable[None]],
     *,
     has_status: bool = True,
+    ends_with_client: bool = False,
 ) -> web.StreamResponse:
     """Run `work`, which sends objects by the function it is given; they go out at once and in order.
 
-    A client that goes away does not stop the work. What fails before anything is sent is told by the answer's
+    A client that goes away stops the work only where it `ends_with_client`, as Docker's builds and transfers do: its
+    user has typed ctrl-c. What fails before anything is sent is told by the answer's
     status, without `has_status` among the objects, as everything that fails later.
     """
     queue: asyncio.Queue[Json | None] = asyncio.Queue()
@@ -49,7 +52,42 @@ async def lines(
             queue.put_nowait(None)
 
     task = asyncio.create_task(run())
-    first = await queue.get()
+    listener = request if ends_with_client else None
+    try:
+        return await _send(request, queue, task, has_status, listener)
+    except _Gone:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, DariError, OSError):
+            await task
+        raise ConnectionResetError("the client has gone") from None
+
+
+class _Gone(Exception):
+    """Nobody listens any more."""
+
+
+async def _next(queue: asyncio.Queue[Json | None], listener: web.Request | None) -> Json | None:
+    """What is sent next. Raises _Gone where `listener`'s client has gone."""
+    if listener is None:
+        return await queue.get()
+    item = asyncio.ensure_future(queue.get())
+    try:
+        while not (await asyncio.wait({item}, timeout=_LOOK_SECONDS))[0]:
+            if stream.is_gone(listener):
+                raise _Gone
+    finally:
+        item.cancel()
+    return item.result()
+
+
+async def _send(
+    request: web.Request,
+    queue: asyncio.Queue[Json | None],
+    task: asyncio.Task[None],
+    has_status: bool,
+    listener: web.Request | None,
+) -> web.StreamResponse:
+    first = await _next(queue, listener)
     if first is None and has_status:
         await task
         return await stream.open_stream(request)
@@ -58,7 +96,7 @@ async def lines(
     while item is not None:
         with contextlib.suppress(ConnectionResetError):
             await response.write(msgspec.json.encode(item) + b"\r\n")
-        item = await queue.get()
+        item = await _next(queue, listener)
     try:
         await task
     except Exception as error:

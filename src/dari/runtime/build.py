@@ -124,6 +124,22 @@ async def build(
         check(plan, request.target)
         translate = Translator(teller, plan, lambda name: _find(transfer.storage, name), len(request.labels))
     try:
+        async with transfer.builds.one(lambda: _remove_working(transfer)):
+            await _run_build(transfer, argv, translate, folder, context)
+    except FileNotFoundError as error:
+        raise Internal("buildah is not installed, it builds images: install the package buildah") from error
+    except ProgramFailed as error:
+        raise failure(registries.fatal_message(error.lines), translate.step, translate.source) from error
+    image = transfer.storage.all().get(f"sha256:{translate.image_id}")
+    if image is None:
+        raise Internal("the built image is not in the store")
+    return image
+
+
+async def _run_build(
+    transfer: Transfer, argv: list[str], translate: Translator, folder: str, context: str
+) -> None:
+    try:
         await run(
             argv,
             translate.line,
@@ -131,17 +147,9 @@ async def build(
             cwd=context,
             env={"TMPDIR": folder, "BUILDAH_LAYERS": "true"},
         )
-    except FileNotFoundError as error:
-        raise Internal("buildah is not installed, it builds images: install the package buildah") from error
     except asyncio.CancelledError:
         await asyncio.to_thread(_end_steps, transfer.config.runtime, folder)
         raise
-    except ProgramFailed as error:
-        raise failure(registries.fatal_message(error.lines), translate.step, translate.source) from error
-    image = transfer.storage.all().get(f"sha256:{translate.image_id}")
-    if image is None:
-        raise Internal("the built image is not in the store")
-    return image
 
 
 def _find(storage: Storage, name: str) -> str:
@@ -322,6 +330,11 @@ def tidy(transfer: Transfer) -> None:
         subprocess.run(
             [runtime, "delete", "--force", container_id], check=False, capture_output=True, timeout=60
         )
+    _remove_working(transfer)
+
+
+def _remove_working(transfer: Transfer) -> None:
+    """Working containers, all of them: no build may run. Blocks."""
     path = f"{transfer.storage.root}/overlay-containers/containers.json"
     try:
         with open(path, encoding="utf-8") as file:

@@ -33,6 +33,7 @@ from dari.runtime.program import ProgramFailed, output, run
 from dari.runtime.registries import Credentials
 from dari.runtime.savefiles import SaveFiles, blob_path
 from dari.runtime.storage import Storage
+from dari.runtime.underway import UnderWay
 from dari.units import SECOND
 
 _LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar"
@@ -46,6 +47,7 @@ class Transfer:
     def __init__(self, config: Config, storage: Storage) -> None:
         self.config = config
         self.storage = storage
+        self.builds = UnderWay()
 
     @property
     def temp_root(self) -> str:

@@ -279,6 +279,20 @@ def test_a_daemon_that_ends_leaves_nothing_of_a_build(node: Any, store: Path, nu
     assert os.listdir(Path(node.folder) / "data" / "tmp") == []
 
 
+def test_a_build_ends_with_its_client(node: Any, store: Path) -> None:
+    """Ctrl-c on `docker build` is a client that goes away."""
+    step = a_step()
+    told = node.client.api.build(
+        fileobj=context({"Dockerfile": f"FROM busybox\nRUN {step}\n"}), custom_context=True, nocache=True
+    )
+    next(told)
+    wait_for("its step", lambda: pids(step), 60)
+    told.close()
+    wait_for("the step's end", lambda: not pids(step), 60)
+    containers = store / "overlay-containers" / "containers.json"
+    wait_for("nothing of the build", lambda: json.loads(containers.read_text()) == [], 60)
+
+
 def test_run_may_do_what_a_container_may(node: Any) -> None:
     image, _ = build(node, "FROM busybox\nRUN grep CapBnd /proc/self/status > /caps && ping -c1 127.0.0.1\n")
     bounds = node.client.containers.run(image, "cat /caps", remove=True)
