@@ -240,6 +240,8 @@ async def image_tag(request: web.Request, eng: Engine) -> web.StreamResponse:
 
 
 async def image_remove(request: web.Request, eng: Engine) -> web.StreamResponse:
+    if not request.match_info["name"].strip():
+        raise InvalidArgument("image name cannot be blank")
     removed = await images.remove(
         eng,
         request.match_info["name"],

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 
 from dari.api import (
+    absent,
     archive,
     attach,
     build,
@@ -31,6 +32,7 @@ from dari.api.route import Handler, Route
 from dari.api.versions import Version
 
 ROUTES: list[Route] = [
+    *absent.ROUTES,
     *system.ROUTES,
     *events.ROUTES,
     *containers.ROUTES,

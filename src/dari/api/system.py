@@ -17,20 +17,16 @@ from dari import __version__
 from dari.api import wire
 from dari.api.images import summary_json as image_summary
 from dari.api.inspect import summary_json
-from dari.api.route import Handler, Route
+from dari.api.route import Route
 from dari.api.versions import NEWEST_TEXT, OLDEST_TEXT, version_of
 from dari.engine import images as engine_images
 from dari.engine import login, look, system
 from dari.engine.base import Engine
 from dari.engine.filters import ListQuery
-from dari.model.errors import InvalidArgument, NotFound, Unavailable
+from dari.model.errors import InvalidArgument
 from dari.model.wire import DockerNoun
 from dari.units import format_time
 
-NO_SWARM = (
-    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
-    "and try again."
-)
 # Programs that ask for "Docker 1.0 or newer" mean the Docker whose API this is. cAdvisor wants three numbers in it,
 # and no three more, so dari's own version stands under Components only.
 SERVER_VERSION = "28.3.0-dari"
@@ -281,37 +277,6 @@ async def found_plugins(request: web.Request, eng: Engine) -> web.StreamResponse
     return wire.json_response({"Plugins": shape, "Folders": eng.ctx.config.plugin_folders})
 
 
-async def plugin(request: web.Request, eng: Engine) -> web.StreamResponse:
-    raise NotFound(f'plugin "{request.match_info["name"]}" not found')
-
-
-async def no_swarm(request: web.Request, eng: Engine) -> web.StreamResponse:
-    raise Unavailable(NO_SWARM)
-
-
-def _cluster_routes() -> list[Route]:
-    """Everything that needs a cluster: dockerd without swarm answers all of it the same."""
-    found = []
-    for method, path in (
-        ("GET", "/swarm"),
-        ("GET", "/swarm/unlockkey"),
-        ("POST", "/swarm/{verb}"),
-        *(
-            (method, f"/{noun}")
-            for noun in ("nodes", "services", "tasks", "secrets", "configs")
-            for method in ("GET",)
-        ),
-        *(
-            (method, f"/{noun}/{{rest:.*}}")
-            for noun in ("nodes", "services", "tasks", "secrets", "configs")
-            for method in ("GET", "POST", "DELETE")
-        ),
-    ):
-        handler: Handler = no_swarm
-        found.append(Route(method, path, handler))
-    return found
-
-
 ROUTES = [
     Route("GET", "/_ping", ping),
     Route("HEAD", "/_ping", ping),
@@ -321,6 +286,4 @@ ROUTES = [
     Route("POST", "/auth", auth),
     Route("GET", "/plugins", plugins),
     Route("GET", "/dari/v1/plugins", found_plugins),
-    Route("GET", "/plugins/{name:.*}/json", plugin),
-    *_cluster_routes(),
 ]

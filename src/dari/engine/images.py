@@ -233,6 +233,7 @@ async def push(eng: Engine, name: str, tag: str, credentials: Credentials, repor
     ref = parse(name, default_tag=False)
     tag = tag or ref.tag
     images = eng.ctx.images
+    report(Progress(f"The push refers to repository [{ref.name}]"))
     if tag:
         refs = [parse(f"{ref.name}:{tag}")]
     else:
@@ -240,6 +241,8 @@ async def push(eng: Engine, name: str, tag: str, credentials: Credentials, repor
         refs = [parse(full) for image in images.all() for full in image.names if full.startswith(prefix)]
     found = [(each, image) for each in refs if (image := images.storage.named(each.stored)) is not None]
     if not found:
+        if tag and any(full.startswith(f"{ref.name}:") for image in images.all() for full in image.names):
+            raise NotFound(f"tag does not exist: {ref.familiar_name}:{tag}")
         raise NotFound(f"An image does not exist locally with the tag: {ref.familiar_name}")
     for each, image in found:
         await images.transfer.push(image, each, credentials, report)

@@ -172,8 +172,6 @@ class Transfer:
 
     async def push(self, image: Image, ref: Reference, credentials: Credentials, report: Report) -> str:
         """Send an image to the registry its name says; the digest there. Raises NotFound, Internal."""
-        report(Progress(f"The push refers to repository [{ref.name}]"))
-
         watcher = PushWatcher(report)
         async with self.workspace() as folder:
             digest_file = f"{folder}/digest"

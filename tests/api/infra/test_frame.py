@@ -51,6 +51,27 @@ async def test_paths(api: Api, path: str, status: int, message: str | None) -> N
         assert answer == {"message": message}
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "message"),
+    [
+        ("POST", "/swarm/leave", 503, "This node is not part of a swarm"),
+        ("POST", "/swarm/init", 501, "swarm mode is not offered"),
+        ("POST", "/swarm/update", 503, "This node is not a swarm manager."),
+        ("PUT", "/volumes/x", 503, "volume update only valid for cluster volumes, but swarm is unavailable"),
+        ("POST", "/plugins/some/thing/enable", 404, 'plugin "some/thing" not found'),
+        ("DELETE", "/plugins/x", 404, 'plugin "x" not found'),
+        ("POST", "/plugins/pull", 501, "managed plugins are not offered"),
+        ("POST", "/containers/x/checkpoints", 501, "This experimental feature is disabled by default."),
+        ("DELETE", "/images/%20", 400, "image name cannot be blank"),
+    ],
+)
+async def test_what_is_not_offered_is_told(
+    api: Api, method: str, path: str, status: int, message: str
+) -> None:
+    found, answer = await api(method, path)
+    assert (found, answer["message"][: len(message)]) == (status, message)
+
+
 async def test_clients_before_json_errors_are_told_in_plain_text(api: Api) -> None:
     async with api.session.get("http://dari/v1.23/info") as response:
         assert (response.status, response.content_type) == (400, "text/plain")
