@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0
-_START_SECONDS = 10.0
+_START_SECONDS = 60.0
 _END_SECONDS = 2.0
 _LOOK_SECONDS = 5.0
 _QUESTIONS, _ANSWER_SECONDS = 3, 2.0
@@ -55,9 +55,13 @@ class Responder:
         self._start()
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
-            status = await asyncio.to_thread(nudge.ping, self._directory, 0.5)
+            # Before the question: one that ended because another serves the folder leaves that one to answer.
+            ended = self._child.poll() if self._child is not None else None
+            status = await asyncio.to_thread(nudge.ping, self._directory, _ANSWER_SECONDS)
             if status is not None:
                 return status.pid
+            if ended is not None:
+                raise Unavailable(f"dari-dns ended at once (exit status {ended}), see {self._log_file}")
             await asyncio.sleep(0.01)
         raise Unavailable(f"dari-dns does not answer in {self._directory}, see {self._log_file}")
 

@@ -10,6 +10,7 @@ import pytest
 
 from dari.daemon.responder import Responder
 from dari.dns import nudge, zone
+from dari.model.errors import Unavailable
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,10 @@ def test_who_is_replaced(revision: int, stays: bool, tmp_path: Path, monkeypatch
         assert os.path.exists(f"/proc/{kept}")
     finally:
         asyncio.run(first.stop())
+
+
+def test_one_that_ends_at_once_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dari.dns.spawn.command", lambda *_, **__: ["sh", "-c", "exit 3"])
+    responder = Responder(str(tmp_path / "dns"), str(tmp_path / "pid"), str(tmp_path / "log"))
+    with pytest.raises(Unavailable, match=r"dari-dns ended at once \(exit status 3\), see .*log"):
+        asyncio.run(asyncio.wait_for(responder.ensure(), 50))
