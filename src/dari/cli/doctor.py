@@ -9,6 +9,7 @@ from typing import Any
 
 from dari.cli.context import Context, Failed
 from dari.cli.flags import Flag, Options, verb
+from dari.cli.table import fitted, terminal_width
 
 _HEADS = {"error": "Broken", "warning": "Worth mending", "note": "Worth knowing"}
 
@@ -41,7 +42,8 @@ def doctor(context: Context, options: Options) -> int:
 
         context.say(json.dumps(findings, indent=2))
     elif not options.on("quiet"):
-        context.say(text(findings, is_fixing=is_fixing))
+        lines = text(findings, is_fixing=is_fixing).split("\n")
+        context.say("\n".join(fitted(lines, terminal_width())))
     return 1 if any(_counts(each) for each in findings) else 0
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from dari.cli.compose_lines import line_of
 from dari.cli.context import Context, Failed
 from dari.cli.flags import Flag, Options, UsageError, verb
+from dari.cli.table import fitted, terminal_width
 
 USAGE_CODE = 2
 JSON = Flag("json", "bool", "Print the answer of the engine as JSON")
@@ -39,7 +40,7 @@ def explain(context: Context, options: Options) -> int:
     if options.on("json"):
         context.say(json.dumps(answer, indent=2, ensure_ascii=False))
     else:
-        context.say("\n".join(text(answer, with_rules=options.on("rules"))))
+        context.say("\n".join(fitted(text(answer, with_rules=options.on("rules")), terminal_width())))
     return 0 if answer["IsReachable"] else 1
 
 

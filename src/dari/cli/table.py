@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +19,41 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         cells = [f"{cell:<{width}}" for cell, width in zip(row[:-1], widths, strict=False)]
         lines.append("".join([*cells, row[-1]]).rstrip())
     return "\n".join(lines)
+
+
+_LEAST_TEXT = 24
+
+
+def fitted(lines: Sequence[str], width: int | None) -> list[str]:
+    """Lines cut at blanks where they are wider than a terminal, what follows set below the last of a line's columns;
+    `width` None: there is no terminal, and nothing is cut."""
+    return [part for line in lines for part in (_cut(line, width) if width and len(line) > width else [line])]
+
+
+def _cut(line: str, width: int) -> list[str]:
+    start = len(line) - len(line.lstrip())
+    # Columns are two blanks apart, and end where the first sentence begins.
+    columns = re.match(r"\s*\S \S+ +\S+  +|\s*(?:[✓✗!·] |why: |do:  |to do: )?", line)
+    hang = columns.end() if columns is not None else start
+    if width - hang < _LEAST_TEXT:
+        hang = start + 2
+    parts, rest, blanks = [], line, start
+    while len(rest) > width:
+        at = rest.rfind(" ", 0, width + 1)
+        if at <= blanks:
+            break
+        parts.append(rest[:at].rstrip())
+        blanks = hang
+        rest = " " * hang + rest[at:].lstrip()
+    return [*parts, rest]
+
+
+def terminal_width() -> int | None:
+    """Of stdout; None where it is no terminal."""
+    try:
+        return os.get_terminal_size(1).columns or None
+    except OSError:
+        return None
 
 
 def ago(created: str | int, now: float) -> str:

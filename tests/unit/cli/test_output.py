@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dari.cli.progress import Progress, bar
 from dari.cli.reference import registry_of, split_tag, with_tag
 from dari.cli.stats import cpu_percent
-from dari.cli.table import ago, local_time, ports, table, timestamp
+from dari.cli.table import ago, fitted, local_time, ports, table, timestamp
 from dari.cli.template import Template, TemplateError
 
 VALUE: dict[str, Any] = {
@@ -159,3 +159,28 @@ def test_cpu_percent() -> None:
     }
     assert cpu_percent(sample) == pytest.approx(40)
     assert cpu_percent({}) == 0
+
+
+def test_lines_fit_a_terminal_below_their_last_column() -> None:
+    hop = "  ✗ policy     host  forward: a rule drops it: dari0 and br0 are different networks"
+    assert fitted([hop], None) == [hop] == fitted([hop], 200)
+    assert fitted([hop], 60) == [
+        "  ✗ policy     host  forward: a rule drops it: dari0 and br0",
+        "                     are different networks",
+    ]
+    # Where columns leave no room, and where a word is longer than the line.
+    assert all(len(line) <= 30 for line in fitted([hop], 30))
+    assert fitted(["  " + "x" * 90], 40) == ["  " + "x" * 90]
+    finding = "    cgroups are of version 1: a start costs more  [host.cgroup-v1]"
+    assert fitted([finding, "      do:  boot with that and with this"], 36) == [
+        "    cgroups are of version 1: a",
+        "    start costs more",
+        "    [host.cgroup-v1]",
+        "      do:  boot with that and with",
+        "           this",
+    ]
+
+
+@given(st.text("ab ✓:", max_size=80), st.integers(10, 60))
+def test_nothing_is_lost_by_fitting(line: str, width: int) -> None:
+    assert "".join(fitted([line], width)).replace(" ", "") == line.replace(" ", "")
