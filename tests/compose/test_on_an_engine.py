@@ -323,7 +323,27 @@ def test_a_dry_run_makes_nothing(stage: Stage) -> None:
     assert "interactive run is not supported in dry-run mode" in stage.out
     assert stage.compose("up", "--dry-run", "-d") == 0
     assert f"Container {stage.folder.name}-web-1 Started" in stage.err
+    assert stage.compose("run", "--dry-run", "web", "false") == 0
     assert stage.ids() == {}
+    stage.write(f'services: {{web: {{image: "dari-test:1", command: {FOREVER}}}}}')
+    assert stage.compose("up", "-d") == 0
+    before = stage.ids()
+    for words in (
+        ("exec", "--dry-run", "web", "touch", "/tmp/made"),
+        ("commit", "--dry-run", "web", "dari-test:made"),
+        ("export", "--dry-run", "-o", "made.tar", "web"),
+        ("cp", "--dry-run", "compose.yaml", "web:/tmp/made"),
+        ("push", "--dry-run"),
+        ("pull", "--dry-run"),
+        ("stop", "--dry-run"),
+        ("rm", "--dry-run", "-sf"),
+        ("down", "--dry-run"),
+    ):
+        assert stage.compose(*words) == 0
+        assert all(call.startswith(("GET ", "HEAD ")) for call in stage.docker.calls), stage.docker.calls
+    assert stage.ids() == before
+    assert stage.compose("exec", "-T", "web", "test", "-e", "/tmp/made") == 1
+    assert not (stage.folder / "made.tar").exists()
 
 
 def test_a_name_alone_acts_on_what_is_labelled(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

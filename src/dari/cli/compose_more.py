@@ -24,10 +24,21 @@ def _container(session: Session, options: Any, *, is_running: bool = False) -> s
     return one_container(session, options.service, options.index, is_running=is_running).id
 
 
+def _only_told(session: Session, options: Any, word: str, *, is_running: bool = False) -> int:
+    """What `--dry-run` says instead of the work."""
+    container = one_container(session, options.service, options.index, is_running=is_running)
+    progress = session.progress()
+    progress.end(f"Container {container.name}", word)
+    progress.close()
+    return 0
+
+
 def attach(session: Session, options: Any) -> int:
     """`attach SERVICE`: joins the container; its exit code, 0 after detaching."""
     from dari.cli.attach import attach as verb
 
+    if session.flags.is_dry_run:
+        return _only_told(session, options, "Attached", is_running=True)
     words = [_container(session, options, is_running=True)]
     if options.detach_keys:
         words.insert(0, f"--detach-keys={options.detach_keys}")
@@ -42,6 +53,8 @@ def commit(session: Session, options: Any) -> int:
     """`commit SERVICE [REPOSITORY[:TAG]]`: an image of the container's changes."""
     from dari.cli.container import commit as verb
 
+    if session.flags.is_dry_run:
+        return _only_told(session, options, "Committed")
     words = [f"--author={options.author or ''}", f"--message={options.message or ''}"]
     words += [f"--change={one}" for one in options.change]
     words += [f"--pause={'true' if options.pause else 'false'}", "--", _container(session, options)]
@@ -84,6 +97,8 @@ def export(session: Session, options: Any) -> int:
     """`export SERVICE`: the container's filesystem as a tar archive on stdout or into a file."""
     from dari.compose.session import UserError
 
+    if session.flags.is_dry_run:
+        return _only_told(session, options, "Exported")
     container = _container(session, options)
     if options.output:
         with open(options.output, "wb") as file:

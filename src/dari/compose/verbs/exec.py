@@ -39,6 +39,11 @@ def exec_(session: Session, options: Any) -> int:
     if not options.command:
         raise UserError('"dari compose exec" requires at least 2 arguments.')
     container = one_container(session, options.service, options.index)
+    if session.flags.is_dry_run:
+        session.complain(
+            f' DRY-RUN MODE - Executing command "{" ".join(options.command)}" in {container.name}'
+        )
+        return 0
     docker = session.docker
     has_tty = not options.no_tty and sys.stdin.isatty() and sys.stdout.isatty() and not options.detach
     has_input = not options.detach and options.interactive

@@ -43,7 +43,11 @@ def pull(session: Session, options: Any) -> int:
         else:
             chosen[service.image] = service
     try:
-        if not session.flags.is_dry_run:
+        if session.flags.is_dry_run:
+            for service in chosen.values():
+                progress.begin(service.name, "Pulling")
+                progress.end(service.name, "Pulled")
+        else:
             _pull(session, list(chosen.values()), progress, options)
     finally:
         progress.close()
@@ -92,6 +96,9 @@ def push(session: Session, options: Any) -> int:
             continue
         repository, tag = image_work.split(service.image)
         progress.begin(name, "Pushing")
+        if session.flags.is_dry_run:
+            progress.end(name, "Pushed")
+            continue
         try:
             headers = {"X-Registry-Auth": "e30=", **session.auth(service.image)}
             for _ in session.docker.stream_json(
@@ -135,10 +142,11 @@ def build(session: Session, options: Any) -> int:
     for service in image_work.in_build_order(project, chosen):
         if len((service.build or {}).get("platforms") or ()) > 1:
             session.warn(f'service "{service.name}": an image is built for one platform only')
-        if session.flags.is_dry_run:
-            session.complain(f"DRY-RUN MODE -  Image {service.image}  Built")
-            continue
         progress = session.progress(is_quiet=options.quiet)
+        if session.flags.is_dry_run:
+            progress.begin(f"Image {service.image}", "Building")
+            progress.end(f"Image {service.image}", "Built")
+            continue
         try:
             image_work.build_one(
                 session.docker,

@@ -47,6 +47,9 @@ def run(session: Session, options: Any) -> int:
     docker = session.docker
     progress = session.progress(is_quiet=options.quiet, is_beside_logs=True)
     progress.begin(f"Container {name}", "Creating")
+    if session.flags.is_dry_run:
+        progress.end(f"Container {name}", "Created")
+        return 0
     made = docker.post("/containers/create", body, name=name, platform=service.platform or None)
     progress.end(f"Container {name}", "Created")
     container = made["Id"]
@@ -108,7 +111,7 @@ def _start_dependencies(
         outcome = session.carry_out(plan.replace(ops=tuple(ops)), progress)
         if not outcome.is_success:
             raise UserError("\n".join(outcome.errors))
-    if not options.no_deps:
+    if not options.no_deps and not session.flags.is_dry_run:
         _wait_for_conditions(session, project, service)
 
 

@@ -25,6 +25,8 @@ def watch(session: Session, options: Any) -> int:
         code = session.finish(session.carry_out(plan, session.progress()))
         if code:
             return code
+    if session.flags.is_dry_run:
+        return 0
     watching.run()
     return 0
 
