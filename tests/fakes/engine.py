@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import secrets
+import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,9 +106,20 @@ async def world(folder: Path, facts: HostFacts | None = None, **settings: Any) -
     await asyncio.to_thread(_remove, config.exec_root)
 
 
+def _end_relays(folder: str) -> None:
+    """Whichever a task that was cancelled meanwhile had just begun: nobody has noted those."""
+    own = f"{folder}/relay".encode()
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if own in each.read_bytes().split(b"\0"):
+                os.kill(int(each.parent.name), signal.SIGTERM)
+
+
 def _remove(folder: str) -> None:
     import shutil
 
+    if os.path.exists(f"{folder}/relay.log"):
+        _end_relays(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 
