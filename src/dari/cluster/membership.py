@@ -23,6 +23,7 @@ from dari.net import tunnel
 from dari.reconcile.boot import settle_all
 from dari.reconcile.context import Context
 from dari.reconcile.node_claims import quarrel, tunnel_address_of, twin_of
+from dari.reconcile.strays import tend
 from dari.store.base import ABSENT, Session, StoreUnavailable, Txn, TxnConflict
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,8 @@ async def _ended_or_left(ctx: Context, session: Session, membership: Membership)
     ]
     errands = {rotation.ROTATE: partial(rotation.run_errand, ctx, membership)}
     working = [
-        asyncio.ensure_future(each) for each in (announce(ctx, session), answer(ctx, session, errands))
+        asyncio.ensure_future(each)
+        for each in (announce(ctx, session), answer(ctx, session, errands), tend(ctx, session))
     ]
     for each in working:
         each.add_done_callback(_log_failure)

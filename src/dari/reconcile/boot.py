@@ -36,6 +36,7 @@ from dari.reconcile.context import Context
 from dari.reconcile.file_changes import changes
 from dari.reconcile.kernel import in_kernel
 from dari.reconcile.networks import of_sandbox
+from dari.reconcile.node_claims import twin_of
 from dari.reconcile.settle import (
     converge,
     is_of_sandboxes,
@@ -121,13 +122,15 @@ async def settle_all_names(ctx: Context) -> None:
 
 async def free_forgotten(ctx: Context) -> None:
     """Free addresses and ports of sandboxes in which nothing runs, and claims whose owner is gone: a daemon was
-    killed between taking them and starting the container."""
+    killed between taking them and starting the container. While another node with this one's id lives, what is shared
+    may be that one's: it is looked at again when this one joins (strays.py)."""
     txn = Txn()
+    has_twin = ctx.node is not None and twin_of(ctx, ctx.node) is not None
     used = {each.sandbox_id for each in ctx.tables.containers.all(ctx.local) if _is_in_use(each.status.state)}
     sandboxes = {each.id: each for each in ctx.tables.sandboxes.all(ctx.local)}
     for sandbox in sandboxes.values():
         if sandbox.is_active and sandbox.id not in used:
-            _free(ctx, txn, sandbox)
+            _free(ctx, txn, sandbox, is_local_only=has_twin)
     active = {each.id for each in own_endpoints(ctx) if each.is_active}
     for parts in ctx.tables.leases.keys(ctx.local):
         if is_global_id(parts[0]):
@@ -139,7 +142,7 @@ async def free_forgotten(ctx: Context) -> None:
         if ctx.tables.ports.get(ctx.local, *parts) not in sandboxes:
             ctx.tables.ports.delete(txn, *parts)
     for endpoint in own_endpoints(ctx):
-        if endpoint.sandbox_id not in sandboxes:
+        if endpoint.sandbox_id not in sandboxes and not (has_twin and endpoint.node):
             endpoints.add_release(ctx, txn, endpoint)
             ctx.tables.endpoints.delete(txn, endpoint.network_id, endpoint.id)
     inheritance.tidy(ctx, txn)
@@ -151,10 +154,11 @@ def _is_in_use(state: str) -> bool:
     return state in ("running", "paused")
 
 
-def _free(ctx: Context, txn: Txn, sandbox: Sandbox) -> None:
+def _free(ctx: Context, txn: Txn, sandbox: Sandbox, *, is_local_only: bool = False) -> None:
+    held = [each for each in of_sandbox(ctx, sandbox.id) if not (is_local_only and each.node)]
     if sandbox.owner_name:
-        endpoints.drop(ctx, txn, of_sandbox(ctx, sandbox.id))
-    for endpoint in of_sandbox(ctx, sandbox.id) if not sandbox.owner_name else ():
+        endpoints.drop(ctx, txn, held)
+    for endpoint in held if not sandbox.owner_name else ():
         if endpoint.is_active:
             endpoints.add_release(ctx, txn, endpoint)
             ctx.tables.endpoints.put(txn, endpoints.inactive(endpoint), endpoint.network_id, endpoint.id)

@@ -13,7 +13,7 @@ from dari.net.attachment import check_endpoint
 from dari.reconcile.attached import find_network, of_sandbox
 from dari.reconcile.context import Context
 from dari.store.base import Txn, TxnConflict
-from dari.units import new_id
+from dari.units import is_global_id, new_id
 
 _TRIES = 16
 _PREFIX = "failed to set up container networking: "
@@ -87,6 +87,7 @@ def _attach(ctx: Context, txn: Txn, sandbox: Sandbox) -> None:
             container_id=sandbox.container_id,
             spec=each.spec,
             index=each.index,
+            node=ctx.node_id if is_global_id(network.id) else "",
         )
         ctx.tables.endpoints.insert(txn, endpoint, network.id, endpoint.id)
         txn.checks[ctx.tables.networks.key(network.id)] = row.revision

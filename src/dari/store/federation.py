@@ -22,8 +22,6 @@ log = logging.getLogger(__name__)
 
 # Rows that end with what they belong to: giving them back needs nobody's consent.
 _RETURNABLE = ("endpoints/", "leases/")
-# Of those, the ones whose key another node may have taken by the time the store is back.
-_ANYBODYS = "leases/"
 _FLUSH_SECONDS = 0.5
 _TRIES = 16
 # etcd takes 128 operations in a transaction.
@@ -202,8 +200,9 @@ class Federation:
             log.error("claims of a refused transaction stay until the next start: %s", error)
 
     async def _flush(self) -> None:
-        """Write what waits, as soon as the store answers: of rows that are still this node's. While it was away, others
-        may have removed it for good and taken its addresses."""
+        """Write what waits, as soon as the store answers: of rows that are as they were. While it was away, others may
+        have removed this node for good and taken its addresses, and the store may have done late what it was asked
+        before: what should become of that is decided anew (strays.py)."""
         while True:
             await self._has_post.wait()
             await asyncio.sleep(_FLUSH_SECONDS)
@@ -211,7 +210,7 @@ class Federation:
                 continue
             post = dict(islice(self._outbox.items(), _FLUSHED_AT_ONCE))
             ours = {
-                key: row for key in post if (row := self.remote.get(key)) and self._is_still_ours(key, row)
+                key: row for key in post if (row := self.remote.get(key)) and self._is_as_it_was(key, row)
             }
             txn = Txn(
                 checks={key: row.revision for key, row in ours.items()},
@@ -229,9 +228,9 @@ class Federation:
                 self._has_post.clear()
             log.info("%d rows that waited for the store are written", len(post))
 
-    def _is_still_ours(self, key: str, now: Row) -> bool:
+    def _is_as_it_was(self, key: str, now: Row) -> bool:
         before = self._given_back.get(key)
-        return not key.startswith(_ANYBODYS) or (before is not None and before.value == now.value)
+        return before is not None and before.value == now.value
 
     def _forget(self, post: Mapping[str, bytes | None]) -> None:
         for key, value in post.items():

@@ -1,0 +1,79 @@
+"""Endpoints of this node's that the store has and nothing here stands behind: they are given back.
+
+A store that gave no answer (its leader had changed, it was away) may have done what it was asked, or do it later: the
+start was told as failed here, and the others know of a container that does not run. So does what a killed daemon had
+claimed and not yet written down here. Must not know: why, HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+from dari.model.network import Endpoint
+from dari.reconcile import endpoints
+from dari.reconcile.context import Context
+from dari.store.base import Session, StoreUnavailable, Txn, TxnConflict
+
+log = logging.getLogger(__name__)
+
+# A claim is in the store a moment before it is written down here.
+_CALM_SECONDS = 1.0
+
+
+def among(ctx: Context, keys: Iterable[str]) -> list[Endpoint]:
+    """Of these rows. None until this node has joined: before, its id may be another living one's."""
+    if not ctx.session_id:
+        return []
+    own = ctx.tables.endpoints_of_node.keys(ctx.shared, ctx.node_id)
+    rows = (ctx.tables.endpoints.at(ctx.shared, key) for key in keys if key in own)
+    return [row for row in rows if row is not None and _is_stray(ctx, row)]
+
+
+def _is_stray(ctx: Context, endpoint: Endpoint) -> bool:
+    sandbox = ctx.tables.sandboxes.get(ctx.local, endpoint.sandbox_id)
+    return sandbox is None or (endpoint.is_active and not sandbox.is_active)
+
+
+async def tend(ctx: Context, session: Session) -> None:
+    """Until cancelled, or the session has ended. What is astray twice is given back."""
+    index, calm = ctx.tables.endpoints_of_node, -1
+    before: frozenset[str] = frozenset()
+    while session.is_alive():
+        await asyncio.sleep(_CALM_SECONDS)
+        stamp = index.stamp(ctx.shared, ctx.node_id)
+        if stamp == calm:
+            continue
+        found = among(ctx, index.keys(ctx.shared, ctx.node_id))
+        for each in found:
+            if each.id in before:
+                await _give_back(ctx, each)
+        before = frozenset(each.id for each in found)
+        if not found:
+            calm = stamp
+
+
+async def _give_back(ctx: Context, endpoint: Endpoint) -> None:
+    tables = ctx.tables
+    async with ctx.lock(endpoint.container_id):
+        key = tables.endpoints.key(endpoint.network_id, endpoint.id)
+        row, now = ctx.shared.get(key), tables.endpoints.at(ctx.shared, key)
+        if row is None or now is None or not _is_stray(ctx, now):
+            return
+        txn = Txn(checks={key: row.revision})
+        endpoints.add_release(ctx, txn, now)
+        if tables.sandboxes.get(ctx.local, now.sandbox_id) is None:
+            tables.endpoints.delete(txn, now.network_id, now.id)
+        else:
+            tables.endpoints.put(txn, endpoints.inactive(now), now.network_id, now.id)
+        try:
+            await ctx.local.commit(txn)
+        except (StoreUnavailable, TxnConflict) as error:
+            log.debug("an endpoint that nobody stands behind stays for a moment: %s", error)
+            return
+    log.warning(
+        "container %s does not run, and the store had it on network %s: given back",
+        now.container_id[:12],
+        now.network_id,
+    )

@@ -1,0 +1,115 @@
+"""Endpoints the store has and this host does not stand behind are given back, and no others."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+from tests.unit.reconcile.test_peers import context, folder
+
+from dari.model.network import Endpoint, Sandbox
+from dari.reconcile import boot, strays
+from dari.reconcile.context import Context
+from dari.store.base import Txn
+from dari.store.memory import MemoryStore
+
+__all__ = ["folder"]
+
+NET = "wide".ljust(25, "0")
+
+
+def endpoint(name: str, *, node: str = "own", is_active: bool = True, ipv4: str = "10.0.0.2") -> Endpoint:
+    return Endpoint(
+        id=name, network_id=NET, sandbox_id=f"s-{name}", container_id=f"c-{name}", node=node, is_active=is_active,
+        ipv4=ipv4 if is_active else "",
+    )  # fmt: skip
+
+
+class Looks:
+    """A session that lasts for so many looks."""
+
+    def __init__(self, count: int) -> None:
+        self.id, self.count = "joined", count
+
+    def is_alive(self) -> bool:
+        self.count -= 1
+        return self.count >= 0
+
+    async def ended(self) -> None:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        raise NotImplementedError
+
+    async def abandon(self) -> None:
+        raise NotImplementedError
+
+
+async def a_world(folder: str) -> Context:
+    ctx = context(folder, MemoryStore())
+    ctx.session_id = "joined"
+    txn, tables = Txn(), ctx.tables
+    runs, late, removed = (
+        endpoint("runs"),
+        endpoint("late", ipv4="10.0.0.3"),
+        endpoint("removed", is_active=False),
+    )
+    for each in (runs, late, removed, endpoint("theirs", node="b", ipv4="10.0.0.4")):
+        tables.endpoints.put(txn, each, NET, each.id)
+        if each.ipv4:
+            tables.leases.put(txn, each.id, NET, each.ipv4)
+    tables.sandboxes.put(txn, Sandbox(id="s-runs", container_id="c-runs", is_active=True), "s-runs")
+    tables.sandboxes.put(txn, Sandbox(id="s-late", container_id="c-late"), "s-late")
+    await ctx.local.commit(txn)
+    return ctx
+
+
+async def test_what_the_store_did_late_is_given_back(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strays, "_CALM_SECONDS", 0.0)
+    ctx = await a_world(folder)
+    astray = strays.among(ctx, ctx.shared.read(""))
+    assert [each.id for each in astray] == ["late", "removed"]
+    await strays.tend(ctx, Looks(3))
+    left = {each.id: each.is_active for each in ctx.tables.endpoints.all(ctx.shared)}
+    assert left == {"runs": True, "late": False, "theirs": True}
+    assert [key[1] for key in ctx.tables.leases.keys(ctx.shared)] == ["10.0.0.2", "10.0.0.4"]
+    assert strays.among(ctx, ctx.shared.read("")) == []
+
+
+async def test_a_node_that_has_not_joined_touches_nothing(folder: str) -> None:
+    """Its id may be a living node's, whose data it is a copy of."""
+    ctx = await a_world(folder)
+    ctx.session_id = ""
+    assert strays.among(ctx, ctx.shared.read("")) == []
+    assert ctx.node is not None
+    txn = Txn()
+    ctx.tables.nodes.put(txn, msgspec.structs.replace(ctx.node, address="192.0.2.99"), "own")
+    await ctx.local.commit(txn)
+    before = set(ctx.shared.read("endpoints/")), set(ctx.shared.read("leases/"))
+    await boot.free_forgotten(ctx)
+    assert (set(ctx.shared.read("endpoints/")), set(ctx.shared.read("leases/"))) == before
+
+
+async def test_a_claim_that_is_just_being_written_down_stays(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx = await a_world(folder)
+    turns = 0
+
+    async def start(_: float) -> None:
+        nonlocal turns
+        turns += 1
+        if turns != 2:
+            return
+        txn = Txn()
+        for name in ("late", "removed"):
+            sandbox = Sandbox(id=f"s-{name}", container_id=f"c-{name}", is_active=True)
+            ctx.tables.sandboxes.put(txn, sandbox, sandbox.id)
+        await ctx.local.commit(txn)
+
+    waiting: Any = SimpleNamespace(sleep=start)
+    monkeypatch.setattr(strays, "asyncio", waiting)
+    await strays.tend(ctx, Looks(4))
+    assert len(ctx.tables.endpoints.all(ctx.shared)) == 4
