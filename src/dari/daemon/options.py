@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -102,11 +102,15 @@ class _Ignored(argparse.Action):
         namespace.ignored = [*(namespace.ignored or []), option_string]
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """In two lines: the usage of some sixty flags hides what is wrong."""
+        self.exit(2, f"darid: {message}\nSee 'darid --help'\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line. Every option defaults to None, so that the file can tell what was given."""
-    flags = argparse.ArgumentParser(
-        prog="darid", description="A container engine for Docker's API", allow_abbrev=False
-    )
+    flags = _Parser(prog="darid", description="A container engine for Docker's API", allow_abbrev=False)
     add = flags.add_argument
     add(
         "-H",
@@ -461,15 +465,13 @@ def _exec_options(options: list[str], fields: dict[str, Any]) -> None:
 
 
 def _check_addresses(fields: dict[str, Any]) -> None:
-    try:
-        if fields.get("bip"):
-            ipaddress.ip_interface(fields["bip"])
-        if "default_bind_ip" in fields:
-            ipaddress.ip_address(fields["default_bind_ip"])
-        for server in fields.get("dns", []):
-            ipaddress.ip_address(server)
-    except ValueError as error:
-        raise InvalidArgument(f"invalid address: {error}") from error
+    given = [("bip", fields["bip"])] if fields.get("bip") else []
+    given += [("ip", fields["default_bind_ip"])] if "default_bind_ip" in fields else []
+    for name, text in [*given, *(("dns", each) for each in fields.get("dns", []))]:
+        try:
+            ipaddress.ip_interface(text) if name == "bip" else ipaddress.ip_address(text)
+        except ValueError as error:
+            raise InvalidArgument(f"invalid address: --{name}: {error}") from error
     _check_dns_listen(fields.get("dns_listen", ""))
     for label in fields.get("labels", []):
         if "=" not in label:

@@ -218,3 +218,12 @@ def test_without_root_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     monkeypatch.setattr(main.options, "read", lambda given, warnings: Config())
     assert main.main([]) == 1
     assert "it needs root" in capsys.readouterr().err
+
+
+def test_what_is_wrong_is_told_in_few_words(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as ended:
+        read(["--nosuch"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "darid: unrecognized arguments: --nosuch\nSee 'darid --help'\n"
+    with pytest.raises(InvalidArgument, match="--dns: 'x' does not appear to be"):
+        with_file(tmp_path, {"dns": ["x"]})
