@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -313,6 +314,36 @@ def test_what_ends_before_its_events_come(stage: Stage, monkeypatch: pytest.Monk
     for _ in range(2):
         assert stage.compose("up") == 0
         assert stage.out.splitlines() == ["Attaching to web-1", "web-1  | once", "web-1 exited with code 0"]
+
+
+def test_a_second_interruption_waits_for_nobody(stage: Stage) -> None:
+    stage.write(
+        """
+services:
+  web:
+    image: "dari-test:1"
+    command: ["sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.1; done"]
+    stop_grace_period: 600s
+"""
+    )
+    program = "import sys; from dari.cli.main import main; sys.exit(main())"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "compose", "--progress", "plain", "up"],
+        cwd=stage.folder,
+        env={**os.environ, "DOCKER_HOST": stage.host},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        for sign in ("web-1  | up", "web-1 Stopping"):
+            assert any(sign in line for line in process.stdout), sign
+            process.send_signal(signal.SIGINT)
+        told = process.stdout.read()
+        assert process.wait(60 * PATIENCE) == 130
+    assert "web-1 exited with code 137" in told
+    assert not stage.inspect("web-1")["State"]["Running"]
 
 
 def test_a_dry_run_makes_nothing(stage: Stage) -> None:

@@ -262,12 +262,22 @@ class Attached:
         return [one for one in self.session.containers() if not one.is_oneoff and one.service in names]
 
     def _stop_all(self) -> None:
+        """Stops what is ours, in a thread: an interruption must not wait for a container that takes its time."""
         self.stopping.set()
+        stopping = threading.Thread(target=self._stop_now, name="stop", daemon=True)
+        stopping.start()
+        while stopping.is_alive():
+            stopping.join(0.2)
+        self._tell_exits()
+
+    def _stop_now(self) -> None:
         if self.starting is not None:
             self.starting.join()
-        plan = plan_lifecycle(self._own(), "stop", timeout=self.options.timeout, project=self.project)
-        self.session.finish(self.session.carry_out(plan, self.session.progress(), self._hook_line))
-        self._tell_exits()
+        try:
+            plan = plan_lifecycle(self._own(), "stop", timeout=self.options.timeout, project=self.project)
+            self.session.finish(self.session.carry_out(plan, self.session.progress(), self._hook_line))
+        except (ClientError, OSError) as error:
+            self.session.complain(str(error))
 
     def _tell_exits(self) -> None:
         """Says how what was stopped has ended; the engine tells within a moment."""
@@ -287,6 +297,7 @@ class Attached:
         except KeyboardInterrupt:
             plan = plan_lifecycle(self._own(), "kill")
             self.session.carry_out(plan, self.session.progress())
+            self._tell_exits()
         return _INTERRUPTED
 
 

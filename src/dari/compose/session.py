@@ -95,6 +95,8 @@ class Session:
         self._project: Project | None = None
         self._files: list[str] | None = None
         self._warned: set[str] = set()
+        # A Compose file that came on stdin; it can be read once.
+        self._stdin: str | None = None
         # The project is only asked for what is to be acted on: what of it has no effect is said by what makes it.
         self._is_looked_up = False
         self._refuse_settings()
@@ -209,7 +211,9 @@ class Session:
     def read(self, path: str) -> str:
         """A file's text, `-` is stdin. Raises OSError."""
         if path == os.path.join(self.directory, "-"):
-            return sys.stdin.read()
+            if self._stdin is None:
+                self._stdin = sys.stdin.read()
+            return self._stdin
         return self.read_file(path)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 from pathlib import Path
 
@@ -299,3 +300,11 @@ def test_what_was_begun_in_the_background_can_be_interrupted(
         assert signal.getsignal(number) is signal.SIG_IGN
     finally:
         signal.signal(number, before)
+
+
+def test_a_file_on_stdin_is_read_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(WEB))
+    assert run(["-f", "-", "config", "--hash", "*"]) == 0
+    assert capsys.readouterr().out.startswith("web ")
