@@ -51,7 +51,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
 
 def test_a_node_that_cannot_says_so(pair: Hosts) -> None:
     told = json.loads(dari(pair[0], "node", "inspect", "self").stdout)[0]["WireGuard"]
-    assert told == {"PublicKey": "", "Port": 0, "TunnelAddress": "", "Problem": _REASON}
+    assert told == {"PublicKey": "", "NextPublicKey": "", "Port": 0, "TunnelAddress": "", "Problem": _REASON}
     assert not (pair[0].folder / "data" / "wireguard.key").exists()
     done = dari(pair[0], "network", "create", "-d", "overlay", "--opt", "encrypted", "secret")
     assert done.returncode == 1
