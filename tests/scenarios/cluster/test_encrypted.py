@@ -102,3 +102,30 @@ def test_the_key_of_one_who_can_is_closed_and_stays(pair: Hosts) -> None:
     # What the others are told of it.
     seen = json.loads(dari(pair[0], "node", "inspect", "host1").stdout)[0]["WireGuard"]
     assert seen == told
+
+
+def test_a_key_is_changed_from_another_node(pair: Hosts) -> None:
+    """Nobody is on an encrypted network: who tells, who is told, and what stays over a restart."""
+    eventually("all joined", lambda: all_joined(pair))
+    before = json.loads(dari(pair[1], "node", "inspect", "self").stdout)[0]["WireGuard"]
+    done = dari(pair[0], "node", "rotate-key", "-q", "host1")
+    assert (done.returncode, done.stderr) == (0, "")
+    after = {**before, "PublicKey": done.stdout.strip()}
+    assert after["PublicKey"] != before["PublicKey"]
+    for host in (pair[1], pair[0]):
+        eventually(
+            "it is told",
+            lambda host=host: (
+                json.loads(dari(host, "node", "inspect", "host1").stdout)[0]["WireGuard"] == after
+            ),
+        )  # type: ignore[misc]
+    assert sorted(each.name for each in (pair[1].folder / "data").glob("wireguard.*")) == ["wireguard.key"]
+    pair[1].kill()
+    pair[1].start()
+    eventually("all joined", lambda: all_joined(pair))
+    assert json.loads(dari(pair[1], "node", "inspect", "self").stdout)[0]["WireGuard"] == after
+    # Of one that has none.
+    for ref, host in (("self", pair[0]), ("host0", pair[1])):
+        refused = dari(host, "node", "rotate-key", ref)
+        assert refused.returncode == 1 and f"node host0 has no key: {_REASON}" in refused.stderr
+    assert dari(pair[0], "node", "rotate-key", "nosuch").returncode == 1
