@@ -78,6 +78,8 @@ def _converse(world: World, probe: Probe, listeners: Listeners | None, trail: Tr
         is_reply=True,
     )
     if arrived.space == OUTSIDE:
+        if arrived.way_back[0] != HOST and not arrived.tunnel:
+            _check_homing(world, trail, arrived)
         if not world.spaces[arrived.way_back[0]].is_local(answer.destination):
             trail.stop(
                 "unknown",
@@ -130,6 +132,19 @@ def _question(probe: Probe, destination: Address) -> Flight:
     # Unspecified: the kernel chooses (Journey.send).
     source = probe.source_address or type(destination)(0)
     return Flight(source, destination, probe.protocol, SOURCE_PORT, port)
+
+
+def _check_homing(world: World, trail: Trail, arrived: Arrival) -> None:
+    """What left over a container's own wire for an address of this host: nobody here sees what becomes of it."""
+    destination = arrived.flight.destination
+    owner = next((each for each in world.spaces.values() if each.owner(destination) is not None), None)
+    if owner is not None:
+        where = arrived.way_back[0]
+        text = (
+            f"{destination} is {called(owner.name)}'s, on this host, but it is sent out over {arrived.way_back[1]}:"
+            " whether a router out there brings it back is not known"
+        )
+        trail.stop("unknown", "route", where, text)
 
 
 def _knock(world: World, listeners: Listeners | None, trail: Trail, name: str, flight: Flight) -> None:

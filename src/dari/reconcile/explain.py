@@ -45,6 +45,8 @@ async def _answer(ctx: Context, inquiry: Inquiry) -> nouns.Explanation:
         inquiry.places = places(await look_at_host(ctx))
     remarks.beforehand(ctx, inquiry)
     asked_name.find_aims(ctx, inquiry)
+    if inquiry.source.address is not None:
+        from_outside.keep_version(inquiry, inquiry.source.address)
     other_end.find(ctx, inquiry)
     async with AsyncExitStack() as stack:
         other = await other_end.ask(ctx, inquiry, stack)

@@ -29,3 +29,15 @@ async def come_in(ctx: Context, inquiry: Inquiry, address: Address) -> None:
     inquiry.places = Uplink(link, own, address)
     text = f"it comes in over {link}, where the way back leads; only {address} could send it: it is walked, not sent"
     inquiry.hops.append(Hop("address", HOST, text))
+
+
+def keep_version(inquiry: Inquiry, address: Address) -> None:
+    """It asks by its own IP version alone."""
+    others = inquiry.aims
+    inquiry.aims = [each for each in others if each.address.version == address.version]
+    if others and not inquiry.aims:
+        name, at = inquiry.target.name, others[0].address
+        text = f"{address} asks by IPv{address.version}, and {name} is at {at}, by IPv{at.version} only"
+        inquiry.trouble = "meant"
+        inquiry.reason = Why(text, f"ask by IPv{at.version}, or publish it for IPv{address.version} too")
+        inquiry.hops.append(Hop("address", HOST, text, is_ok=False))

@@ -50,6 +50,8 @@ def test_from_an_address_outside(uplink: Node) -> None:
     assert told(explain(uplink, FAR, "db", 8080)) == (True, "reachable")
     by_address = explain(uplink, FAR, UPLINK, 8080)
     assert told(by_address) == (True, "reachable") and by_address["To"]["Name"] == "db"
+    answer = explain(uplink, FAR, "2001:db8::1", 8080)
+    assert told(answer) == (False, "meant") and f"{FAR} asks by IPv4" in answer["Text"]
     answer = explain(uplink, FAR, "mine", 8081)
     assert told(answer) == (False, "meant") and "published on 127.0.0.1:8081 only" in answer["Text"]
     answer = explain(uplink, FAR, "pol", 80)

@@ -609,6 +609,16 @@ def test_macvlan_and_ipvlan(mode: str, verdict: Verdict) -> None:
         assert (leaves.where, str(leaves.towards)) == ("mac1", "192.0.2.254")
 
 
+def test_what_leaves_for_an_address_of_this_host_may_come_back_or_not() -> None:
+    def mac(number: int) -> KernelObject:
+        return Macvlan(f"mac{number}", "eth0", f"dari-{number}", "wan", "bridge", f"02:00:00:00:00:0{number}")
+
+    inside = (Netns("box"), Loopback("box"), Addr("box", "lo", ip_interface("172.20.0.5/32")))
+    trace = ask("mac1", "172.20.0.5", state=on_wire(mac, *inside), foreign=strange("accept"))
+    assert trace.verdict == "unknown"
+    assert "172.20.0.5 is box's, on this host, but it is sent out over eth0" in decided(trace).text
+
+
 def test_an_ipvlan_of_layer_3_goes_on_by_the_hosts_route_over_its_parent() -> None:
     state = on_wire(lambda number: Ipvlan(f"mac{number}", "eth0", f"dari-{number}", "wan", "l3", "bridge"))
     seen = strange("accept")
