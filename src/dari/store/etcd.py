@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 _PING_SECONDS = 2.0
 _TURNS, _TURN_SECONDS = 10, 0.2
-_PAUSE_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
+_PAUSE_SECONDS = (0.1, 0.2, 0.5, 1.0)
 _LAYOUT, _LAST = "layout", "last"
 # Between two looks at all keys because the store has moved and our watch has told nothing: others may use it too.
 _LOOK_SECONDS = 30.0

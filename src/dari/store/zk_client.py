@@ -57,7 +57,7 @@ class ZkClient:
             ca=address.ca or None,
             certfile=address.cert or None,
             keyfile=address.key or None,
-            connection_retry=KazooRetry(max_tries=-1, delay=0.1, backoff=2, max_delay=2.0),
+            connection_retry=KazooRetry(max_tries=-1, delay=0.1, backoff=2, max_delay=1.0),
         )
         self._kazoo.add_listener(lambda state: self._tell(on_state, str(state)))
         self._is_started = False
