@@ -11,6 +11,8 @@ import asyncio
 import logging
 from collections.abc import Iterable
 
+import msgspec
+
 from dari.model.network import Endpoint
 from dari.reconcile import endpoints
 from dari.reconcile.context import Context
@@ -33,7 +35,16 @@ def among(ctx: Context, keys: Iterable[str]) -> list[Endpoint]:
 
 def _is_stray(ctx: Context, endpoint: Endpoint) -> bool:
     sandbox = ctx.tables.sandboxes.get(ctx.local, endpoint.sandbox_id)
-    return sandbox is None or (endpoint.is_active and not sandbox.is_active)
+    if sandbox is None or not endpoint.is_active:
+        return sandbox is None
+    return not sandbox.is_active or _health(ctx, endpoint) != endpoint.health
+
+
+def _health(ctx: Context, endpoint: Endpoint) -> str:
+    """What the others should know of its health: a result that came while the store was away was not told."""
+    container = ctx.tables.containers.get(ctx.local, endpoint.container_id)
+    known = container.status.health if container is not None else None
+    return known.status if known is not None and known.status in ("healthy", "unhealthy") else endpoint.health
 
 
 async def tend(ctx: Context, session: Session) -> None:
@@ -62,18 +73,31 @@ async def _give_back(ctx: Context, endpoint: Endpoint) -> None:
         if row is None or now is None or not _is_stray(ctx, now):
             return
         txn = Txn(checks={key: row.revision})
+        sandbox = tables.sandboxes.get(ctx.local, now.sandbox_id)
+        if sandbox is not None and sandbox.is_active:
+            told = msgspec.structs.replace(now, health=_health(ctx, now))
+            tables.endpoints.put(txn, told, now.network_id, now.id)
+            await _commit(ctx, txn)
+            return
         endpoints.add_release(ctx, txn, now)
-        if tables.sandboxes.get(ctx.local, now.sandbox_id) is None:
+        if sandbox is None:
             tables.endpoints.delete(txn, now.network_id, now.id)
         else:
             tables.endpoints.put(txn, endpoints.inactive(now), now.network_id, now.id)
-        try:
-            await ctx.local.commit(txn)
-        except (StoreUnavailable, TxnConflict) as error:
-            log.debug("an endpoint that nobody stands behind stays for a moment: %s", error)
+        if not await _commit(ctx, txn):
             return
     log.warning(
         "container %s does not run, and the store had it on network %s: given back",
         now.container_id[:12],
         now.network_id,
     )
+
+
+async def _commit(ctx: Context, txn: Txn) -> bool:
+    """Whether it is done; else it is looked at again."""
+    try:
+        await ctx.local.commit(txn)
+    except (StoreUnavailable, TxnConflict) as error:
+        log.debug("an endpoint stays as it should not be for a moment: %s", error)
+        return False
+    return True

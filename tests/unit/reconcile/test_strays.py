@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from tests.unit.reconcile.test_peers import context, folder
 
+from dari.model.container import Container, ContainerConfig, ContainerStatus, Health, HostConfig
 from dari.model.network import Endpoint, Sandbox
 from dari.reconcile import boot, strays
 from dari.reconcile.context import Context
@@ -75,6 +76,26 @@ async def test_what_the_store_did_late_is_given_back(folder: str, monkeypatch: p
     left = {each.id: each.is_active for each in ctx.tables.endpoints.all(ctx.shared)}
     assert left == {"runs": True, "late": False, "theirs": True}
     assert [key[1] for key in ctx.tables.leases.keys(ctx.shared)] == ["10.0.0.2", "10.0.0.4"]
+    assert strays.among(ctx, ctx.shared.read("")) == []
+
+
+async def test_a_health_check_that_ended_while_the_store_was_away_is_told(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strays, "_CALM_SECONDS", 0.0)
+    ctx = await a_world(folder)
+    status = ContainerStatus(state="running", health=Health(status="unhealthy"))
+    txn = Txn()
+    made = Container(
+        id="c-runs", name="runs", created=1, image_id="i", config=ContainerConfig(), host=HostConfig(),
+        sandbox_id="s-runs", status=status,
+    )  # fmt: skip
+    ctx.tables.containers.put(txn, made, made.id)
+    await ctx.local.commit(txn)
+    await strays.tend(ctx, Looks(3))
+    told = ctx.tables.endpoints.get(ctx.shared, NET, "runs")
+    assert told is not None
+    assert (told.is_active, told.health) == (True, "unhealthy")
     assert strays.among(ctx, ctx.shared.read("")) == []
 
 
