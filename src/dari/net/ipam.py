@@ -52,6 +52,13 @@ class Allocation:
 
 
 _MOST = (1 << 64) - 1
+_NOBODYS = (
+    ("a host's talk to itself", ip_network("127.0.0.0/8")),
+    ("multicast", ip_network("224.0.0.0/4")),
+    ("a host's talk to itself", ip_network("::1/128")),
+    ("multicast", ip_network("ff00::/8")),
+)
+"""What a block of addresses is for that no interface on a network may have. Source: RFC 6890, RFC 5771, RFC 4291."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +175,11 @@ def check_subnet(subnet: Subnet, taken: Mapping[Prefix, str]) -> CheckedSubnet:
     prefix = _parse_prefix("subnet", subnet.subnet)
     if prefix.prefixlen == 0:
         raise _invalid(f"invalid subnet {prefix}: it covers every address")
+    for use, block in _NOBODYS:
+        if _overlap(prefix, block):
+            raise _invalid(
+                f"invalid subnet {prefix}: {block} is for {use}, no interface can have such an address"
+            )
     ip_range = None
     if subnet.ip_range:
         ip_range = _parse_prefix("ip-range", subnet.ip_range)

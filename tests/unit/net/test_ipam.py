@@ -177,6 +177,13 @@ def test_a_users_subnet():
         (Subnet(subnet="10.5.1.5/16"), "invalid subnet 10.5.1.5/16: it should be 10.5.0.0/16"),
         (Subnet(subnet="0.0.0.0/0"), "covers every address"),
         (
+            Subnet(subnet="127.5.0.0/16"),
+            "invalid subnet 127.5.0.0/16: 127.0.0.0/8 is for a host's talk to itself",
+        ),
+        (Subnet(subnet="224.0.1.0/24"), "invalid subnet 224.0.1.0/24: 224.0.0.0/4 is for multicast"),
+        (Subnet(subnet="::/64"), "::1/128 is for a host's talk to itself"),
+        (Subnet(subnet="ff02::/64"), "ff00::/8 is for multicast"),
+        (
             Subnet(subnet="10.5.0.0/16", gateway="10.6.0.1"),
             "invalid gateway 10.6.0.1: parent subnet 10.5.0.0/16 doesn't contain this address",
         ),
