@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -51,8 +53,8 @@ def test_after_a_reboot_policies_decide(node: Node) -> None:
     once = node.client.containers.run(IMAGE, "sleep 1000", name="once", detach=True, auto_remove=True)
     node.kill()
     for each in (plain, always, once):
-        with open(f"{node.exec_root}/containers/{each.id}/conmon.pid") as file:
-            os.kill(int(file.read()), signal.SIGKILL)
+        record = json.loads(Path(f"{node.exec_root}/containers/{each.id}/record.json").read_text())
+        os.kill(record["conmon_pid"], signal.SIGKILL)
         pid = each.attrs["State"]["Pid"] or node_pid(node, each)
         os.kill(pid, signal.SIGKILL)
         wait_for(f"the end of {pid}", lambda pid=pid: not is_alive(pid))
