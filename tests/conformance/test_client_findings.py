@@ -90,6 +90,7 @@ def test_a_file_of_1970(node: Node) -> None:
 
 def test_the_command_a_commit_remembers(node: Node) -> None:
     box = node.client.containers.run(IMAGE, ["sh", "-c", "true && true"], detach=True)
+    box.wait()
     image = box.commit("remembered", "1", changes="CMD true")
     try:
         assert image.history()[0]["CreatedBy"] == "sh -c true && true"
