@@ -6,8 +6,10 @@ Must not know: JSON of the API. Source: Docker Engine API v1.51 `ImageCommit`, `
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -16,8 +18,8 @@ from dari.engine.base import Engine
 from dari.engine.changes import apply_changes
 from dari.engine.images import announce, check_target, image_event
 from dari.engine.lookup import find_container
-from dari.model.container import ContainerConfig
-from dari.model.errors import InvalidArgument, Unavailable
+from dari.model.container import Container, ContainerConfig
+from dari.model.errors import Conflict, InvalidArgument, NotFound, Unavailable
 from dari.model.image import Image
 from dari.model.platform import Platform, machine, parse_linux
 from dari.model.reference import Reference, parse
@@ -54,18 +56,10 @@ async def commit_container(
     shown = config if config is not None else container.config
     result = apply_changes(_overlaid(shown, container.config), changes or [])
     images = eng.ctx.images
-    pauses = is_paused and container.status.state == "running"
     async with images.writing(), images.transfer.workspace() as folder:
         layer = f"{folder}/layer.tar"
-        if pauses:
-            await eng.ctx.runtime.pause(container.id)
-            await tell(eng.ctx, event(container, "pause"))
-        try:
+        async with _standing_still(eng, container) if is_paused else contextlib.nullcontext():
             await asyncio.to_thread(write_changes, images.rootfs, container.id, layer)
-        finally:
-            if pauses:
-                await eng.ctx.runtime.unpause(container.id)
-                await tell(eng.ctx, event(container, "unpause"))
         raw = _image_config(eng, result, author, comment, base, " ".join(container.config.cmd or []))
         image = await images.transfer.assemble(folder, raw, base, layer)
         if target is not None:
@@ -77,6 +71,24 @@ async def commit_container(
     emit(eng.ctx, txn, event(container, "commit", comment=comment, imageID=image.id, imageRef=name))
     await eng.ctx.local.commit(txn)
     return image
+
+
+@contextlib.asynccontextmanager
+async def _standing_still(eng: Engine, container: Container) -> AsyncIterator[None]:
+    """Paused, if it runs; one that ends meanwhile stands still by itself."""
+    runtime, is_still = eng.ctx.runtime, False
+    if container.status.state == "running":
+        with contextlib.suppress(Conflict):
+            await runtime.pause(container.id)
+            is_still = True
+            await tell(eng.ctx, event(container, "pause"))
+    try:
+        yield
+    finally:
+        if is_still:
+            with contextlib.suppress(Conflict, NotFound):
+                await runtime.unpause(container.id)
+                await tell(eng.ctx, event(container, "unpause"))
 
 
 async def import_tar(

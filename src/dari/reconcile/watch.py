@@ -249,6 +249,10 @@ async def _adopt(ctx: Context, container: Container) -> None:
 
 
 async def _adopt_living(ctx: Context, container: Container, state: str, pid: int, conmon_pid: int) -> None:
+    if state == "paused" and container.status.state == "running":
+        # A commit or a pause was cut short, and nobody was told of it.
+        await ctx.runtime.unpause(container.id)
+        state = "running"
     if not is_alive(container):
         # The command was let go, and the daemon died before it could say so.
         container = await change(

@@ -85,6 +85,24 @@ def test_ends_nobody_saw(node: Node) -> None:
     check_agreement(node)
 
 
+def test_a_pause_nobody_was_told_of_is_undone(node: Node) -> None:
+    """As a daemon leaves it that is killed while it commits: a container that stands still and is said to run."""
+    made = node.sleeper("still")
+    node.kill()
+    tops = ("/sys/fs/cgroup/freezer", "/sys/fs/cgroup")
+    states = (
+        Path(f"{top}{node.cgroup}/{made.id}/{name}")
+        for top in tops
+        for name in ("freezer.state", "cgroup.freeze")
+    )
+    freezer = next(each for each in states if each.exists())
+    freezer.write_text("FROZEN" if freezer.name == "freezer.state" else "1")
+    node.start()
+    assert state(made)["Status"] == "running"
+    assert made.exec_run(["echo", "alive"]).output == b"alive\n"
+    made.remove(force=True)
+
+
 def test_a_paused_container_stays_paused(node: Node) -> None:
     paused = node.sleeper("paused")
     pid = state(paused)["Pid"]
