@@ -5,7 +5,6 @@ Source: the Dockerfile reference; what dockerd answers where they are wrong.
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
 from typing import Any
@@ -17,6 +16,7 @@ from dari.engine.signals import parse_signal
 from dari.engine.validate import parse_range
 from dari.model.container import ContainerConfig, HealthConfig
 from dari.model.errors import InvalidArgument
+from dari.runtime.dockerfile import json_words
 from dari.units import parse_duration
 
 _SHELL = ["/bin/sh", "-c"]
@@ -77,7 +77,7 @@ def _apply(config: ContainerConfig, word: str, rest: str, line: str) -> Containe
             folder = posixpath.join(config.working_dir or "/", " ".join(_filled(rest, line, config)))
             return replace(config, working_dir="/" + posixpath.normpath(folder).lstrip("/"))
         case "VOLUME":
-            folders = _json_words(rest) or _filled(rest, line, config)
+            folders = json_words(rest) or _filled(rest, line, config)
             return replace(config, volumes={**config.volumes, **{each: {} for each in folders}})
         case "STOPSIGNAL":
             signal = " ".join(_filled(rest, line, config))
@@ -86,7 +86,7 @@ def _apply(config: ContainerConfig, word: str, rest: str, line: str) -> Containe
         case "ONBUILD":
             return replace(config, on_build=[*(config.on_build or []), _trigger(rest)])
         case "SHELL":
-            shell = _json_words(rest)
+            shell = json_words(rest)
             if shell is None:
                 raise InvalidArgument("SHELL requires the arguments to be in JSON form")
             return replace(config, shell=shell)
@@ -115,18 +115,8 @@ def _trigger(text: str) -> str:
     return text
 
 
-def _json_words(text: str) -> list[str] | None:
-    if not text.startswith("["):
-        return None
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return None
-    return found if isinstance(found, list) and all(isinstance(word, str) for word in found) else None
-
-
 def _command(text: str, config: ContainerConfig) -> list[str]:
-    found = _json_words(text)
+    found = json_words(text)
     return found if found is not None else [*(config.shell or _SHELL), text]
 
 
@@ -173,7 +163,7 @@ def _health(text: str, line: str) -> HealthConfig:
     word, _, rest = text.partition(" ")
     if word.upper() != "CMD":
         raise InvalidArgument(f"{line}: unknown type {word!r} in HEALTHCHECK (try CMD)")
-    found = _json_words(rest.strip())
+    found = json_words(rest.strip())
     try:
         return HealthConfig(test=["CMD", *found] if found else ["CMD-SHELL", rest.strip()], **fields)
     except TypeError as error:
