@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from tests.fakes.engine import FakeHolds
 from tests.fakes.kernel import FakeKernel
 from tests.fakes.responder import FakeResponder
@@ -31,7 +32,7 @@ from dari.cluster import membership
 from dari.cluster.membership import Membership
 from dari.model.cluster import Node
 from dari.model.config import Config
-from dari.model.network import Endpoint, Network, NetworkSpec, Subnet
+from dari.model.network import Endpoint, Network, NetworkSpec, Sandbox, Subnet
 from dari.net.overlay import VNI_OPTION
 from dari.net.plan import Plan
 from dari.reconcile import follow, names
@@ -39,7 +40,7 @@ from dari.reconcile.context import Context
 from dari.reconcile.settle import settle
 from dari.runtime.images import Images
 from dari.store import address
-from dari.store.base import Txn
+from dari.store.base import Row, Txn
 from dari.store.door import RemoteStore, open_store
 from dari.store.etcd import EtcdStore, parse_mark
 from dari.store.etcd_gateway import Gateway
@@ -137,6 +138,15 @@ class PlainKernel(FakeKernel):
                 self.objects[op.object.key] = op.object
 
 
+class Peopled(MemoryStore):
+    """Behind every endpoint there is a sandbox in use: nobody takes one for a stray, a probe's neither."""
+
+    _ROW = Row(msgspec.json.encode(Sandbox(id="", container_id="", is_active=True)), 1)
+
+    def get(self, key: str) -> Row | None:
+        return self._ROW if key.startswith("sandboxes/") else super().get(key)
+
+
 @dataclass
 class SimulatedNode:
     """`done`: when it had settled a probe's key."""
@@ -160,7 +170,7 @@ def context_of(number: int, url: str, folder: str) -> Context:
     )
     os.makedirs(config.data_root, exist_ok=True)
     place = dataclasses.replace(address.parse(url), copy_path=f"{config.data_root}/shared.db")
-    store = Federation(MemoryStore(), open_store(place), is_shared)
+    store = Federation(Peopled(), open_store(place), is_shared)
     return Context(
         config=config,
         local=store,

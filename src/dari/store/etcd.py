@@ -5,8 +5,8 @@ last, in this process or in the one before (the copy on disk knows), so that a s
 everything by everybody; all is read, in parts, only where there is nothing to begin from. A watch that hangs (a
 partition without a reset, a member cut off from the others) is noticed by a linearizable read every two seconds, which
 only a member in the majority can answer. It is of one key, `last`, which every commit puts: etcd's work for a range
-grows with the rows in it, whatever the limit. The watch tells of `last` too: a commit may change no row (what it
-deletes is gone already), and who waits to hear of it would wait for ever.
+grows with the rows in it, whatever the limit. A commit that only deletes may change no row (what it deletes is gone
+already), and who waits to hear of it would wait for ever: it puts another key, `quiet`, of which the watch tells too.
 Sources: etcd v3 API reference; "KV API guarantees".
 """
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 _PING_SECONDS = 2.0
 _TURNS, _TURN_SECONDS = 10, 0.2
 _PAUSE_SECONDS = (0.1, 0.2, 0.5, 1.0)
-_LAYOUT, _LAST = "layout", "last"
+_LAYOUT, _LAST, _QUIET = "layout", "last", "quiet"
 # Between two looks at all keys because the store has moved and our watch has told nothing: others may use it too.
 _LOOK_SECONDS = 30.0
 # A part of what is read whole: some 5 MB of JSON.
@@ -108,6 +108,7 @@ class EtcdStore(Replicated):
         self._top = f"{address.prefix}/rows/"
         self._meta = f"{address.prefix}/{_LAYOUT}"
         self._last = encode(f"{address.prefix}/{_LAST}")
+        self._quiet = encode(f"{address.prefix}/{_QUIET}")
         super().__init__(Replica(address.url, address.copy_path))
         # etcd's own cluster, and the revision up to which all of its rows are known here.
         self._etcd, self._seen = parse_mark(self._replica.mark)
@@ -137,6 +138,7 @@ class EtcdStore(Replicated):
                 ),
                 *({"requestDeleteRange": {"key": self._key(key)}} for key in deletes),
                 *([{"requestPut": {"key": self._last}}] if txn.puts or deletes else []),
+                *([{"requestPut": {"key": self._quiet}}] if deletes and not txn.puts else []),
             ],
             # What is there instead comes with the refusal, so that the next try starts from the truth.
             "failure": [{"requestRange": {"key": self._key(key)}} for key in txn.checks],
@@ -145,7 +147,7 @@ class EtcdStore(Replicated):
             answer = await self._gateway.call("/v3/kv/txn", body)
         except GatewayError as error:
             if "too many operations" in str(error):
-                count = max(len(txn.checks), len(txn.puts) + len(deletes))
+                count = max(len(txn.checks), len(txn.puts) + len(deletes) + 2)
                 raise StoreUnavailable(
                     f"{error} ({count} in one transaction): start etcd with --max-txn-ops={2 * count}"
                 ) from error
@@ -295,8 +297,8 @@ class EtcdStore(Replicated):
         """Follow until the watch ends or lags behind. Raises StoreUnavailable, Compacted."""
         request = {
             "create_request": {
-                # In key order: `last`, the layout, all rows.
-                "key": self._last,
+                # In key order: `last`, the layout, `quiet`, all rows.
+                "key": self._quiet,
                 "range_end": encode(_end(self._top)),
                 "start_revision": str(revision),
                 "progress_notify": True,
