@@ -15,13 +15,17 @@ import msgspec
 
 from dari.model.network import Endpoint
 from dari.reconcile import endpoints
+from dari.reconcile.checks.claims import is_held
 from dari.reconcile.context import Context
 from dari.store.base import Session, StoreUnavailable, Txn, TxnConflict
+from dari.store.federation import Federation
 
 log = logging.getLogger(__name__)
 
 # A claim is in the store a moment before it is written down here.
 _CALM_SECONDS = 1.0
+# How often an address that was asked for without an answer is looked at: a store does late what it does within seconds.
+_LOOKS = 30
 
 
 def among(ctx: Context, keys: Iterable[str]) -> list[Endpoint]:
@@ -51,8 +55,10 @@ async def tend(ctx: Context, session: Session) -> None:
     """Until cancelled, or the session has ended. What is astray twice is given back."""
     index, calm = ctx.tables.endpoints_of_node, -1
     before: frozenset[str] = frozenset()
+    asked_for = _Unanswered(ctx)
     while session.is_alive():
         await asyncio.sleep(_CALM_SECONDS)
+        await asked_for.look()
         stamp = index.stamp(ctx.shared, ctx.node_id)
         if stamp == calm:
             continue
@@ -63,6 +69,36 @@ async def tend(ctx: Context, session: Session) -> None:
         before = frozenset(each.id for each in found)
         if not found:
             calm = stamp
+
+
+class _Unanswered:
+    """Addresses that were asked for without an answer. What had them may have been removed before the store took them
+    late, and nobody would give them back."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._looks: dict[str, int] = {}
+        self._orphans: set[str] = set()
+
+    async def look(self) -> None:
+        """What no endpoint has twice is given back."""
+        store, leases = self._ctx.shared, self._ctx.tables.leases
+        if isinstance(store, Federation) and store.unanswered:
+            asked_for = [key for key in store.unanswered if key.startswith(leases.prefix)]
+            self._looks |= dict.fromkeys(asked_for, _LOOKS)
+            store.unanswered.clear()
+        for key, left in list(self._looks.items()):
+            self._looks[key] = left - 1
+            row = store.get(key)
+            is_orphan = row is not None and not is_held(
+                self._ctx, tuple(key.removeprefix(leases.prefix).split("/"))
+            )
+            if row is not None and is_orphan and key in self._orphans:
+                await _commit(self._ctx, Txn(checks={key: row.revision}, deletes={key}))
+            (self._orphans.add if is_orphan else self._orphans.discard)(key)
+            if not left:
+                del self._looks[key]
+                self._orphans.discard(key)
 
 
 async def _give_back(ctx: Context, endpoint: Endpoint) -> None:

@@ -39,6 +39,9 @@ class Federation:
         self._outbox: dict[str, bytes | None] = {}
         # What the rows in it were when that was decided.
         self._given_back: dict[str, Row | None] = {}
+        self.unanswered: set[str] = set()
+        """Keys of shared rows that were to be put, to which no answer came: they may be there, or come to be. Whoever
+        looks after them takes them out."""
         self._log = ChangeLog()
         self._seen = [0, 0]
         self._flusher = asyncio.create_task(self._flush())
@@ -90,6 +93,7 @@ class Federation:
         try:
             revision = await self._commit_theirs(theirs, before, may_conflict=bool(ours.checks))
         except StoreUnavailable:
+            self.unanswered |= theirs.puts.keys()
             if not self._can_wait(theirs):
                 raise
             for key, row in before.items():

@@ -13,8 +13,10 @@ from dari.model.container import Container, ContainerConfig, ContainerStatus, He
 from dari.model.network import Endpoint, Sandbox
 from dari.reconcile import boot, strays
 from dari.reconcile.context import Context
-from dari.store.base import Txn
+from dari.store.base import ABSENT, StoreUnavailable, Txn
+from dari.store.federation import Federation
 from dari.store.memory import MemoryStore
+from dari.store.tables import is_shared
 
 __all__ = ["folder"]
 
@@ -26,6 +28,28 @@ def endpoint(name: str, *, node: str = "own", is_active: bool = True, ipv4: str 
         id=name, network_id=NET, sandbox_id=f"s-{name}", container_id=f"c-{name}", node=node, is_active=is_active,
         ipv4=ipv4 if is_active else "",
     )  # fmt: skip
+
+
+class Late(MemoryStore):
+    """A shared store that does what it is asked and gives no answer."""
+
+    cluster_id = "c"
+    is_late = True
+
+    async def commit(self, txn: Txn) -> int:
+        revision = await super().commit(txn)
+        if self.is_late:
+            raise StoreUnavailable("its leader has changed")
+        return revision
+
+    def forget(self) -> None:
+        raise NotImplementedError
+
+    async def whole(self) -> None:
+        raise NotImplementedError
+
+    async def refresh(self, prefix: str) -> None:
+        raise NotImplementedError
 
 
 class Looks:
@@ -77,6 +101,38 @@ async def test_what_the_store_did_late_is_given_back(folder: str, monkeypatch: p
     assert left == {"runs": True, "late": False, "theirs": True}
     assert [key[1] for key in ctx.tables.leases.keys(ctx.shared)] == ["10.0.0.2", "10.0.0.4"]
     assert strays.among(ctx, ctx.shared.read("")) == []
+
+
+async def test_an_address_the_store_gave_late_to_what_was_gone_by_then_is_given_back(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strays, "_CALM_SECONDS", 0.0)
+    remote = Late()
+    both = Federation(MemoryStore(), remote, is_shared)
+    ctx = context(folder, both)
+    ctx.session_id = "joined"
+    tables, gone, kept, others = ctx.tables, endpoint("gone"), endpoint("kept", ipv4="10.0.0.3"), "10.0.0.4"
+    try:
+        for each in (gone, kept):
+            txn = Txn()
+            tables.endpoints.put(txn, each, NET, each.id)
+            tables.leases.put(txn, each.id, NET, each.ipv4)
+            txn.checks[tables.leases.key(NET, each.ipv4)] = ABSENT
+            with pytest.raises(StoreUnavailable):
+                await both.commit(txn)
+        txn = Txn()
+        tables.sandboxes.put(txn, Sandbox(id="s-kept", container_id="c-kept", is_active=True), "s-kept")
+        # Removed by somebody who did not know of its address; and an address somebody else is about to use.
+        tables.endpoints.delete(txn, NET, "gone")
+        tables.leases.put(txn, "soon", NET, others)
+        remote.is_late = False
+        await both.commit(txn)
+        assert len(tables.leases.keys(both)) == 3
+        await strays.tend(ctx, Looks(3))
+        assert [key[1] for key in tables.leases.keys(both)] == ["10.0.0.3", others]
+        assert both.unanswered == set()
+    finally:
+        await both.close()
 
 
 async def test_a_health_check_that_ended_while_the_store_was_away_is_told(

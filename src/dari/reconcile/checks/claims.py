@@ -32,10 +32,10 @@ def add_frees(ctx: Context, txn: Txn) -> None:
 
 
 def orphaned_leases(ctx: Context) -> list[tuple[str, ...]]:
-    return [parts for parts in ctx.tables.leases.keys(ctx.local) if not _is_held(ctx, parts)]
+    return [parts for parts in ctx.tables.leases.keys(ctx.local) if not is_held(ctx, parts)]
 
 
-def _is_held(ctx: Context, parts: tuple[str, ...]) -> bool:
+def is_held(ctx: Context, parts: tuple[str, ...]) -> bool:
     """By an endpoint of any node: on shared networks everybody's leases are seen."""
     owner = ctx.tables.leases.get(ctx.local, *parts)
     endpoint = ctx.tables.endpoints.get(ctx.shared, parts[0], owner) if owner else None
