@@ -72,8 +72,8 @@ async def tend(ctx: Context, session: Session) -> None:
 
 
 class _Unanswered:
-    """Addresses that were asked for without an answer. What had them may have been removed before the store took them
-    late, and nobody would give them back."""
+    """Addresses that were asked for without an answer. What was to have them may have been removed before the store
+    took them late, and nobody would give them back."""
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
@@ -84,8 +84,7 @@ class _Unanswered:
         """What no endpoint has twice is given back."""
         store, leases = self._ctx.shared, self._ctx.tables.leases
         if isinstance(store, Federation) and store.unanswered:
-            asked_for = [key for key in store.unanswered if key.startswith(leases.prefix)]
-            self._looks |= dict.fromkeys(asked_for, _LOOKS)
+            self._looks |= dict.fromkeys(store.unanswered, _LOOKS)
             store.unanswered.clear()
         for key, left in list(self._looks.items()):
             self._looks[key] = left - 1
@@ -134,6 +133,6 @@ async def _commit(ctx: Context, txn: Txn) -> bool:
     try:
         await ctx.local.commit(txn)
     except (StoreUnavailable, TxnConflict) as error:
-        log.debug("an endpoint stays as it should not be for a moment: %s", error)
+        log.debug("what is astray stays for a moment: %s", error)
         return False
     return True

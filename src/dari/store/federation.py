@@ -21,7 +21,8 @@ from dari.store.door import RemoteStore
 log = logging.getLogger(__name__)
 
 # Rows that end with what they belong to: giving them back needs nobody's consent.
-_RETURNABLE = ("endpoints/", "leases/")
+_LEASES = "leases/"
+_RETURNABLE = ("endpoints/", _LEASES)
 _FLUSH_SECONDS = 0.5
 _TRIES = 16
 # etcd takes 128 operations in a transaction.
@@ -40,8 +41,8 @@ class Federation:
         # What the rows in it were when that was decided.
         self._given_back: dict[str, Row | None] = {}
         self.unanswered: set[str] = set()
-        """Keys of shared rows that were to be put, to which no answer came: they may be there, or come to be. Whoever
-        looks after them takes them out."""
+        """Keys of leases that were to be put, to which no answer came: they may be there, or come to be. Whoever looks
+        after them takes them out."""
         self._log = ChangeLog()
         self._seen = [0, 0]
         self._flusher = asyncio.create_task(self._flush())
@@ -93,7 +94,7 @@ class Federation:
         try:
             revision = await self._commit_theirs(theirs, before, may_conflict=bool(ours.checks))
         except StoreUnavailable:
-            self.unanswered |= theirs.puts.keys()
+            self.unanswered |= {key for key in theirs.puts if key.startswith(_LEASES)}
             if not self._can_wait(theirs):
                 raise
             for key, row in before.items():
