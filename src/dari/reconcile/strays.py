@@ -78,25 +78,26 @@ class _Unanswered:
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
         self._looks: dict[str, int] = {}
+        self._values: dict[str, bytes] = {}
         self._orphans: set[str] = set()
 
     async def look(self) -> None:
-        """What no endpoint has twice is given back."""
+        """What no endpoint has twice is given back. Never what says another endpoint: that one's row may come later."""
         store, leases = self._ctx.shared, self._ctx.tables.leases
         if isinstance(store, Federation) and store.unanswered:
             self._looks |= dict.fromkeys(store.unanswered, _LOOKS)
+            self._values |= store.unanswered
             store.unanswered.clear()
         for key, left in list(self._looks.items()):
             self._looks[key] = left - 1
             row = store.get(key)
-            is_orphan = row is not None and not is_held(
-                self._ctx, tuple(key.removeprefix(leases.prefix).split("/"))
-            )
+            is_ours = row is not None and row.value == self._values[key]
+            is_orphan = is_ours and not is_held(self._ctx, tuple(key.removeprefix(leases.prefix).split("/")))
             if row is not None and is_orphan and key in self._orphans:
                 await _commit(self._ctx, Txn(checks={key: row.revision}, deletes={key}))
             (self._orphans.add if is_orphan else self._orphans.discard)(key)
             if not left:
-                del self._looks[key]
+                del self._looks[key], self._values[key]
                 self._orphans.discard(key)
 
 

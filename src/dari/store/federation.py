@@ -40,9 +40,9 @@ class Federation:
         self._outbox: dict[str, bytes | None] = {}
         # What the rows in it were when that was decided.
         self._given_back: dict[str, Row | None] = {}
-        self.unanswered: set[str] = set()
-        """Keys of leases that were to be put, to which no answer came: they may be there, or come to be. Whoever looks
-        after them takes them out."""
+        self.unanswered: dict[str, bytes] = {}
+        """Leases that were to be put, and what they were to say, to which no answer came: they may be there, or come to
+        be. Whoever looks after them takes them out."""
         self._log = ChangeLog()
         self._seen = [0, 0]
         self._flusher = asyncio.create_task(self._flush())
@@ -94,7 +94,7 @@ class Federation:
         try:
             revision = await self._commit_theirs(theirs, before, may_conflict=bool(ours.checks))
         except StoreUnavailable:
-            self.unanswered |= {key for key in theirs.puts if key.startswith(_LEASES)}
+            self.unanswered |= {k: value for k, value in theirs.puts.items() if k.startswith(_LEASES)}
             if not self._can_wait(theirs):
                 raise
             for key, row in before.items():

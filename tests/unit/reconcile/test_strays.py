@@ -125,12 +125,13 @@ async def test_an_address_the_store_gave_late_to_what_was_gone_by_then_is_given_
         # Removed by somebody who did not know of its address; and an address somebody else is about to use.
         tables.endpoints.delete(txn, NET, "gone")
         tables.leases.put(txn, "soon", NET, others)
+        both.unanswered[tables.leases.key(NET, others)] = b'"ours"'
         remote.is_late = False
         await both.commit(txn)
         assert len(tables.leases.keys(both)) == 3
         await strays.tend(ctx, Looks(3))
         assert [key[1] for key in tables.leases.keys(both)] == ["10.0.0.3", others]
-        assert both.unanswered == set()
+        assert both.unanswered == {}
     finally:
         await both.close()
 
