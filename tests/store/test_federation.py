@@ -157,17 +157,86 @@ async def test_what_others_took_while_the_store_was_away_stays_theirs(pair: Pair
     """This node was cut off, and removed for good: its address was given to somebody else's container."""
     _, remote, both = pair
     lease, endpoint = f"leases/{SHARED}/10.0.0.2", f"endpoints/{SHARED}/e1"
-    own_lease = f"leases/{SHARED}/10.0.0.3"
-    await both.commit(Txn(puts={lease: b"e1", endpoint: b"active", own_lease: b"e1"}))
+    own_lease, own = f"leases/{SHARED}/10.0.0.3", f"endpoints/{SHARED}/e2"
+    await both.commit(Txn(puts={lease: b"e1", endpoint: b"active", own_lease: b"e2", own: b"active"}))
     remote.is_away = True
-    await both.commit(Txn(deletes={lease, own_lease}, puts={endpoint: b"inactive"}))
+    await both.commit(Txn(deletes={lease}, puts={endpoint: b"inactive"}))
+    await both.commit(Txn(deletes={own_lease}, puts={own: b"inactive"}))
     remote.is_away = False
     await remote.commit(Txn(puts={lease: b"e9"}, deletes={endpoint}))
-    async with asyncio.timeout(10):
-        while remote.get(own_lease) is not None:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await written(both)
+    assert remote.get(own_lease) is None
+    assert remote.get(own).value == b"inactive"  # type: ignore[union-attr]
     assert remote.get(lease).value == both.get(lease).value == b"e9"  # type: ignore[union-attr]
     assert remote.get(endpoint) is both.get(endpoint) is None
+
+
+async def written(both: Federation) -> None:
+    async with asyncio.timeout(10 * PATIENCE):
+        while both._outbox:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_a_lease_is_not_given_back_without_its_endpoint(pair: Pair) -> None:
+    """The store did a start late, and what waits was decided before that."""
+    _, remote, both = pair
+    lease, endpoint = f"leases/{SHARED}/10.0.0.2", f"endpoints/{SHARED}/e1"
+    await both.commit(Txn(puts={lease: b"e1", endpoint: b"active"}))
+    remote.is_away = True
+    await both.commit(Txn(deletes={lease, endpoint}))
+    remote.is_away = False
+    await remote.commit(Txn(puts={endpoint: b"active, healthy"}))
+    await written(both)
+    assert remote.get(lease).value == b"e1"  # type: ignore[union-attr]
+    assert both.get(endpoint).value == b"active, healthy"  # type: ignore[union-attr]
+
+
+async def test_a_lease_nobody_here_has_heard_of_is_given_back_with_its_endpoint(pair: Pair) -> None:
+    _, remote, both = pair
+    lease, endpoint = f"leases/{SHARED}/10.0.0.2", f"endpoints/{SHARED}/e1"
+    await both.commit(Txn(puts={endpoint: b"active"}))
+    remote.is_away = True
+    await both.commit(Txn(deletes={lease, endpoint}))
+    remote.is_away = False
+    await remote.commit(Txn(puts={lease: b"e1"}))
+    await written(both)
+    assert remote.read("") == {}
+
+
+async def test_what_was_decided_before_a_late_start_is_decided_anew(pair: Pair) -> None:
+    """Else an endpoint would go without the address it got late, and nobody ever give that back."""
+    _, remote, both = pair
+    lease, endpoint = f"leases/{SHARED}/10.0.0.2", f"endpoints/{SHARED}/e1"
+    await both.commit(Txn(puts={endpoint: b"inactive", "containers/c": b"exited"}))
+    commit = remote.commit
+
+    async def starts_first(txn: Txn) -> int:
+        remote.commit = commit  # type: ignore[method-assign]
+        await commit(Txn(puts={lease: b"e1", endpoint: b"active"}))
+        return await commit(txn)
+
+    remote.commit = starts_first  # type: ignore[method-assign]
+    with pytest.raises(TxnConflict):
+        await both.commit(Txn(deletes={endpoint, "containers/c"}))
+    assert set(both.read("")) == {lease, endpoint, "containers/c"}
+
+
+async def test_where_an_endpoint_went_meanwhile_no_address_is_taken_from_others(pair: Pair) -> None:
+    _, remote, both = pair
+    lease, endpoint = f"leases/{SHARED}/10.0.0.2", f"endpoints/{SHARED}/e1"
+    await both.commit(Txn(puts={endpoint: b"active"}))
+    commit = remote.commit
+
+    async def goes_first(txn: Txn) -> int:
+        remote.commit = commit  # type: ignore[method-assign]
+        await commit(Txn(deletes={endpoint}))
+        return await commit(txn)
+
+    remote.commit = goes_first  # type: ignore[method-assign]
+    assert await both.commit(Txn(deletes={lease, endpoint})) == ABSENT
+    # This host had not heard of it: it may be anybody's by now.
+    await commit(Txn(puts={lease: b"e9"}))
+    assert set(both.read("")) == {lease}
 
 
 async def test_much_that_waited_is_written_in_parts(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,16 @@ async def test_of_two_claims_one_wins_and_the_loser_knows_the_winner(open_remote
         assert loser.get(key).value == winner  # type: ignore[union-attr]
 
 
+async def test_what_a_node_has_not_heard_of_yet_it_deletes_all_the_same(open_remote: Open, kind: str) -> None:
+    a, b = await open_remote(kind), await open_remote(kind)
+    for number in range(20):
+        key = f"leases/net/10.0.0.{number}"
+        await a.commit(Txn(puts={key: b"a"}))
+        await b.commit(Txn(deletes={key}))
+    await a.refresh("leases/")
+    assert a.read("leases/") == {}
+
+
 async def test_a_stale_revision_never_passes_even_if_the_key_was_deleted_and_made_again(
     open_remote: Open, kind: str
 ) -> None:

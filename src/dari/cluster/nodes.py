@@ -17,6 +17,7 @@ from dari.model.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from dari.model.network import Endpoint, Network
 from dari.reconcile import endpoints
 from dari.reconcile.node_claims import free_tunnel_address
+from dari.reconcile.rows import commit
 from dari.store.base import Status, Txn
 from dari.store.federation import Federation
 from dari.units import is_global_id
@@ -143,11 +144,13 @@ async def leave(eng: Engine) -> None:
 
 async def _forget(eng: Engine, node_id: str) -> None:
     tables = eng.ctx.tables
-    for endpoint in _own_endpoints(eng, node_id):
-        txn = Txn()
-        endpoints.add_release(eng.ctx, txn, endpoint)
-        tables.endpoints.delete(txn, endpoint.network_id, endpoint.id)
-        await eng.ctx.shared.commit(txn)
+    for key in tuple(tables.endpoints_of_node.keys(eng.ctx.shared, node_id)):
+
+        def forgotten(txn: Txn, key: str = key) -> None:
+            endpoint = tables.endpoints.at(eng.ctx.shared, key)
+            endpoints.drop(eng.ctx, txn, [endpoint] if endpoint is not None else [])
+
+        await commit(eng.ctx, f"node {node_id}", forgotten)
     txn = Txn()
     tables.members.delete(txn, node_id)
     free_tunnel_address(eng.ctx, txn, node_id)

@@ -43,6 +43,7 @@ from dari.reconcile import (
 from dari.reconcile.journal import emit
 from dari.reconcile.networks import bridge_name, gateway_endpoint, network_want, of_sandbox
 from dari.reconcile.plugin_options import NULL_POOLS
+from dari.reconcile.rows import commit
 from dari.reconcile.settle import host_facts, look_at_host, settle, settle_claims
 from dari.store.base import Txn, TxnConflict
 from dari.units import is_global_id, new_id
@@ -470,17 +471,19 @@ async def _disconnect_left_over(eng: Engine, network: Network, name: str) -> Non
 async def _detach(eng: Engine, sandbox: Sandbox | None, endpoint: Endpoint, *events: Event) -> None:
     """Remove one endpoint; the host ports go with the last that could carry them."""
     ctx = eng.ctx
-    txn = Txn()
-    endpoints.add_release(ctx, txn, endpoint)
-    ctx.tables.endpoints.delete(txn, endpoint.network_id, endpoint.id)
-    if sandbox is not None and sandbox.ports:
-        left = [each for each in of_sandbox(ctx, sandbox.id) if each.is_active and each.id != endpoint.id]
-        if gateway_endpoint(ctx, left) is None:
-            ports.release(ctx, txn, sandbox)
-            ctx.tables.sandboxes.put(txn, msgspec.structs.replace(sandbox, ports=[]), sandbox.id)
-    for event in events:
-        emit(ctx, txn, event)
-    await ctx.local.commit(txn)
+
+    def detached(txn: Txn) -> None:
+        now = ctx.tables.endpoints.get(ctx.shared, endpoint.network_id, endpoint.id)
+        endpoints.drop(ctx, txn, [now] if now is not None else [])
+        if sandbox is not None and sandbox.ports:
+            left = [each for each in of_sandbox(ctx, sandbox.id) if each.is_active and each.id != endpoint.id]
+            if gateway_endpoint(ctx, left) is None:
+                ports.release(ctx, txn, sandbox)
+                ctx.tables.sandboxes.put(txn, msgspec.structs.replace(sandbox, ports=[]), sandbox.id)
+        for event in events:
+            emit(ctx, txn, event)
+
+    await commit(ctx, f"the endpoint on network {endpoint.network_id[:12]}", detached)
     if endpoint.is_active:
         await settle(ctx, endpoint.sandbox_id, endpoint.network_id)
 

@@ -37,6 +37,7 @@ from dari.reconcile.file_changes import changes
 from dari.reconcile.kernel import in_kernel
 from dari.reconcile.networks import of_sandbox
 from dari.reconcile.node_claims import twin_of
+from dari.reconcile.rows import commit
 from dari.reconcile.settle import (
     converge,
     is_of_sandboxes,
@@ -124,7 +125,10 @@ async def free_forgotten(ctx: Context) -> None:
     """Free addresses and ports of sandboxes in which nothing runs, and claims whose owner is gone: a daemon was
     killed between taking them and starting the container. While another node with this one's id lives, what is shared
     may be that one's: it is looked at again when this one joins (strays.py)."""
-    txn = Txn()
+    await commit(ctx, "what an earlier daemon left", lambda txn: _add_forgotten(ctx, txn))
+
+
+def _add_forgotten(ctx: Context, txn: Txn) -> None:
     has_twin = ctx.node is not None and twin_of(ctx, ctx.node) is not None
     used = {each.sandbox_id for each in ctx.tables.containers.all(ctx.local) if _is_in_use(each.status.state)}
     sandboxes = {each.id: each for each in ctx.tables.sandboxes.all(ctx.local)}
@@ -146,8 +150,6 @@ async def free_forgotten(ctx: Context) -> None:
             endpoints.add_release(ctx, txn, endpoint)
             ctx.tables.endpoints.delete(txn, endpoint.network_id, endpoint.id)
     inheritance.tidy(ctx, txn)
-    if not txn.is_empty():
-        await ctx.local.commit(txn)
 
 
 def _is_in_use(state: str) -> bool:

@@ -21,7 +21,7 @@ from dari.model.network import Sandbox
 from dari.reconcile import endpoints, inheritance, links, names, pending, rootfs
 from dari.reconcile.context import Context
 from dari.reconcile.journal import emit
-from dari.reconcile.rows import change, event, find, volume_events, with_status
+from dari.reconcile.rows import change, commit, event, find, volume_events, with_status
 from dari.reconcile.settle import settle, settle_quietly
 from dari.runtime.hostfacts import check_descriptors
 from dari.runtime.launch import Exit, Launch
@@ -285,13 +285,15 @@ async def remove(ctx: Context, container_id: str, *, with_volumes: bool) -> None
     inheritance.keep_files(ctx, container)
     await asyncio.to_thread(_remove_files, ctx, container_id)
     await rootfs.release_volumes(ctx, container, with_volumes=with_volumes)
-    txn = Txn()
-    ctx.tables.containers.delete(txn, container_id)
-    if ctx.tables.names.get(ctx.local, container.name) == container_id:
-        ctx.tables.names.delete(txn, container.name)
-    inheritance.remove(ctx, txn, container)
-    emit(ctx, txn, event(container, "destroy"))
-    await ctx.local.commit(txn)
+
+    def removed(txn: Txn) -> None:
+        ctx.tables.containers.delete(txn, container_id)
+        if ctx.tables.names.get(ctx.local, container.name) == container_id:
+            ctx.tables.names.delete(txn, container.name)
+        inheritance.remove(ctx, txn, container)
+        emit(ctx, txn, event(container, "destroy"))
+
+    await commit(ctx, f"container {container_id[:12]}", removed)
     await settle_quietly(ctx, container_id, container.sandbox_id)
     inheritance.forget_files(ctx, container.sandbox_id)
     ctx.life(container_id).tell_removal(container.status.exit_code)

@@ -23,8 +23,8 @@ from dari.reconcile.checks import claims, cluster, host, kernel, life, naming, p
 from dari.reconcile.checks.found import Found
 from dari.reconcile.context import Context
 from dari.reconcile.kernel import in_kernel
+from dari.reconcile.rows import commit
 from dari.reconcile.settle import settle_everything
-from dari.store.base import Txn
 
 log = logging.getLogger(__name__)
 
@@ -142,10 +142,7 @@ async def _carry_out(ctx: Context, found: list[Found]) -> None:
     ways = {each.way for each in found if each.way}
     await life.rebind(ctx, [each.rebinding for each in found if each.rebinding])
     if "claims" in ways:
-        txn = Txn()
-        claims.add_frees(ctx, txn)
-        if not txn.is_empty():
-            await ctx.local.commit(txn)
+        await commit(ctx, "what has no owner", lambda txn: claims.add_frees(ctx, txn))
     for each in found:
         if each.way in ("runtime", "rootfs", "cgroup"):
             await _remove(ctx, each)

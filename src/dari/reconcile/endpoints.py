@@ -306,5 +306,7 @@ def add_release(ctx: Context, txn: Txn, endpoint: Endpoint) -> None:
     """Add to `txn` the end of an endpoint's leases, and of what a plugin gave it."""
     plugin_claims.end(ctx, txn, endpoint)
     for address in (endpoint.ipv4, endpoint.ipv6):
-        if address and ctx.tables.leases.get(ctx.local, endpoint.network_id, address) == endpoint.id:
+        owner = ctx.tables.leases.get(ctx.local, endpoint.network_id, address) if address else None
+        # On shared networks this host may have heard of an endpoint and not yet of its leases.
+        if owner == endpoint.id or (address and owner is None and endpoint.node):
             ctx.tables.leases.delete(txn, endpoint.network_id, address)

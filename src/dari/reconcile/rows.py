@@ -71,20 +71,37 @@ async def change(
 
     Raises NotFound, Conflict where other requests keep changing the row.
     """
-    for _ in range(_TRIES):
+    container = find(ctx, container_id)
+
+    def changed(txn: Txn) -> None:
+        nonlocal container
         container = update(find(ctx, container_id))
-        txn = Txn()
         ctx.tables.containers.replace(txn, ctx.local, container, container_id)
         for make in events:
             emit(ctx, txn, make(container))
         if also is not None:
             also(txn, container)
+
+    await commit(ctx, f"container {container_id[:12]}", changed)
+    return container
+
+
+async def commit(ctx: Context, subject: str, compose: Callable[[Txn], None]) -> None:
+    """Commit what `compose` adds to a transaction, which is composed anew where a row changed meanwhile.
+
+    Raises what `compose` does, StoreUnavailable, Conflict where other requests keep changing the rows of `subject`.
+    """
+    for _ in range(_TRIES):
+        txn = Txn()
+        compose(txn)
+        if txn.is_empty():
+            return
         try:
             await ctx.local.commit(txn)
         except TxnConflict:
             continue
-        return container
-    raise Conflict(f"container {container_id[:12]} is being changed by other requests, try again")
+        return
+    raise Conflict(f"{subject} is being changed by other requests, try again")
 
 
 def with_status(container: Container, **fields: Any) -> Container:

@@ -15,17 +15,19 @@ import msgspec
 
 from dari.model.network import Endpoint
 from dari.reconcile import endpoints
-from dari.reconcile.checks.claims import is_held
+from dari.reconcile.checks.claims import add_lease_end, is_held
 from dari.reconcile.context import Context
 from dari.store.base import Session, StoreUnavailable, Txn, TxnConflict
 from dari.store.federation import Federation
+from dari.units import is_global_id
 
 log = logging.getLogger(__name__)
 
 # A claim is in the store a moment before it is written down here.
 _CALM_SECONDS = 1.0
-# How often an address that was asked for without an answer is looked at: a store does late what it does within seconds.
-_LOOKS = 30
+# Until addresses without an owner are looked for again: soon after a doubt, then at doubling intervals.
+_FIRST_LOOKS, _LAST_LOOKS = 1, 256
+_AT_ONCE = 500
 
 
 def among(ctx: Context, keys: Iterable[str]) -> list[Endpoint]:
@@ -55,10 +57,10 @@ async def tend(ctx: Context, session: Session) -> None:
     """Until cancelled, or the session has ended. What is astray twice is given back."""
     index, calm = ctx.tables.endpoints_of_node, -1
     before: frozenset[str] = frozenset()
-    asked_for = _Unanswered(ctx)
+    ownerless = _Ownerless(ctx)
     while session.is_alive():
         await asyncio.sleep(_CALM_SECONDS)
-        await asked_for.look()
+        await ownerless.look()
         stamp = index.stamp(ctx.shared, ctx.node_id)
         if stamp == calm:
             continue
@@ -71,34 +73,44 @@ async def tend(ctx: Context, session: Session) -> None:
             calm = stamp
 
 
-class _Unanswered:
-    """Addresses that were asked for without an answer. What was to have them may have been removed before the store
-    took them late, and nobody would give them back."""
+class _Ownerless:
+    """Addresses of shared networks that no endpoint has. What was to have them may have been removed before the store
+    took them late, or before a daemon that was killed knew of them, and nobody would give them back."""
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        self._looks: dict[str, int] = {}
-        self._values: dict[str, bytes] = {}
-        self._orphans: set[str] = set()
+        self._doubts = 0
+        self._interval = self._looks_left = _FIRST_LOOKS
+        self._suspects: frozenset[tuple[str, ...]] = frozenset()
 
     async def look(self) -> None:
-        """What no endpoint has twice is given back. Never what says another endpoint: that one's row may come later."""
-        store, leases = self._ctx.shared, self._ctx.tables.leases
-        if isinstance(store, Federation) and store.unanswered:
-            self._looks |= dict.fromkeys(store.unanswered, _LOOKS)
-            self._values |= store.unanswered
-            store.unanswered.clear()
-        for key, left in list(self._looks.items()):
-            self._looks[key] = left - 1
-            row = store.get(key)
-            is_ours = row is not None and row.value == self._values[key]
-            is_orphan = is_ours and not is_held(self._ctx, tuple(key.removeprefix(leases.prefix).split("/")))
-            if row is not None and is_orphan and key in self._orphans:
-                await _commit(self._ctx, Txn(checks={key: row.revision}, deletes={key}))
-            (self._orphans.add if is_orphan else self._orphans.discard)(key)
-            if not left:
-                del self._looks[key], self._values[key]
-                self._orphans.discard(key)
+        """Called at every look at strays; what is astray twice is given back."""
+        store = self._ctx.shared
+        doubts = store.doubts if isinstance(store, Federation) else 0
+        if doubts != self._doubts:
+            self._doubts, self._interval, self._looks_left = doubts, _FIRST_LOOKS, _FIRST_LOOKS
+        self._looks_left -= 1
+        if self._looks_left > 0:
+            return
+        found = await self._found()
+        for parts in sorted(found & self._suspects):
+            txn = Txn()
+            add_lease_end(self._ctx, txn, parts)
+            if not txn.is_empty() and await _commit(self._ctx, txn):
+                log.warning(
+                    "address %s of network %s was taken and nobody had it: given back", *reversed(parts)
+                )
+        self._interval = _FIRST_LOOKS if found else min(2 * self._interval, _LAST_LOOKS)
+        self._looks_left, self._suspects = self._interval, found
+
+    async def _found(self) -> frozenset[tuple[str, ...]]:
+        found: set[tuple[str, ...]] = set()
+        for number, parts in enumerate(self._ctx.tables.leases.keys(self._ctx.shared)):
+            if is_global_id(parts[0]) and not is_held(self._ctx, parts):
+                found.add(parts)
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
+        return frozenset(found)
 
 
 async def _give_back(ctx: Context, endpoint: Endpoint) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from itertools import islice
 
 from dari.store.base import ABSENT, Row, Session, Status, Store, StoreUnavailable, Txn, TxnConflict
@@ -21,8 +21,7 @@ from dari.store.door import RemoteStore
 log = logging.getLogger(__name__)
 
 # Rows that end with what they belong to: giving them back needs nobody's consent.
-_LEASES = "leases/"
-_RETURNABLE = ("endpoints/", _LEASES)
+_RETURNABLE = ("endpoints/", "leases/")
 _FLUSH_SECONDS = 0.5
 _TRIES = 16
 # etcd takes 128 operations in a transaction.
@@ -38,11 +37,11 @@ class Federation:
         self.local, self.remote = local, remote
         self._is_remote_key = is_remote
         self._outbox: dict[str, bytes | None] = {}
-        # What the rows in it were when that was decided.
+        # What the rows in it were when that was decided, and the keys that were decided together.
         self._given_back: dict[str, Row | None] = {}
-        self.unanswered: dict[str, bytes] = {}
-        """Leases that were to be put, and what they were to say, to which no answer came: they may be there, or come to
-        be. Whoever looks after them takes them out."""
+        self._together: dict[str, frozenset[str]] = {}
+        self.doubts = 0
+        """How often the shared store gave no answer to a commit: it may have been done, or be done later."""
         self._log = ChangeLog()
         self._seen = [0, 0]
         self._flusher = asyncio.create_task(self._flush())
@@ -94,20 +93,12 @@ class Federation:
         try:
             revision = await self._commit_theirs(theirs, before, may_conflict=bool(ours.checks))
         except StoreUnavailable:
-            self.unanswered |= {k: value for k, value in theirs.puts.items() if k.startswith(_LEASES)}
+            self.doubts += 1
             if not self._can_wait(theirs):
                 raise
-            for key, row in before.items():
-                self._given_back.setdefault(key, row)
-            self._outbox |= {key: None for key in theirs.deletes if key not in theirs.puts}
-            self._outbox |= theirs.puts
-            self._log.add((*theirs.deletes, *theirs.puts))
-            self._has_post.set()
+            self._keep(theirs, before)
             return await self.local.commit(ours) if not ours.is_empty() else ABSENT
-        for key in before:
-            self._outbox.pop(key, None)
-            self._given_back.pop(key, None)
-        self._log.add(before)
+        self._forget(before)
         if ours.is_empty():
             return revision
         try:
@@ -119,12 +110,15 @@ class Federation:
     async def _commit_theirs(self, txn: Txn, before: Mapping[str, Row | None], *, may_conflict: bool) -> int:
         """A store that loses its leader may carry out late what it was asked and did not answer, behind what came after
         it. So what asks for nobody's consent stands on the rows as they are, too, and brings none back that has gone.
-        `may_conflict`: who asks reads again then, else the rows are looked at here."""
+        Where a row says something else by now, what was to be given back is more than this, or other: TxnConflict, and
+        who asks reads again. `may_conflict`: he does anyway, else the rows are looked at here first."""
         if not self._can_wait(txn):
             return await self.remote.commit(txn)
         now = dict(before)
         for _ in range(_TRIES):
             gone = {key for key, row in now.items() if row is None and before[key] is not None}
+            # What this host had not heard of yet belongs to one of the others: where one of them went, it went too.
+            gone |= {key for key, row in now.items() if row is None} if gone else set()
             guarded = Txn(
                 checks={key: row.revision for key, row in now.items() if row is not None},
                 puts={key: value for key, value in txn.puts.items() if key not in gone},
@@ -135,9 +129,11 @@ class Federation:
             try:
                 return await self.remote.commit(guarded)
             except TxnConflict:
-                if may_conflict:
-                    raise
                 now = {key: self.remote.get(key) for key in before}
+                if may_conflict or any(
+                    row is not None and not _says(before[key], row) for key, row in now.items()
+                ):
+                    raise
         raise TxnConflict(next(iter(before)))
 
     def watch(self, prefix: str) -> AsyncIterator[frozenset[str]]:
@@ -214,32 +210,52 @@ class Federation:
             if not self.remote.status().is_connected:
                 continue
             post = dict(islice(self._outbox.items(), _FLUSHED_AT_ONCE))
-            ours = {
-                key: row for key in post if (row := self.remote.get(key)) and self._is_as_it_was(key, row)
-            }
+            now = self._as_they_were(post)
             txn = Txn(
-                checks={key: row.revision for key, row in ours.items()},
-                puts={key: value for key in ours if (value := post[key]) is not None},
-                deletes={key for key in ours if post[key] is None},
+                checks={key: row.revision for key, row in now.items() if row is not None},
+                puts={key: value for key in now if (value := post[key]) is not None},
+                deletes={key for key in now if post[key] is None},
             )
             try:
                 if not txn.is_empty():
                     await self.remote.commit(txn)
             except (StoreUnavailable, TxnConflict) as error:
+                self.doubts += 1
                 log.debug("what was given back still waits: %s", error)
                 continue
-            self._forget(post)
+            self._forget([key for key, value in post.items() if self._outbox.get(key, post) == value])
             if not self._outbox:
                 self._has_post.clear()
             log.info("%d rows that waited for the store are written", len(post))
 
-    def _is_as_it_was(self, key: str, now: Row) -> bool:
-        before = self._given_back.get(key)
-        return before is not None and before.value == now.value
+    def _as_they_were(self, post: Iterable[str]) -> dict[str, Row | None]:
+        """The rows behind these keys, without those of which one that was decided on together says something else by
+        now, or is gone. What this host had not heard of yet is as the others of its commit are."""
+        changed = {
+            key
+            for key, before in self._given_back.items()
+            if before is not None and not _says(before, self.remote.get(key))
+        }
+        return {key: self.remote.get(key) for key in post if not self._together[key] & changed}
 
-    def _forget(self, post: Mapping[str, bytes | None]) -> None:
-        for key, value in post.items():
-            if key in self._outbox and self._outbox[key] == value:
-                del self._outbox[key]
-                self._given_back.pop(key, None)
-        self._log.add(post)
+    def _keep(self, txn: Txn, before: Mapping[str, Row | None]) -> None:
+        """What gives back, until the store answers."""
+        for key, row in before.items():
+            self._given_back.setdefault(key, row)
+            self._together[key] = self._together.get(key, frozenset()) | before.keys()
+        self._outbox |= {key: None for key in txn.deletes if key not in txn.puts}
+        self._outbox |= txn.puts
+        self._log.add(before)
+        self._has_post.set()
+
+    def _forget(self, keys: Collection[str]) -> None:
+        for key in keys:
+            self._outbox.pop(key, None)
+            self._given_back.pop(key, None)
+            self._together.pop(key, None)
+        self._log.add(keys)
+
+
+def _says(before: Row | None, now: Row | None) -> bool:
+    """Whether a row is there and says what it said."""
+    return before is not None and now is not None and before.value == now.value

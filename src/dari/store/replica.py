@@ -207,22 +207,20 @@ class _Copy:
             self._timer = asyncio.get_running_loop().call_later(_SAVE_SECONDS, self._save)
 
     def keep(self, keys: Iterable[str]) -> None:
-        """Write what waits of these at once."""
-        part = {key: self._pending.pop(key) for key in keys if key in self._pending}
-        if part:
-            self._save_part(part)
+        """Write what waits of these at once, behind what they may hang on: rows that came a moment before them."""
+        last = [key for key in keys if key in self._pending]
+        if last:
+            self._save_part(dict.fromkeys((*islice(self._pending, _SAVED_AT_ONCE), *last)))
 
     def _save(self) -> None:
         """A part of what waits, so that nobody waits long for a whole store to be written; the mark with the last."""
         self._timer = None
-        part = dict(islice(self._pending.items(), _SAVED_AT_ONCE))
-        for key in part:
-            del self._pending[key]
-        if self._pending:
+        if len(self._pending) > _SAVED_AT_ONCE:
             self._timer = asyncio.get_running_loop().call_later(_SAVE_SECONDS / 10, self._save)
-        self._save_part(part)
+        self._save_part(list(islice(self._pending, _SAVED_AT_ONCE)))
 
-    def _save_part(self, part: Mapping[str, Row | None]) -> None:
+    def _save_part(self, keys: Iterable[str]) -> None:
+        part = {key: self._pending.pop(key) for key in keys}
         try:
             self._write(part)
         except sqlite3.Error as error:

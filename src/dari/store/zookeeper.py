@@ -167,6 +167,8 @@ class ZooKeeperStore(Replicated):
     async def commit(self, txn: Txn) -> int:
         self._require_connection()
         deletes = txn.deletes - txn.puts.keys()
+        # What somebody else made a moment ago is not known here yet, and is deleted all the same.
+        await self._look([key for key in deletes if self.get(key) is None])
         await self._ensure_tables(_table(key) for key in (*txn.puts, *deletes, *txn.checks))
         client = self._client
         if txn.session_id:

@@ -11,9 +11,9 @@ from tests.unit.reconcile.test_peers import context, folder
 
 from dari.model.container import Container, ContainerConfig, ContainerStatus, Health, HostConfig
 from dari.model.network import Endpoint, Sandbox
-from dari.reconcile import boot, strays
+from dari.reconcile import boot, endpoints, strays
 from dari.reconcile.context import Context
-from dari.store.base import ABSENT, StoreUnavailable, Txn
+from dari.store.base import ABSENT, Row, StoreUnavailable, Txn
 from dari.store.federation import Federation
 from dari.store.memory import MemoryStore
 from dari.store.tables import is_shared
@@ -31,10 +31,14 @@ def endpoint(name: str, *, node: str = "own", is_active: bool = True, ipv4: str 
 
 
 class Late(MemoryStore):
-    """A shared store that does what it is asked and gives no answer."""
+    """A shared store that does what it is asked and gives no answer; it has not told of the rows `unheard` yet."""
 
     cluster_id = "c"
     is_late = True
+    unheard = ""
+
+    def get(self, key: str) -> Row | None:
+        return None if key == self.unheard else super().get(key)
 
     async def commit(self, txn: Txn) -> int:
         revision = await super().commit(txn)
@@ -122,16 +126,24 @@ async def test_an_address_the_store_gave_late_to_what_was_gone_by_then_is_given_
                 await both.commit(txn)
         txn = Txn()
         tables.sandboxes.put(txn, Sandbox(id="s-kept", container_id="c-kept", is_active=True), "s-kept")
-        # Removed by somebody who did not know of its address; and an address somebody else is about to use.
+        # Removed by somebody who did not know of its address; and one of somebody of whom no more is known yet.
         tables.endpoints.delete(txn, NET, "gone")
         tables.leases.put(txn, "soon", NET, others)
-        both.unanswered[tables.leases.key(NET, others)] = b'"ours"'
+        tables.endpoints.put(txn, endpoint("soon", node="b", ipv4=others), NET, "soon")
+        remote.unheard = tables.endpoints.key(NET, "soon")
         remote.is_late = False
         await both.commit(txn)
         assert len(tables.leases.keys(both)) == 3
         await strays.tend(ctx, Looks(3))
         assert [key[1] for key in tables.leases.keys(both)] == ["10.0.0.3", others]
-        assert both.unanswered == {}
+        # Once more after the next doubt.
+        remote.is_late, remote.unheard = True, ""
+        txn = Txn()
+        tables.endpoints.delete(txn, NET, "soon")
+        await both.commit(txn)
+        remote.is_late = False
+        await strays.tend(ctx, Looks(3))
+        assert [key[1] for key in tables.leases.keys(both)] == ["10.0.0.3"]
     finally:
         await both.close()
 
@@ -191,3 +203,17 @@ async def test_a_claim_that_is_just_being_written_down_stays(
     monkeypatch.setattr(strays, "asyncio", waiting)
     await strays.tend(ctx, Looks(4))
     assert len(ctx.tables.endpoints.all(ctx.shared)) == 4
+
+
+@pytest.mark.parametrize(("lease", "is_ended"), [(None, True), ("late", True), ("theirs", False)])
+async def test_an_endpoint_goes_with_the_address_it_says_it_has(
+    folder: str, lease: str | None, is_ended: bool
+) -> None:
+    """The store tells of rows one by one: the endpoint may be heard of before its lease."""
+    ctx, late, txn = context(folder, MemoryStore()), endpoint("late"), Txn()
+    if lease is not None:
+        ctx.tables.leases.put(txn, lease, NET, late.ipv4)
+        await ctx.local.commit(txn)
+    txn = Txn()
+    endpoints.add_release(ctx, txn, late)
+    assert (ctx.tables.leases.key(NET, late.ipv4) in txn.deletes) == is_ended

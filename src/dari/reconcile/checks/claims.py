@@ -9,14 +9,26 @@ import os
 import re
 from collections.abc import Iterator
 
+import msgspec
+
 from dari.model.finding import Finding
 from dari.reconcile import ports
 from dari.reconcile.checks.found import Found
 from dari.reconcile.context import Context
-from dari.store.base import Txn
+from dari.store.base import ABSENT, Txn
 
 _FIX = "dari doctor --fix"
 _SOCKET = re.compile(r"socket:\[(\d+)\]")
+
+
+class _Activity(msgspec.Struct, gc=False):
+    """What is needed of an endpoint's row here: those of a whole cluster are looked at, and not kept."""
+
+    is_active: bool = False
+
+
+_activity = msgspec.json.Decoder(_Activity).decode
+_text = msgspec.json.Decoder(str).decode
 
 
 def look(ctx: Context) -> list[Found]:
@@ -26,7 +38,7 @@ def look(ctx: Context) -> list[Found]:
 def add_frees(ctx: Context, txn: Txn) -> None:
     """Add to `txn` the end of every lease and claim without an owner."""
     for parts in orphaned_leases(ctx):
-        ctx.tables.leases.delete(txn, *parts)
+        add_lease_end(ctx, txn, parts)
     for parts in orphaned_claims(ctx):
         ctx.tables.ports.delete(txn, *parts)
 
@@ -37,9 +49,26 @@ def orphaned_leases(ctx: Context) -> list[tuple[str, ...]]:
 
 def is_held(ctx: Context, parts: tuple[str, ...]) -> bool:
     """By an endpoint of any node: on shared networks everybody's leases are seen."""
-    owner = ctx.tables.leases.get(ctx.local, *parts)
-    endpoint = ctx.tables.endpoints.get(ctx.shared, parts[0], owner) if owner else None
-    return endpoint is not None and endpoint.is_active
+    owner = _owner(ctx, parts)
+    endpoint = ctx.shared.get(ctx.tables.endpoints.key(parts[0], owner)) if owner else None
+    return endpoint is not None and _activity(endpoint.value).is_active
+
+
+def _owner(ctx: Context, parts: tuple[str, ...]) -> str:
+    row = ctx.shared.get(ctx.tables.leases.key(*parts))
+    return _text(row.value) if row is not None else ""
+
+
+def add_lease_end(ctx: Context, txn: Txn, parts: tuple[str, ...]) -> None:
+    """Add to `txn` the end of a lease, unless it is another's by then or its endpoint is there after all: lease and
+    endpoint come in one transaction, but this host may hear of them one by one."""
+    owner = _owner(ctx, parts)
+    if not owner:
+        return
+    keys = (ctx.tables.leases.key(*parts), ctx.tables.endpoints.key(parts[0], owner))
+    for key, row in zip(keys, map(ctx.shared.get, keys), strict=True):
+        txn.checks[key] = row.revision if row is not None else ABSENT
+    ctx.tables.leases.delete(txn, *parts)
 
 
 def orphaned_claims(ctx: Context) -> list[tuple[str, ...]]:
