@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import socket
 import tarfile
 from collections.abc import Iterator
 
+import docker
+import pytest
 from tests.scenarios.conftest import IMAGE, Node, wait_for
 
 _UPGRADE = b"Host: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
@@ -51,6 +54,27 @@ def test_a_size_that_is_told_as_soon_as_the_exec_answers(node: Node) -> None:
         while piece := connection.recv(4096):
             told += piece
     assert b"20 30" in told
+
+
+def test_an_exec_started_again_is_told_so_in_the_stream(node: Node) -> None:
+    """Who attaches has been answered before the engine looks whether it may run; who does not, has not."""
+    api = node.client.api
+    id = api.exec_create(node.sleeper("box").id, ["true"], tty=True)["Id"]
+    api.exec_start(id)
+    told = f"Error: Exec command {id} has already run"
+    with _start_exec(node, id) as connection:
+        assert b" 101 " in _head(connection)
+        assert connection.makefile("rb").read() == f"{told}\r\n".encode()
+    with pytest.raises(docker.errors.APIError, match=told) as refused:
+        api.exec_start(id, detach=True)
+    assert refused.value.status_code == 409
+    assert api.exec_inspect(id)["ExitCode"] == 0
+
+
+def test_the_operating_system_in_the_server_header(node: Node) -> None:
+    """Docker's Go client reads it for `OSType`, with this pattern (client/utils.go, headerRegexp)."""
+    with _said(node, b"HEAD /_ping HTTP/1.1\r\nHost: x\r\n") as connection:
+        assert re.search(rb"\r\nServer: Docker/.+\s\((.+)\)\r\n", _head(connection))[1] == b"linux"  # type: ignore[index]
 
 
 def test_a_terminal_whose_client_goes_away_leaves_its_process_alone(node: Node) -> None:

@@ -18,7 +18,7 @@ from dari.api import wire
 from dari.api.images import summary_json as image_summary
 from dari.api.inspect import summary_json
 from dari.api.route import Route
-from dari.api.versions import NEWEST_TEXT, OLDEST_TEXT, version_of
+from dari.api.versions import NEWEST_TEXT, OLDEST_TEXT, SERVER_VERSION, version_of
 from dari.engine import images as engine_images
 from dari.engine import login, look, system
 from dari.engine.base import Engine
@@ -27,9 +27,6 @@ from dari.model.errors import InvalidArgument
 from dari.model.wire import DockerNoun
 from dari.units import format_time
 
-# Programs that ask for "Docker 1.0 or newer" mean the Docker whose API this is. cAdvisor wants three numbers in it,
-# and no three more, so dari's own version stands under Components only.
-SERVER_VERSION = "28.3.0-dari"
 _PING_HEADERS = {
     "Builder-Version": "1",
     "Swarm": "inactive",

@@ -9,7 +9,6 @@ import re
 
 from aiohttp import web
 
-from dari import __version__
 from dari.model.errors import InvalidArgument
 
 Version = tuple[int, int]
@@ -23,11 +22,17 @@ OLDEST_TEXT = "1.24"
 _KEY = "/version"
 _PREFIX = re.compile(r"/v(\d+)\.(\d+)(?=/|\Z)")
 
+# Programs that ask for "Docker 1.0 or newer" mean the Docker whose API this is. cAdvisor wants three numbers in it,
+# and no three more, so dari's own version stands under Components only.
+SERVER_VERSION = "28.3.0-dari"
+
 HEADERS = {
     "Api-Version": NEWEST_TEXT,
     "Docker-Experimental": "false",
     "Ostype": "linux",
-    "Server": f"Dari/{__version__} (linux)",
+    # Docker's Go client takes the engine's operating system (`OSType` of stats and builds) out of a header of this
+    # form, and out of no other.
+    "Server": f"Docker/{SERVER_VERSION} (linux)",
 }
 
 

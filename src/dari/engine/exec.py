@@ -114,7 +114,10 @@ def _forget_old(eng: Engine, room: dict[str, Exec]) -> None:
 
 
 def find_startable(eng: Engine, exec_id: str) -> Exec:
-    """Raises NotFound (its container has ended), Conflict (that is paused, or it was started before)."""
+    """One whose container runs; whether it was started before is `start`'s to say.
+
+    Raises NotFound (its container has ended), Conflict (that is paused).
+    """
     found = find(eng, exec_id)
     container = find_container(eng, found.container_id)
     is_over = container.status.state not in ("running", "paused", "restarting")
@@ -122,18 +125,18 @@ def find_startable(eng: Engine, exec_id: str) -> Exec:
         # As in Docker, what was made to be run in a container goes with its end.
         raise NotFound(f"No such exec instance: {exec_id}")
     _check_running(container, container.id)
-    if found.is_started:
-        state = "is already running" if found.exit_code is None else "has already run"
-        raise Conflict(f"Error: Exec command {exec_id} {state}")
     return found
 
 
 async def start(eng: Engine, exec_id: str, *, is_detached: bool, console_size: list[int]) -> ExecHandle:
     """Run it. The streams are the caller's; without a caller (detached) they are read and thrown away.
 
-    Raises NotFound, Conflict, ExecRefused (the command cannot be executed).
+    Raises NotFound, Conflict (started before, too), ExecRefused (the command cannot be executed).
     """
     found = find_startable(eng, exec_id)
+    if found.is_started:
+        state = "is already running" if found.exit_code is None else "has already run"
+        raise Conflict(f"Error: Exec command {found.id} {state}")
     container = find_container(eng, found.container_id)
     found.is_started = True
     spec = _with_size(found.spec, console_size)
