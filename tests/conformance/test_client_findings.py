@@ -120,3 +120,33 @@ def test_the_command_a_commit_remembers(node: Node) -> None:
         assert image.history()[0]["CreatedBy"] == "sh -c true && true"
     finally:
         node.client.images.remove("remembered:1")
+
+
+def test_an_image_others_were_built_on_keeps_its_names(node: Node) -> None:
+    """watchtower removes the old image by its id, by force, and bears with a refusal."""
+    images = node.client.images
+    old = images.get(IMAGE)
+    old.tag("old", "1")
+    node.client.containers.run(IMAGE, ["true"], name="box")
+    node.client.containers.get("box").commit("child", "1")
+    for force in (False, True):
+        with pytest.raises(docker.errors.APIError, match="image has dependent child images") as refused:
+            images.remove(old.id, force=force)
+        assert refused.value.status_code == 409
+    images.remove("old:1")
+    assert images.get(IMAGE).id == old.id
+    images.remove("child:1")
+
+
+def test_the_last_name_of_an_image_others_were_built_on(node: Node) -> None:
+    node.client.containers.run(IMAGE, ["touch", "/one"], name="box")
+    parent = node.client.containers.get("box").commit("parent", "1")
+    node.client.containers.run("parent:1", ["touch", "/two"], name="crate")
+    node.client.containers.get("crate").commit("child", "1")
+    node.clear()
+    node.client.images.remove("parent:1")
+    assert node.client.images.get(parent.id).tags == []
+    # The parent goes with the last that was built on it.
+    node.client.images.remove("child:1")
+    with pytest.raises(docker.errors.ImageNotFound):
+        node.client.images.get(parent.id)

@@ -14,7 +14,7 @@ from dari.api import progress, wire
 from dari.api.route import Route
 from dari.api.versions import NEWEST, Version, version_of
 from dari.engine import commit as commits
-from dari.engine import images, search, system
+from dari.engine import image_removal, images, search, system
 from dari.engine.base import Engine
 from dari.model.container import ContainerConfig
 from dari.model.errors import InvalidArgument, NotFound
@@ -109,7 +109,7 @@ def config_json(config: ContainerConfig) -> Json:
     return {key: value for key, value in shown.items() if key in _CONFIG_ALWAYS or value}
 
 
-def removed_json(removed: list[images.Removed]) -> list[Json]:
+def removed_json(removed: list[image_removal.Removed]) -> list[Json]:
     return [{"Untagged": each.untagged} if each.untagged else {"Deleted": each.deleted} for each in removed]
 
 
@@ -242,7 +242,7 @@ async def image_tag(request: web.Request, eng: Engine) -> web.StreamResponse:
 async def image_remove(request: web.Request, eng: Engine) -> web.StreamResponse:
     if not request.match_info["name"].strip():
         raise InvalidArgument("image name cannot be blank")
-    removed = await images.remove(
+    removed = await image_removal.remove(
         eng,
         request.match_info["name"],
         force=wire.flag(request, "force"),
@@ -316,7 +316,7 @@ async def images_load(request: web.Request, eng: Engine) -> web.StreamResponse:
 
 
 async def images_prune(request: web.Request, eng: Engine) -> web.StreamResponse:
-    removed, freed = await images.prune(eng, wire.filters(request))
+    removed, freed = await image_removal.prune(eng, wire.filters(request))
     return wire.json_response({"ImagesDeleted": removed_json(removed) or None, "SpaceReclaimed": freed})
 
 

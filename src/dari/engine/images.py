@@ -1,4 +1,4 @@
-"""Images: pull, push, list, tag, remove, prune, load, save.
+"""Images: pull, push, list, tag, load, save.
 
 Must not know: JSON, where layers lie. Source: Docker Engine API v1.51, "Image".
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -16,7 +15,7 @@ from dari.engine import selection
 from dari.engine.base import Engine, commit
 from dari.engine.volumes import has_labels
 from dari.model.container import Container
-from dari.model.errors import Conflict, InvalidArgument, NotFound
+from dari.model.errors import InvalidArgument, NotFound
 from dari.model.event import Event
 from dari.model.image import Image
 from dari.model.platform import Platform, normal, serves
@@ -31,16 +30,7 @@ __all__ = ["Credentials", "Progress", "Report", "parse_credentials"]
 
 Filters = Mapping[str, Sequence[str]]
 _LIST_FILTERS = frozenset(("dangling", "label", "label!", "before", "since", "reference", "until"))
-_PRUNE_FILTERS = frozenset(("dangling", "label", "label!", "until"))
 _GLOB_PART = re.compile(r"\\.|\[[^\]]+\]|[*?]|[^\\*?\[]+", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class Removed:
-    """One line of what a removal did: a name (`Untagged`) or an id (`Deleted`)."""
-
-    untagged: str = ""
-    deleted: str = ""
 
 
 def find_image(eng: Engine, ref: str, platform: Platform | None = None) -> Image:
@@ -105,7 +95,7 @@ def list_images(eng: Engine, filters: Filters, *, show_all: bool = False) -> lis
     selection.check(filters, _LIST_FILTERS)
     images = eng.ctx.images.all()
     steps = set(parents(images).values())
-    dangling = _boolean(filters, "dangling")
+    dangling = boolean(filters, "dangling")
     before = [find_image(eng, ref).created for ref in filters.get("before", ())]
     since = [find_image(eng, ref).created for ref in filters.get("since", ())]
     until = [_moment(eng, text) for text in filters.get("until", ())]
@@ -168,7 +158,7 @@ def glob(pattern: str) -> re.Pattern[str]:
         raise InvalidArgument(f"invalid filter 'reference={pattern}': syntax error in pattern") from None
 
 
-def _boolean(filters: Filters, key: str) -> bool | None:
+def boolean(filters: Filters, key: str) -> bool | None:
     return selection.truth(key, filters[key]) if key in filters else None
 
 
@@ -327,144 +317,6 @@ def _to_save(eng: Engine, ref: str) -> list[tuple[Image, list[str]]]:
     except InvalidArgument:
         return [(image, [])]
     return [(image, [familiar(full)] if full in image.names else [])]
-
-
-# ---- removing ----
-
-
-async def remove(eng: Engine, ref: str, *, force: bool = False, keep_parents: bool = False) -> list[Removed]:
-    """Take a name away, and remove the image with its last one. Raises NotFound, Conflict.
-
-    Docker's rules: by name, the image goes with its last name; by id, all names go where they are of one
-    repository; what a container uses stays, unless `force` and it does not run.
-    """
-    images = eng.ctx.images
-    image = images.resolve(ref)
-    used = users(eng, image.id)
-    full = _own_name(image, ref)
-    if full is not None:
-        names = [*image.names, *image.digests]
-        rest = [name for name in names if name != full and not _is_only_digest(name, full, image)]
-        if rest:
-            dropped = [name for name in names if name not in rest]
-            return await _untag(eng, image, dropped)
-        running = [each for each in used if each.status.pid]
-        if used and not force:
-            raise Conflict(
-                f'conflict: unable to remove repository reference "{ref}" (must force) - '
-                f"container {used[0].short_id} is using its referenced image {image.short_id}"
-            )
-        if running:
-            return await _untag(eng, image, names)
-    else:
-        _check_removable(image, used, force=force)
-    result = await _untag(eng, image, [*image.names, *image.digests])
-    return result + await _delete(eng, image, keep_parents=keep_parents)
-
-
-def _own_name(image: Image, ref: str) -> str | None:
-    """The full name of the image that `ref` is, None where it is an id."""
-    try:
-        full = parse(ref).stored
-    except InvalidArgument:
-        return None
-    return full if full in image.names or full in image.digests else None
-
-
-def _is_only_digest(name: str, removed: str, image: Image) -> bool:
-    """A digest goes with the last tag of its repository."""
-    if "@" not in name:
-        return False
-    repository = name.partition("@")[0]
-    tags = [each for each in image.names if each.startswith(f"{repository}:") and each != removed]
-    return not tags and parse(removed, default_tag=False).name == repository
-
-
-def _check_removable(image: Image, used: Sequence[Container], *, force: bool) -> None:
-    running = next((each for each in used if each.status.pid), None)
-    if running is not None:
-        raise Conflict(
-            f"conflict: unable to delete {image.short_id} (cannot be forced) - "
-            f"image is being used by running container {running.short_id}"
-        )
-    if force:
-        return
-    repositories = {parse(name, default_tag=False).name for name in (*image.names, *image.digests)}
-    if len(repositories) > 1:
-        raise Conflict(
-            f"conflict: unable to delete {image.short_id} (must be forced) - "
-            "image is referenced in multiple repositories"
-        )
-    if used:
-        raise Conflict(
-            f"conflict: unable to delete {image.short_id} (must be forced) - "
-            f"image is being used by stopped container {used[0].short_id}"
-        )
-
-
-async def _untag(eng: Engine, image: Image, names: Sequence[str]) -> list[Removed]:
-    if not names:
-        return []
-    eng.ctx.images.untag(image, list(names))
-    await announce(eng, *(image_event(image, "untag", name=image.id) for _ in names))
-    return [Removed(untagged=familiar(name)) for name in names]
-
-
-async def _delete(eng: Engine, image: Image, *, keep_parents: bool) -> list[Removed]:
-    """Remove an image without names, and the steps of builds that nothing else was built on."""
-    images = eng.ctx.images
-    above = parents(images.all())
-    children = [child for child, parent in above.items() if parent == image.id]
-    if children:
-        raise Conflict(
-            f"conflict: unable to delete {image.short_id} (cannot be forced) - "
-            "image has dependent child images"
-        )
-    result = []
-    current: Image | None = image
-    while current is not None:
-        layers = await images.remove(current)
-        await announce(eng, image_event(current, "delete", name=current.id))
-        result.append(Removed(deleted=current.id))
-        result += [Removed(deleted=layer) for layer in layers]
-        parent = images.get(above.pop(current.id, ""))
-        is_free = (
-            parent is not None
-            and parent.is_dangling
-            and parent.id not in above.values()
-            and not users(eng, parent.id)
-        )
-        current = parent if is_free and not keep_parents else None
-    return result
-
-
-async def prune(eng: Engine, filters: Filters) -> tuple[list[Removed], int]:
-    """Remove dangling images; with `dangling=false` all that no container uses. What went, and the bytes.
-
-    Raises InvalidArgument.
-    """
-    selection.check(filters, _PRUNE_FILTERS)
-    only_dangling = _boolean(filters, "dangling") is not False
-    until = [selection.moment(filters["until"], eng.ctx.now())] if "until" in filters else []
-    images = eng.ctx.images
-    before = sum(images.storage.layer_size(layer) for layer in images.storage.all_layers())
-    result: list[Removed] = []
-    for image in list_images(eng, {}, show_all=True):
-        if images.get(image.id) is None or (only_dangling and not image.is_dangling):
-            continue
-        if not has_labels(image.config.labels, filters) or not all(image.created < each for each in until):
-            continue
-        if users(eng, image.id):
-            # As in Docker, one name of an image in use is enough.
-            result += await _untag(eng, image, sorted(image.names)[:-1])
-            continue
-        if image.id in parents(images.all()).values():
-            continue
-        result += await _untag(eng, image, [*image.names, *image.digests])
-        result += await _delete(eng, image, keep_parents=False)
-    after = sum(images.storage.layer_size(layer) for layer in images.storage.all_layers())
-    await announce(eng, image_event("", "prune", reclaimed=str(before - after)))
-    return result, before - after
 
 
 def layers_size(eng: Engine) -> int:
