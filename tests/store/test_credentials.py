@@ -19,6 +19,7 @@ from tests.store.test_remote import until
 from dari.store.address import StoreAddress, parse
 from dari.store.base import StoreRefused, StoreUnavailable, Txn
 from dari.store.door import RemoteStore, open_store
+from dari.store.etcd_gateway import Gateway
 
 
 @asynccontextmanager
@@ -171,6 +172,14 @@ async def test_etcd_with_tls_and_users(tmp_path: Path) -> None:
         await works(dataclasses.replace(secret, cert=str(made.nameless), key=str(made.nameless_key)))
         named = dataclasses.replace(secret, cert=str(made.client), key=str(made.client_key))
         await is_refused(named, "make --store-cert without cn")
+        gateway = Gateway(secret)
+        try:
+            for _ in range(20):
+                # However far it had come when etcd hung up.
+                with pytest.raises(StoreUnavailable, match="client certificate"):
+                    await gateway.call("/v3/kv/range", {"key": "YQ=="})
+        finally:
+            await gateway.close()
 
 
 async def test_etcd_with_users(tmp_path: Path) -> None:

@@ -215,6 +215,27 @@ async def test_a_node_that_starts_without_the_store_knows_what_it_knew(
         await away.close()
 
 
+async def test_the_first_who_wants_a_change_is_told_what_later_ones_are(kind: str, tmp_path: Path) -> None:
+    if not (servers.has_etcd() if kind == "etcd" else servers.has_zookeeper()):
+        pytest.skip(f"needs {kind}")
+    with servers.running(kind, tmp_path, 1) as cluster:
+        store = open_store(parse(cluster.url))
+        try:
+            async with asyncio.timeout(30 * PATIENCE):
+                await store.whole()
+            cluster.members[0].kill()
+            told = f"the store {cluster.url} is away: .+; what runs goes on"
+            for attempt in range(3):
+                with pytest.raises(StoreUnavailable, match=told):
+                    await store.commit(Txn(puts={"n/1": b"x"}))
+                with pytest.raises(StoreUnavailable, match=told):
+                    await store.refresh("n/")
+                if attempt == 1:
+                    await until(lambda: not store.status().is_connected)
+        finally:
+            await store.close()
+
+
 async def test_another_clusters_store_and_another_layout_are_refused_and_left_alone(
     open_remote: Open, cluster_of: Callable[[str], servers.Cluster], kind: str, tmp_path: Path
 ) -> None:

@@ -7,13 +7,18 @@ a stale mirror can never lose an update, it only loses the race (`TxnConflict`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
 from dari.model.errors import Unavailable
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_S = TypeVar("_S", bound="_Telling")
 
 
 class TxnConflict(Exception):
@@ -31,6 +36,38 @@ class StoreUnavailable(Unavailable):
 class StoreRefused(StoreUnavailable):
     """The store answers and is not for us: another cluster's, another layout, wrong credentials. Trying again does
     not help until somebody changes something."""
+
+
+class _Telling(Protocol):
+    def status(self) -> Status: ...
+
+
+class StoreAway(StoreUnavailable):
+    """What those are told who want a change, the first as well as the later ones."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"the store {url} is away: {reason}; what runs goes on")
+
+
+class NotDone(StoreUnavailable):
+    """The store answers, and does not do this: the session has ended, it is too much at once."""
+
+
+def tells_away(
+    call: Callable[Concatenate[_S, _P], Awaitable[_T]],
+) -> Callable[Concatenate[_S, _P], Coroutine[Any, Any, _T]]:
+    """A store's method that says it as `StoreAway` where the store does not answer."""
+
+    @functools.wraps(call)
+    async def told(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return await call(self, *args, **kwargs)
+        except (StoreAway, NotDone):
+            raise
+        except StoreUnavailable as error:
+            raise StoreAway(self.status().url, str(error)) from error
+
+    return told
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):

@@ -23,7 +23,17 @@ from uuid import uuid4
 import msgspec
 
 from dari.store.address import StoreAddress
-from dari.store.base import ABSENT, Row, Session, StoreUnavailable, Txn, TxnConflict
+from dari.store.base import (
+    ABSENT,
+    NotDone,
+    Row,
+    Session,
+    StoreAway,
+    StoreUnavailable,
+    Txn,
+    TxnConflict,
+    tells_away,
+)
 from dari.store.etcd_gateway import Gateway, GatewayError, Json, WatchResult, decode, encode, number
 from dari.store.layout import Layout, check_layout, new_layout
 from dari.store.replica import Replica, Replicated
@@ -117,6 +127,7 @@ class EtcdStore(Replicated):
         self._heard = 0
         self._follower = asyncio.create_task(self._follow())
 
+    @tells_away
     async def commit(self, txn: Txn) -> int:
         self._require_layout()
         deletes = txn.deletes - txn.puts.keys()
@@ -148,11 +159,11 @@ class EtcdStore(Replicated):
         except GatewayError as error:
             if "too many operations" in str(error):
                 count = max(len(txn.checks), len(txn.puts) + len(deletes) + 2)
-                raise StoreUnavailable(
+                raise NotDone(
                     f"{error} ({count} in one transaction): start etcd with --max-txn-ops={2 * count}"
                 ) from error
             if "requested lease not found" in str(error):
-                raise StoreUnavailable(f"{error}: the session has ended") from error
+                raise NotDone(f"{error}: the session has ended") from error
             raise
         revision = number(answer["header"].get("revision"))
         if not answer.get("succeeded"):
@@ -160,6 +171,7 @@ class EtcdStore(Replicated):
         self._replica.committed(txn.puts, deletes, revision)
         return revision
 
+    @tells_away
     async def refresh(self, prefix: str) -> None:
         rows, revision = await self._read(self._top + prefix)
         gone = {key: revision for key in self.read(prefix) if key not in rows}
@@ -179,7 +191,7 @@ class EtcdStore(Replicated):
         """Nothing is written to a store before it was seen to be ours."""
         status = self.status()
         if not status.is_connected:
-            raise StoreUnavailable(f"the store {status.url} is away: {status.reason}")
+            raise StoreAway(status.url, status.reason)
 
     def _learn(self, txn: Txn, answer: Json, revision: int) -> str:
         """Put what a refused transaction told into the mirror; the first key that was not as expected."""

@@ -227,6 +227,9 @@ class Gateway:
             return self._tls_reason(cause)
         if self._tls is None and isinstance(error, aiohttp.ServerDisconnectedError):
             return "it hangs up: is it etcd? if it speaks TLS, give --store-ca"
+        if self._tls is not None and not self._address.cert and isinstance(error, aiohttp.ClientOSError):
+            # It may hang up before its alert is read.
+            return "it hangs up: does it want a client certificate (--store-cert, --store-key)?"
         return _reason(error)
 
     def _tls_reason(self, error: BaseException) -> str:

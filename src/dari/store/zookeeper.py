@@ -21,7 +21,17 @@ from uuid import uuid4
 import msgspec
 
 from dari.store.address import StoreAddress
-from dari.store.base import ABSENT, Row, Session, StoreUnavailable, Txn, TxnConflict
+from dari.store.base import (
+    ABSENT,
+    NotDone,
+    Row,
+    Session,
+    StoreAway,
+    StoreUnavailable,
+    Txn,
+    TxnConflict,
+    tells_away,
+)
 from dari.store.layout import check_layout, new_layout
 from dari.store.reachable import why_not
 from dari.store.replica import Replica, Replicated
@@ -138,6 +148,7 @@ class ZooKeeperStore(Replicated):
         self._sessions[made.id] = made
         return made
 
+    @tells_away
     async def refresh(self, prefix: str) -> None:
         """A server may be behind: it is made to catch up with the leader first."""
         self._require_connection()
@@ -162,8 +173,9 @@ class ZooKeeperStore(Replicated):
         """Else kazoo would keep what is asked, and nobody be told why."""
         status = self.status()
         if not status.is_connected:
-            raise StoreUnavailable(f"the store {status.url} is away: {status.reason}")
+            raise StoreAway(status.url, status.reason)
 
+    @tells_away
     async def commit(self, txn: Txn) -> int:
         self._require_connection()
         deletes = txn.deletes - txn.puts.keys()
@@ -174,7 +186,7 @@ class ZooKeeperStore(Replicated):
         if txn.session_id:
             session = self._sessions.get(txn.session_id)
             if session is None or not session.is_alive():
-                raise StoreUnavailable("the session has ended")
+                raise NotDone("the session has ended")
             client = session.client
         for _ in range(_TRIES):
             await self._check_mirror(txn)
