@@ -43,7 +43,8 @@ class Port:
 class NamedEndpoint:
     """One running container on one network. Addresses without prefix length; "" where it has none.
 
-    `hostname` is Config.Hostname; "" when it is not to be a name (a shared UTS or network namespace).
+    `hostname` is Config.Hostname; "" when it is not to be a name (a shared UTS or network namespace). `service` is
+    Compose's; it is listed under it, and known by it where it is an alias, too.
     """
 
     network_id: str
@@ -56,6 +57,7 @@ class NamedEndpoint:
     aliases: tuple[str, ...] = ()
     ports: tuple[Port, ...] = ()
     project: str = ""
+    service: str = ""
     tags: tuple[str, ...] = ()
     weight: int = 1
     own: Mapping[str, Addresses] = field(default_factory=dict)

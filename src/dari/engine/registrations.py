@@ -92,15 +92,14 @@ def lookup(eng: Engine, name: str, *, is_healthy_only: bool = False, tag: str = 
 
 
 def services(eng: Engine) -> dict[str, list[Instance]]:
-    """All members by the first name they have: a container's Compose service, else its own name."""
+    """All members by the name they are listed under: a container's Compose service, else its own name. Aliases are
+    further names, by which `lookup` finds it."""
     found: dict[str, list[Instance]] = {}
     for each in _registered(eng):
         found.setdefault(each.service, []).append(each)
     for network, endpoint, container in _placed(eng):
-        label = container.config.labels.get("com.docker.compose.service", "") if container else ""
-        aliases = endpoint.spec.aliases
         named = named_endpoint(endpoint, container)
-        service = (label or next(iter(aliases), "") or named.container_name).lower()
+        service = (named.service or named.container_name).lower()
         found.setdefault(service, []).append(_instance(service, network, endpoint, named, container))
     for row in eng.ctx.tables.published.all(eng.ctx.shared):
         found.setdefault(row.names[0], []).extend(registry.of_published(row, row.names[0]))

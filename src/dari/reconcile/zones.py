@@ -23,9 +23,10 @@ from dari.units import is_global_id
 
 _UNWELL = "unhealthy"
 PROJECT = "com.docker.compose.project"
+_SERVICE = "com.docker.compose.service"
 _TAGS = "dari.tags"
 _PORTS = "ports"
-_TOLD = (PROJECT, _TAGS, names_options.WEIGHT, own_records.LABEL)
+_TOLD = (PROJECT, _SERVICE, _TAGS, names_options.WEIGHT, own_records.LABEL)
 
 
 def has_names(network: Network) -> bool:
@@ -149,6 +150,7 @@ def named_endpoint(endpoint: Endpoint, container: Container | None) -> records.N
         aliases=tuple(endpoint.dns_names[1:] if is_told else endpoint.spec.aliases),
         ports=tuple(_ports(told.get(_PORTS, ""))),
         project=told.get(PROJECT, ""),
+        service=told.get(_SERVICE, ""),
         tags=tuple(each for each in told.get(_TAGS, "").split(",") if each),
         weight=names_options.weight(told.get(names_options.WEIGHT, "")),
         own=_own(told),

@@ -58,7 +58,7 @@ def test_names_and_packets_pass_between_hosts(hosts: Hosts, wide: str) -> None:
 def test_looking_up_knows_projects_of_containers_elsewhere(hosts: Hosts, wide: str) -> None:
     labels = {"com.docker.compose.project": "shop", "com.docker.compose.service": "web", "dari.tags": "blue"}
     image = hosts[1].client.images.get("busybox")
-    alias = {wide: hosts[1].client.api.create_endpoint_config(aliases=["web"])}
+    alias = {wide: hosts[1].client.api.create_endpoint_config(aliases=["front", "web"])}
     hosts[1].client.containers.run(
         image, ["sleep", "1000"], name="shop-web-1", detach=True, labels=labels, network=wide,
         networking_config=alias, ports={"80/tcp": None},
@@ -69,6 +69,10 @@ def test_looking_up_knows_projects_of_containers_elsewhere(hosts: Hosts, wide: s
         [found] = [each for each in here() if each["Network"]]
         assert found["Address"] == hosts[1].address(hosts[1].client.containers.get("shop-web-1"), wide)
         assert (found["Tags"], found["Ports"]) == (["blue"], [{"Port": 80, "Protocol": "tcp"}])
+    # They are listed under their service there as here.
+    for host in hosts.hosts:
+        listed = {each["Name"] for each in hosts.dari(host, "/dari/v1/services")}
+        assert "web" in listed and "front" not in listed
 
 
 def test_the_other_host_tells_its_half_of_the_way(hosts: Hosts, wide: str) -> None:

@@ -54,6 +54,16 @@ def test_containers_are_members_from_start_to_stop(node: Node, members: Discover
     assert members.lookup("web1") == []
 
 
+def test_a_container_is_listed_under_its_name_and_found_by_aliases(node: Node, members: Discovery) -> None:
+    node.client.networks.create("net")
+    aliases = node.client.api.create_endpoint_config(aliases=["*.web", "store"])
+    node.sleeper("Db", network="net", networking_config={"net": aliases})
+    found = members.services()
+    assert [each["Service"] for each in found["db"]] == ["db"]
+    assert not {"*.web", "store"} & found.keys()
+    assert members.lookup("store") == [{**found["db"][0], "Service": "store"}]
+
+
 def test_a_project_is_part_of_the_name_as_in_dns(node: Node, members: Discovery) -> None:
     node.client.networks.create("net")
     asker = node.sleeper("asker", network="net")
