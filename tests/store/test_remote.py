@@ -236,6 +236,29 @@ async def test_the_first_who_wants_a_change_is_told_what_later_ones_are(kind: st
             await store.close()
 
 
+@pytest.mark.parametrize("is_mortal", [False, True])
+async def test_a_node_that_starts_with_a_copy_has_nothing_of_what_was_removed_meanwhile(
+    open_remote: Open, kind: str, tmp_path: Path, is_mortal: bool
+) -> None:
+    """Though it was the last that was written before the node went away."""
+    copy, prefix = str(tmp_path / "shared.db"), f"/copied-{uuid4().hex[:8]}"
+    other = await open_remote(kind, prefix=prefix)
+    ours = await open_remote(kind, prefix=prefix, copy=copy)
+    await ours.commit(Txn(puts={"n/1": b"one"}))
+    session = await other.session(10)
+    row = Txn(puts={"n/2": b"two"}, session_id=session.id if is_mortal else "")
+    await other.commit(row)
+    await until(lambda: ours.get("n/2"))
+    await ours.close()
+    if is_mortal:
+        await session.close()
+    else:
+        await other.commit(Txn(deletes={"n/2"}))
+    again = await open_remote(kind, prefix=prefix, copy=copy)
+    await again.whole()
+    await until(lambda: [*again.read("n/")] == ["n/1"])
+
+
 async def test_another_clusters_store_and_another_layout_are_refused_and_left_alone(
     open_remote: Open, cluster_of: Callable[[str], servers.Cluster], kind: str, tmp_path: Path
 ) -> None:

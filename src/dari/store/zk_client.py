@@ -80,6 +80,11 @@ class ZkClient:
         """The session's time to live, as agreed with the server, in seconds."""
         return float(self._kazoo._session_timeout) / 1000
 
+    @property
+    def seen(self) -> int:
+        """How far the server had come with its last answer: whatever it answers from now on has all up to that zxid."""
+        return int(self._kazoo.last_zxid)
+
     async def close(self) -> None:
         """End the session: its ephemeral nodes go."""
         if self._is_started:

@@ -334,8 +334,7 @@ class ZooKeeperStore(Replicated):
             await self._client.ensure(path)
         # The log is watched before the rows are read: what changes meanwhile is told again.
         entries = await self._client.children(self._log, self._tell_log) or []
-        last = max(entries, default="")
-        top = await self._client.stat(self._rows)
+        last, newest = max(entries, default=""), self._client.seen
         keys: list[str] = []
         for table in await self._client.children(self._rows) or []:
             await self._read_epochs([table])
@@ -343,8 +342,7 @@ class ZooKeeperStore(Replicated):
             keys += [
                 _join(table, rest) for rest in await self._client.children(f"{self._rows}/{table}") or []
             ]
-        rows, revision = await self._fetch(keys)
-        newest = max([revision, int(top.czxid) if top else 0])
+        rows, _ = await self._fetch(keys)
         self._replica.replace(rows, newest)
         self._nodes = {key: node for key, node in self._nodes.items() if self.get(key) is not None}
         self._last = last
