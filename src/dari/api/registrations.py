@@ -90,7 +90,7 @@ async def registration_delete(request: web.Request, eng: Engine) -> web.StreamRe
 
 
 async def registration_heartbeat(request: web.Request, eng: Engine) -> web.StreamResponse:
-    registrations.heartbeat(eng, request.match_info["id"])
+    await registrations.heartbeat(eng, request.match_info["id"])
     return wire.no_content()
 
 

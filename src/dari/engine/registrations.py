@@ -14,11 +14,11 @@ from dari.discovery import records, registry
 from dari.discovery.registry import Instance as Instance
 from dari.engine.base import Engine
 from dari.model.container import Container
-from dari.model.errors import Conflict
+from dari.model.errors import Conflict, NotFound
 from dari.model.network import Endpoint, Network
 from dari.model.registration import Registration
 from dari.reconcile import members, shared_networks
-from dari.reconcile.member_checks import Checker
+from dari.reconcile.member_checks import Checker, refresh
 from dari.reconcile.settle import settle
 from dari.reconcile.zones import named_endpoint
 from dari.store.base import Txn, TxnConflict
@@ -63,17 +63,23 @@ def _is_same(one: Registration, other: Registration) -> bool:
 
 async def deregister(eng: Engine, ref: str) -> None:
     """By id, or by a name with one registration. Raises NotFound, InvalidArgument, Unavailable."""
-    found = registry.find(eng.ctx.tables, eng.ctx.shared, ref)
+    try:
+        found = registry.find(eng.ctx.tables, eng.ctx.shared, ref)
+    except NotFound:
+        # It may have been registered at another node a moment ago.
+        await refresh(eng.ctx)
+        found = registry.find(eng.ctx.tables, eng.ctx.shared, ref)
     txn = Txn()
     eng.ctx.tables.registrations.delete(txn, found.name, found.id)
     await eng.ctx.shared.commit(txn)
     await settle(eng.ctx, members.ZONE_ID)
 
 
-def heartbeat(eng: Engine, registration_id: str) -> None:
-    """A member with a time to live says that it lives. Raises NotFound: register again."""
+async def heartbeat(eng: Engine, registration_id: str) -> None:
+    """A member with a time to live says that it lives, to any node. Raises NotFound: register again; Unavailable:
+    another node counts its heartbeats, and the store cannot be told."""
     checker: Checker = eng.rooms[ROOM]
-    checker.beat(registration_id)
+    await checker.beat(registration_id)
 
 
 def registrations(eng: Engine) -> list[Registration]:

@@ -26,10 +26,11 @@ class Check(Noun, frozen=True, kw_only=True):
 
 
 class Registration(Noun, frozen=True, kw_only=True):
-    """A member of a service. `port` 0: none. `owner` is the node that checks it ("" on a host alone).
+    """A member of a service. `port` 0: none. `owner` is the node that checks it ("" on a host alone), `heard_by` the
+    one that counts its heartbeats where that is another.
 
     `verdict` is passing where nothing is checked, `output` what the last failed check said, `changed` when the
-    verdict did (ns since the epoch). `session`: it is withdrawn with this node.
+    verdict did (ns since the epoch).
     """
 
     id: str
@@ -43,7 +44,13 @@ class Registration(Noun, frozen=True, kw_only=True):
     meta: dict[str, str] = {}
     checks: list[Check] = []
     owner: str = ""
+    heard_by: str = ""
     created: int = 0
     verdict: Verdict = "passing"
     output: str = ""
     changed: int = 0
+
+    @property
+    def hearer(self) -> str:
+        """The node that counts its heartbeats."""
+        return self.heard_by or self.owner

@@ -1,4 +1,4 @@
-"""Names and addresses belong to one node at a time: who has those another one wants. Must not know: sessions."""
+"""Names and addresses belong to one node at a time: who has those another one wants. Must not know: how one joins."""
 
 from __future__ import annotations
 
@@ -22,6 +22,22 @@ def quarrel(ctx: Context, node: Node) -> str:
     if holder_id is not None and holder_id != node.id:
         return f"another node ({_place(ctx, holder_id)}) has address {node.address}: start one of them with --advertise"
     return ""
+
+
+def own_quarrel(ctx: Context) -> str:
+    """Why this node cannot join, as far as others are the reason; empty while it is joined."""
+    return quarrel(ctx, ctx.node) if ctx.node is not None and not ctx.session_id else ""
+
+
+def why_not_joined(ctx: Context) -> str:
+    """Why the others know nothing of this node; empty where they do, or where there are none."""
+    if ctx.node is None or ctx.session_id:
+        return ""
+    status = ctx.shared.status()
+    reason = own_quarrel(ctx) or "it is about to"
+    if not status.is_connected:
+        reason = f"the store {status.url} is away: {status.reason}"
+    return f"node {ctx.node.name} has not joined the others: {reason}"
 
 
 def twin_of(ctx: Context, node: Node) -> Node | None:
