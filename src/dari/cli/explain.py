@@ -14,7 +14,9 @@ from dari.cli.table import fitted, terminal_width
 USAGE_CODE = 2
 JSON = Flag("json", "bool", "Print the answer of the engine as JSON")
 NO_PROBE = Flag("no-probe", "bool", "Send no packet, look at what should be and what is")
-TIMEOUT = Flag("timeout", "text", "Seconds to wait for each packet", default="1")
+TIMEOUT = Flag(
+    "timeout", "text", "Seconds to wait for each packet, and for another node where more than 2", default="1"
+)
 
 
 @verb(

@@ -17,7 +17,7 @@ from dari.model.cluster import Member, Node
 from dari.model.errors import Conflict, InvalidArgument, NotFound, Unavailable
 from dari.model.explain import Explanation, Question
 from dari.reconcile import far, far_words
-from dari.reconcile.across import SECONDS
+from dari.reconcile.across import patience
 from dari.reconcile.elsewhere_words import told_by
 from dari.reconcile.shared_networks import is_shared
 from dari.reconcile.talk import NoAnswerError, Talk
@@ -66,10 +66,11 @@ async def explain(eng: Engine, question: Question) -> Explanation:
 
 async def _ask(eng: Engine, place: Place, question: Question) -> Explanation:
     talk = Talk(eng.ctx, place.node)
-    seconds = 4 * SECONDS + _PACKETS_WAITED_FOR * max(question.timeout, _LONGEST_NAME_SECONDS)
+    first = patience(question.timeout)
+    seconds = 4 * first + _PACKETS_WAITED_FOR * max(question.timeout, _LONGEST_NAME_SECONDS)
     try:
         # A node that hangs is known soon, however long its answer may take.
-        await talk.ask(far_words.DOORS, far_words.Doors(addresses=[]), far_words.DoorsFound, SECONDS)
+        await talk.ask(far_words.DOORS, far_words.Doors(addresses=[]), far_words.DoorsFound, first)
         told = await talk.ask(far_words.EXPLAIN, question, Explanation, seconds)
     except NoAnswerError as error:
         raise Unavailable(f"{error}; it has to tell what happens there: ask on that host itself") from error

@@ -22,7 +22,8 @@ class Question(DockerNoun, frozen=True, kw_only=True):
     """`POST /dari/v1/explain`. `From`: a container, `host` or `outside`; `To`: the same, a name as `From` would
     resolve it, or an address. In a cluster both take `NAME@NODE`; a `From` on another node is asked of that node.
     Without `Port` an echo (ICMP) is asked about; `Protocol` is tcp, udp or icmp. `Probe` false sends nothing but the
-    questions for a name outside. `Timeout` in seconds is for each packet."""
+    questions for a name outside. `Timeout` in seconds is for each packet, and for each
+    answer of another node where it is more than 2."""
 
     source: str = msgspec.field(name="From", default="")
     target: str = msgspec.field(name="To", default="")

@@ -22,16 +22,24 @@ from dari.reconcile.splice import Across, joined, misled
 from dari.reconcile.talk import NoAnswerError, Talk
 
 SECONDS = 2.0
-"""How long a node is waited for. It answers in some hundredths of a second when it does at all."""
+"""How long a node is waited for at least. It answers in some hundredths of a second when it does at all."""
 
 _SECONDS_A_PAIR = 0.01
 
 
-class Other:
-    """One node, asked about some pairs. An async context manager: its end takes the questions back."""
+def patience(timeout: float) -> float:
+    """How long a node is waited for, in seconds, by who waits so long for a packet: a user who has more time gives it
+    to the other nodes too."""
+    return max(SECONDS, timeout)
 
-    def __init__(self, ctx: Context, node: Node) -> None:
+
+class Other:
+    """One node, asked about some pairs by somebody who waits `timeout` seconds for a packet. An async context manager:
+    its end takes the questions back."""
+
+    def __init__(self, ctx: Context, node: Node, timeout: float) -> None:
         self.node = node
+        self._seconds = patience(timeout)
         self.ports: tuple[int, ...] = ()
         self._ctx = ctx
         self._talk = Talk(ctx, node)
@@ -52,14 +60,14 @@ class Other:
     async def doors(self, addresses: Sequence[str]) -> list[far_words.Door]:
         """Of the containers with these addresses there. Raises NoAnswerError."""
         question = far_words.Doors(addresses=list(addresses))
-        return (await self._talk.ask(far_words.DOORS, question, far_words.DoorsFound, SECONDS)).doors
+        return (await self._talk.ask(far_words.DOORS, question, far_words.DoorsFound, self._seconds)).doors
 
     def ready(self, pairs: Sequence[Pair], ports: Sequence[int]) -> None:
         """Begin to ask for these pairs' halves; `ports`: where their packets will come from, if any are sent."""
         self.ports, self._count = tuple(ports), len(pairs)
         own = self._ctx.node.address if self._ctx.node is not None else ""
         question = far_words.Ready(underlay=own, pairs=list(pairs), ports=list(ports))
-        seconds = SECONDS + len(pairs) * _SECONDS_A_PAIR
+        seconds = self._seconds + len(pairs) * _SECONDS_A_PAIR
         self._asking = asyncio.create_task(
             self._talk.ask(far_words.READY, question, far_words.Readied, seconds),
             name=f"ask {self.node.name}",
@@ -81,7 +89,7 @@ class Other:
     async def sightings(self, packets: Sequence[tuple[int, int]]) -> far_words.Reported:
         """What was seen there of packets, each by its pair's index and the port it came from. Raises NoAnswerError."""
         question = far_words.Report(packets=[far_words.Sent(pair=pair, port=port) for pair, port in packets])
-        seconds = SECONDS + len(packets) * _SECONDS_A_PAIR
+        seconds = self._seconds + len(packets) * _SECONDS_A_PAIR
         told = await self._talk.ask(far_words.REPORT, question, far_words.Reported, seconds)
         if len(told.sightings) != len(packets):
             raise NoAnswerError(f"node {self.node.name} did not tell of every packet")

@@ -66,7 +66,7 @@ async def ask(ctx: Context, inquiry: Inquiry, stack: AsyncExitStack) -> across.O
         protocol=inquiry.protocol,
         port=aim.port if inquiry.protocol != "icmp" else 0,
     )
-    other = await stack.enter_async_context(across.Other(ctx, inquiry.far.node))
+    other = await stack.enter_async_context(across.Other(ctx, inquiry.far.node, inquiry.timeout))
     other.ready([pair], some_ports() if inquiry.is_probed else ())
     return other
 

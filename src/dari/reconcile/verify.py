@@ -54,7 +54,8 @@ async def _verify(ctx: Context, project: str, timeout: float, is_probed: bool) -
     everybody = [*containers, *alive, OUTSIDE_END, HOST_END]
     concerned = {each.netns for each in containers if each.netns}
     async with AsyncExitStack() as stack:
-        asked = await verify_others.meet(ctx, stack, [each for each in others if each.node is not None])
+        met = [each for each in others if each.node is not None]
+        asked = await verify_others.meet(ctx, stack, met, timeout)
         ports = some_ports()
         try:
             probing = await asyncio.to_thread(

@@ -35,12 +35,14 @@ def far_end(other: far.Far) -> End:
     return End("address", f"{other.name}@{node}", far=(other.network, other.endpoint))
 
 
-async def meet(ctx: Context, stack: AsyncExitStack, alive: list[far.Far]) -> dict[str, Others]:
-    """Ask every node with such ends for their doors, all at once."""
+async def meet(
+    ctx: Context, stack: AsyncExitStack, alive: list[far.Far], timeout: float
+) -> dict[str, Others]:
+    """Ask every node with such ends for their doors, all at once. `timeout` as of `Other`."""
     found: dict[str, Others] = {}
     for each in alive:
         if each.node is not None and each.node.id not in found:
-            found[each.node.id] = Others(await stack.enter_async_context(Other(ctx, each.node)))
+            found[each.node.id] = Others(await stack.enter_async_context(Other(ctx, each.node, timeout)))
     await asyncio.gather(
         *(
             _learn_doors(others, [each.endpoint for each in alive if each.endpoint.node == node_id])
