@@ -117,7 +117,7 @@ def add_activation(
 ) -> tuple[Sandbox, list[Endpoint]]:
     """Add to `txn` what makes `endpoints` of `sandbox` active; those that are already stay as they are.
 
-    Raises what `activate` does, DriverRefused and Unavailable (shared_networks.check_encryption).
+    Raises what `activate` does, DriverRefused and Unavailable (shared_networks.check_node).
     """
     if sandbox.mode == "container":
         return sandbox, []
@@ -130,7 +130,7 @@ def add_activation(
         if not endpoint.is_active:
             if shared_networks.is_shared(network):
                 # Whoever becomes active comes by here.
-                shared_networks.check_encryption(ctx, network)
+                shared_networks.check_node(ctx, network)
                 _stand_on(ctx, txn, network)
             endpoint = _decide(ctx, txn, container, network, endpoint, reserved)
             reserved.add(endpoint.interface)

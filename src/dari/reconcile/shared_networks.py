@@ -17,6 +17,7 @@ from dari.net.desired import OverlayWant, PeerWant, TunnelPeerWant, TunnelWant
 from dari.net.facts import HostFacts
 from dari.net.state import Address, Prefix
 from dari.reconcile.context import Context, Peer
+from dari.reconcile.node_claims import own_quarrel
 from dari.store.federation import Federation
 from dari.units import is_global_id
 
@@ -245,6 +246,19 @@ def peers(ctx: Context, network: Network) -> dict[str, Peer]:
     return found
 
 
+def check_node(ctx: Context, network: Network) -> None:
+    """May this node put a container on that network now? Raises Unavailable while another living node has its name,
+    address or id (nobody would be told of the container, and the two might give out each other's rows), and as
+    `check_encryption`."""
+    if why := own_quarrel(ctx):
+        name = ctx.node.name if ctx.node is not None else ""
+        raise Unavailable(
+            f"cannot join network {network.name}: node {name} has not joined the others, and cannot while this is so: "
+            f"{why}"
+        )
+    check_encryption(ctx, network)
+
+
 def check_encryption(ctx: Context, network: Network) -> None:
     """May a container of this node be on that network? Raises as `check_own_encryption` where it is encrypted."""
     if is_encrypted(network):
@@ -269,8 +283,8 @@ def check_own_encryption(ctx: Context, what: str) -> None:
 
 def check_host(ctx: Context, network: Network, facts: HostFacts) -> None:
     """May a container of this host be on that shared network? Raises Forbidden where a subnet overlaps a route of the
-    host, DriverRefused where the network is encrypted and this node cannot, Unavailable."""
-    check_encryption(ctx, network)
+    host, and as `check_node`."""
+    check_node(ctx, network)
     if network.spec.driver != "overlay" or ctx.settling.rendered.get(network.id):
         return
     for subnet in (ipaddress.ip_network(each.subnet) for each in network.subnets):

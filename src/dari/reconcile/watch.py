@@ -138,6 +138,8 @@ async def _restart(ctx: Context, container_id: str, verdict: Verdict) -> None:
             await start(ctx, container_id, restart_count=verdict.count)
         except (DariError, OSError) as error:
             log.error("restarting container %s: %s", container.name, error)
+            if isinstance(error, Unavailable):
+                _start_at_last(ctx, container)
             left = ctx.tables.containers.get(ctx.local, container_id)
             if left is not None and left.status.state == "restarting":
                 # Not even its failure could be written down: it is still waiting for its restart.
@@ -175,10 +177,11 @@ async def start_wanted(ctx: Context) -> None:
     """Start what its policy wants running; those whose network or namespaces others own come after them."""
     waiting = [each for each in ctx.tables.containers.all(ctx.local) if _starts_at_boot(each)]
     for is_joining in (False, True):
-        batch = [each for each in waiting if _joins(each) is is_joining]
-        await asyncio.gather(
-            *(_start_wanted(ctx, each.id) for each in sorted(batch, key=lambda c: c.created))
-        )
+        batch = sorted((each for each in waiting if _joins(each) is is_joining), key=lambda c: c.created)
+        refused = await asyncio.gather(*(_start_wanted(ctx, each.id) for each in batch))
+        for each, is_again in zip(batch, refused, strict=True):
+            if is_again:
+                _start_at_last(ctx, each)
 
 
 def _starts_at_boot(container: Container) -> bool:
@@ -190,15 +193,32 @@ def _joins(container: Container) -> bool:
     return any(mode.startswith("container:") for mode in (host.network_mode, host.pid_mode, host.ipc_mode))
 
 
-async def _start_wanted(ctx: Context, container_id: str) -> None:
+async def _start_wanted(ctx: Context, container_id: str) -> bool:
+    """Whether it is to be tried again: what refused it passes by itself (the store is away, say)."""
     async with ctx.lock(container_id):
         container = ctx.tables.containers.get(ctx.local, container_id)
         if container is None or not _starts_at_boot(container):
-            return
+            return False
         try:
             await start(ctx, container_id)
         except (DariError, OSError) as error:
             log.error("starting container %s: %s", container.name, error)
+            return isinstance(error, Unavailable)
+    return False
+
+
+def _start_at_last(ctx: Context, container: Container) -> None:
+    """Start what its policy wants running, again and again until it runs or nobody wants it."""
+
+    async def again() -> None:
+        delay = 2 * _SHORTEST_RETRY_SECONDS
+        while True:
+            await asyncio.sleep(delay)
+            if not await _start_wanted(ctx, container.id):
+                return
+            delay = min(2 * delay, _LONGEST_RETRY_SECONDS)
+
+    _spawn(ctx, again(), f"start {container.short_id}")
 
 
 async def _adopt_one(ctx: Context, container: Container) -> None:

@@ -311,7 +311,7 @@ def test_a_node_that_does_not_answer_is_named_and_the_store_is_believed(town: tu
     with frozen(hosts):
         told = explain(hosts[0], "one", "two:80", attempts=1)
         assert (told["IsReachable"], told["Conclusion"]) == (True, "reachable")
-        assert told["NodeProblem"] == "node host1 did not answer within 2 s"
+        assert told["NodeProblem"] == "node host1 did not answer within 3 s"
         verified = json.loads(dari(hosts[0], "verify", "--json", "--timeout", "3").stdout)
         assert not verified["IsAsAsked"]
         assert any("node host1 did not answer within 3 s" in each for each in verified["Findings"])

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import docker
+import pytest
 from tests.patience import PATIENCE
 from tests.scenarios.cluster.conftest import Host, Hosts, all_joined, eventually
 
@@ -64,7 +66,9 @@ def test_a_node_that_leaves_is_forgotten_and_may_come_again(hosts: Hosts) -> Non
 
 
 def test_names_and_addresses_belong_to_one_node(hosts: Hosts) -> None:
+    """The second one is told, and puts nothing on networks they share until the quarrel has ended; then it goes on."""
     eventually("all joined", lambda: all_joined(hosts))
+    hosts[0].client.networks.create("wide", driver="overlay", attachable=True)
     host = hosts[2]
     host.kill(signal.SIGTERM)
     before, host.options = host.options, (*host.options, "--node-name", "host1")
@@ -73,10 +77,29 @@ def test_names_and_addresses_belong_to_one_node(hosts: Hosts) -> None:
         eventually(
             "the quarrel is told", lambda: "is named host1" in hosts.dari(host, "/dari/v1/cluster")["Problem"]
         )
+        eventually("the network is known", lambda: host.client.networks.list(names=["wide"]))
+        for start in (
+            lambda: host.sleeper("late", network="wide"),
+            lambda: host.client.networks.get("wide").connect(host.sleeper("local")),
+        ):
+            with pytest.raises(docker.errors.APIError) as caught:
+                start()
+            assert caught.value.status_code == 503
+            assert "cannot join network wide: node host1 has not joined" in str(caught.value)
+            assert "is named host1: start one of them with --node-name" in str(caught.value)
+        found = {each["Id"]: each for each in hosts.dari(host, "/dari/v1/doctor")["Findings"]}
+        assert "is named host1" in found["cluster.not-joined"]["Cause"]
+        assert not hosts.dari(host, "/dari/v1/cluster")["Joined"]
+        hosts[1].kill()
+        eventually("it has joined", lambda: hosts.dari(host, "/dari/v1/cluster")["Joined"], 40)
+        host.client.containers.get("late").start()
+        host.client.networks.get("wide").connect("local")
     finally:
         host.kill(signal.SIGTERM)
         host.options = before
         host.start()
+        if hosts[1].daemon is None:
+            hosts[1].start()
     eventually("all joined", lambda: all_joined(hosts))
 
 

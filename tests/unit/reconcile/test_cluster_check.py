@@ -42,7 +42,10 @@ def found(
             )  # fmt: skip
             tables.endpoints.put(txn, endpoint, "n", endpoint.id)
         await kept.commit(txn)
-        ctx: Any = SimpleNamespace(shared=kept, tables=tables, node=node(own), now=lambda: NOW)
+        ctx: Any = SimpleNamespace(
+            shared=kept, tables=tables, node=node(own), now=lambda: NOW,
+            config=SimpleNamespace(data_root="/var/lib/dari"),
+        )  # fmt: skip
         return [(each.finding.id, each.finding.text) for each in cluster.look(ctx)]
 
     return asyncio.run(look())
@@ -66,6 +69,11 @@ def test_a_clock_that_is_ahead() -> None:
 
 def test_not_being_there() -> None:
     assert [kind for kind, _ in found([node("b")], ["a", "b"])] == ["cluster.not-joined"]
+
+
+def test_a_node_of_the_same_id_is_not_this_one() -> None:
+    twin = Node(id="id-a", name="z", address="10.0.0.9", joined=NOW)
+    assert "cluster.not-joined" in [kind for kind, _ in found([twin], ["a"])]
 
 
 def test_without_the_store_nobody_is_called_dead() -> None:

@@ -76,6 +76,7 @@ def context(
         tables.endpoints.put(txn, endpoint(name), NET, f"e-{name}")
     asyncio.run(store.commit(txn))
     return SimpleNamespace(
+        session_id="joined",
         shared=store,
         local=store,
         tables=tables,

@@ -38,14 +38,15 @@ def _findings(ctx: Context) -> Iterator[Finding]:
             status.reason,
             "see that it runs and is reached; what runs goes on meanwhile",
         )
-    elif own.id not in nodes:
+    elif own.id not in nodes or quarrel(ctx, own):
         yield Finding(
             "cluster.not-joined",
             "error",
             "node",
-            f"this node, {own.name}, has not joined: the others know nothing of its containers",
-            quarrel(ctx, own),
-            "darid's log tells why; it tries again every second",
+            f"this node, {own.name}, has not joined: the others know nothing of its containers, and no more of them "
+            "can be put on networks that nodes share",
+            quarrel(ctx, own) or "darid's log tells why",
+            "it tries again every second, and goes on by itself once it has joined",
         )
     yield from _encryption(ctx, own, nodes)
     placed: dict[str, set[str]] = {}
