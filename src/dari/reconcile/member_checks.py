@@ -23,7 +23,7 @@ from dari.reconcile import members
 from dari.reconcile.context import Context
 from dari.reconcile.node_claims import why_not_joined
 from dari.reconcile.settle import settle_quietly
-from dari.store.base import StoreUnavailable, Txn, TxnConflict
+from dari.store.base import StoreAway, StoreUnavailable, Txn, TxnConflict
 from dari.store.federation import Federation
 from dari.units import SECOND
 
@@ -259,7 +259,7 @@ async def refresh(ctx: Context) -> None:
     if isinstance(ctx.shared, Federation):
         status = ctx.shared.status()
         if not status.is_connected:
-            raise StoreUnavailable(f"the store {status.url} is away: {status.reason}")
+            raise StoreAway(status.url, status.reason)
         await ctx.shared.remote.refresh(ctx.tables.registrations.prefix)
 
 
