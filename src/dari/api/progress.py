@@ -72,9 +72,12 @@ async def _next(queue: asyncio.Queue[Json | None], listener: web.Request | None)
         return await queue.get()
     item = asyncio.ensure_future(queue.get())
     try:
-        while not (await asyncio.wait({item}, timeout=_LOOK_SECONDS))[0]:
-            if stream.is_gone(listener):
-                raise _Gone
+        # Also where there is always something to send, as a transfer's progress.
+        while not stream.is_gone(listener):
+            if (await asyncio.wait({item}, timeout=_LOOK_SECONDS))[0]:
+                break
+        else:
+            raise _Gone
     finally:
         item.cancel()
     return item.result()
