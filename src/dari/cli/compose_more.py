@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dari.cli.context import Context
+from dari.cli.output import write_out
 from dari.compose.verbs.exec import one_container
 
 if TYPE_CHECKING:
@@ -100,19 +102,9 @@ def export(session: Session, options: Any) -> int:
     if session.flags.is_dry_run:
         return _only_told(session, options, "Exported")
     container = _container(session, options)
-    if options.output:
-        with open(options.output, "wb") as file:
-            for chunk in session.docker.stream("GET", f"/containers/{container}/export"):
-                file.write(chunk)
-        return 0
-    import os
-
-    if os.isatty(1):
+    if not options.output and os.isatty(1):
         raise UserError("output option is required when exporting to terminal")
-    context = _OnSession(session)
-    for chunk in session.docker.stream("GET", f"/containers/{container}/export"):
-        context.write(chunk)
-    return 0
+    return write_out(_OnSession(session), options.output or "", "export", f"/containers/{container}/export")
 
 
 def stats(session: Session, options: Any) -> int:

@@ -461,6 +461,32 @@ def test_export_writes_a_whole_file(dari: Dari, tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["root.tar"]
 
 
+def test_an_archive_goes_to_a_file_and_takes_nothing_elses_place(dari: Dari, tmp_path: Path) -> None:
+    device, pipe, link, folder = (tmp_path / name for name in ("device", "pipe", "link", "folder"))
+    os.mkfifo(pipe)
+    link.symlink_to(tmp_path / "far")
+    folder.mkdir()
+    before = sorted(tmp_path.iterdir())
+    for path, said in (
+        # A device in whose folder nothing can be made, whatever happens.
+        (
+            "/dev/pts/ptmx",
+            'invalid output path: "/dev/pts/ptmx" must be a directory or a regular file: got a device',
+        ),
+        (str(tmp_path / "no/file"), f'invalid output path: directory "{tmp_path}/no" does not exist'),
+        (str(link), "cannot write to a symbolic link directly"),
+        (str(pipe), "cannot write to a named pipe (FIFO)"),
+        (str(folder), "cannot write to a directory"),
+    ):
+        for verb, url in (("save", "/images/get"), ("export", "/containers/web/export")):
+            with pytest.raises(Failed) as failed:
+                dari(verb, "-o", path, "web", answers={f"GET {url}": [b"x"]})
+            assert said in failed.value.text and failed.value.text.startswith(f"failed to {verb}")
+    assert sorted(tmp_path.iterdir()) == before
+    dari("save", "-o", str(device), "web", answers={"GET /images/get": [b"x"]})
+    assert device.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_context_of_dockers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     own = tmp_path / "contexts/meta" / hashlib.sha256(b"far").hexdigest()
     own.mkdir(parents=True)
