@@ -15,6 +15,7 @@ from dari.model.errors import InvalidArgument
 _DIRECTIVE = re.compile(r"#\s*(\w+)\s*=\s*(\S+)\s*\Z")
 _HEREDOC = re.compile(r"\A(?:RUN|COPY|ADD)\b.*<<-?['\"]?\w", re.IGNORECASE)
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(\w+))?")
+_FLAGS = re.compile(r"\A(?:--\S+(?:\s+|\Z))+")
 _PAIRED = ("ENV", "LABEL")
 _AT_LEAST_ONE = ("EXPOSE", "VOLUME", "ONBUILD", "HEALTHCHECK", "SHELL", "ARG")
 _EXACTLY_ONE = ("USER", "WORKDIR", "STOPSIGNAL", "MAINTAINER")
@@ -149,7 +150,9 @@ def _problem(instruction: Instruction) -> str | None:
 
 
 def _copy_problem(word: str, rest: str) -> str | None:
-    places = json_words(rest) or [each for each in rest.split() if not each.startswith("--")]
+    # The words of a list need no blanks between them.
+    rest = _FLAGS.sub("", rest)
+    places = json_words(rest) or rest.split()
     if len(places) < 2:
         return (
             f"{word} requires at least two arguments, but only one was provided. "

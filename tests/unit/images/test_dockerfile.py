@@ -52,6 +52,7 @@ def test_refusals_name_the_line(text: str, message: str) -> None:
     "text",
     [
         '\ufeffARG a=1\nFROM x\nEXPOSE $a 80/udp 1-3\nEXPOSE "80"\nENV A b c\nENV A=b\nHEALTHCHECK NONE\nCMD\n',
+        'FROM x\nCOPY --chown=1:1 ["a","b"]\nADD --link  --chmod=644 ["a b","c"]\n',
         'FROM x\nCOPY ["a", "b"]\nHEALTHCHECK --interval=3s CMD x\nONBUILD RUN y\nMAINTAINER me\n',
         "FROM x\nRUN <<EOF\nanything goes\nEOF\n",
         "# escape=`\nFROM x\nRUN a `\n# no\n b\n",
