@@ -76,16 +76,19 @@ async def commit_container(
 @contextlib.asynccontextmanager
 async def _standing_still(eng: Engine, container: Container) -> AsyncIterator[None]:
     """Paused, if it runs; one that ends meanwhile stands still by itself."""
-    runtime, is_still = eng.ctx.runtime, False
-    if container.status.state == "running":
-        with contextlib.suppress(Conflict):
-            await runtime.pause(container.id)
-            is_still = True
-            await tell(eng.ctx, event(container, "pause"))
+    runtime, is_asked = eng.ctx.runtime, container.status.state == "running"
     try:
+        if is_asked:
+            try:
+                await runtime.pause(container.id)
+            except Conflict:
+                is_asked = False
+            else:
+                await tell(eng.ctx, event(container, "pause"))
         yield
     finally:
-        if is_still:
+        # Also where the pause itself was cut short, or nobody could be told of it.
+        if is_asked:
             with contextlib.suppress(Conflict, NotFound):
                 await runtime.unpause(container.id)
                 await tell(eng.ctx, event(container, "unpause"))
