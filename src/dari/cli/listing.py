@@ -26,6 +26,29 @@ def filters(options: Options) -> dict[str, list[str]] | None:
     return found or None
 
 
+# Of fields that are in no listing's own columns.
+_HEADS = {
+    "CreatedAt": "CREATED AT",
+    "LocalVolumes": "LOCAL VOLUMES",
+    "SharedSize": "SHARED SIZE",
+    "UniqueSize": "UNIQUE SIZE",
+}
+
+
+def labels(values: Mapping[str, str] | None) -> dict[str, Any]:
+    """The fields `Labels` and `Label` of a row."""
+    found = dict(values or {})
+    return {
+        "Labels": ",".join(f"{key}={found[key]}" for key in sorted(found)),
+        "Label": lambda name: found.get(name, ""),
+    }
+
+
+def _label_head(name: str) -> str:
+    """`cpu usage` of `com.example.cpu-usage`, as Docker has it above such a column."""
+    return name.rpartition(".")[2].replace("-", " ").replace("_", " ")
+
+
 def show(
     context: Context, options: Options, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]
 ) -> int:
@@ -42,10 +65,10 @@ def show(
         form = form.removeprefix("table ").replace("\\t", "\t")
         titles = {field: title for title, field in columns.items()}
         fields: dict[str, Any] = {
-            key: titles.get(key, key.upper()) for row in rows[:1] for key in row
+            key: titles.get(key) or _HEADS.get(key, key.upper()) for row in rows[:1] for key in row
         } or titles
         if "Label" in fields:
-            fields["Label"] = str
+            fields["Label"] = _label_head
         # Of an empty list not all fields are known.
         head = Fields(fields) if rows else fields
         template = Template(form)

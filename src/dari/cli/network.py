@@ -7,7 +7,8 @@ from typing import Any
 from dari.cli.container_config import pairs
 from dari.cli.context import Context
 from dari.cli.flags import Flag, Options, UsageError, verb
-from dari.cli.listing import FILTER, FORMAT, NO_TRUNC, QUIET, filters, show
+from dari.cli.listing import FILTER, FORMAT, NO_TRUNC, QUIET, filters, labels, show
+from dari.cli.table import exact_time
 from dari.units import short_id
 
 
@@ -26,8 +27,8 @@ def ls(context: Context, options: Options) -> int:
             "IPv4": str(bool(item.get("EnableIPv4", True))).lower(),
             "IPv6": str(bool(item.get("EnableIPv6"))).lower(),
             "Internal": str(bool(item.get("Internal"))).lower(),
-            "Labels": ",".join(f"{key}={value}" for key, value in (item.get("Labels") or {}).items()),
-            "CreatedAt": item.get("Created", ""),
+            **labels(item.get("Labels")),
+            "CreatedAt": exact_time(item.get("Created", "")),
         }
         for item in found
     ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from dari.cli.context import Context
 from dari.cli.flags import Flag, Options, verb
-from dari.cli.listing import FILTER, FORMAT, NO_TRUNC, QUIET, filters, show
+from dari.cli.listing import FILTER, FORMAT, NO_TRUNC, QUIET, filters, labels, show
 from dari.cli.table import ago, local_time, ports, shortened
 from dari.units import format_size, short_id
 
@@ -65,7 +65,6 @@ def row(container: Mapping[str, Any], now: float, is_whole: bool) -> dict[str, A
     image = container.get("Image", "")
     if image.startswith("sha256:") and not is_whole:
         image = short_id(image)
-    labels = container.get("Labels") or {}
     networks = (container.get("NetworkSettings") or {}).get("Networks") or {}
     mounts = [mount.get("Name") or mount.get("Source", "") for mount in container.get("Mounts") or ()]
     size = format_size(container.get("SizeRw") or 0)
@@ -81,8 +80,7 @@ def row(container: Mapping[str, Any], now: float, is_whole: bool) -> dict[str, A
         "State": container.get("State", ""),
         "Ports": ports(container.get("Ports") or ()),
         "Names": ",".join(names if is_whole else own),
-        "Labels": ",".join(f"{key}={labels[key]}" for key in sorted(labels)),
-        "Label": lambda name: labels.get(name, ""),
+        **labels(container.get("Labels")),
         "Mounts": ",".join(mount if is_whole else shortened(mount, 15) for mount in mounts),
         "LocalVolumes": str(sum(mount.get("Type") == "volume" for mount in container.get("Mounts") or ())),
         "Networks": ",".join(networks),

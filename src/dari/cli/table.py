@@ -74,6 +74,15 @@ def local_time(created: str | int) -> str:
     return datetime.fromtimestamp(timestamp(created), UTC).strftime("%Y-%m-%d %H:%M:%S +0000 UTC")
 
 
+def exact_time(created: str) -> str:
+    """`2024-05-01 10:00:00.123456789 +0000 UTC` of an RFC 3339 time in UTC, as Go prints times; others stay."""
+    match = re.fullmatch(r"(\d+-\d+-\d+)T(\d+:\d+:\d+)(\.\d+)?Z", created)
+    if match is None:
+        return created
+    fraction = (match[3] or "").rstrip("0").rstrip(".")
+    return f"{match[1]} {match[2]}{fraction} +0000 UTC"
+
+
 def ports(entries: Sequence[dict[str, Any]]) -> str:
     """The PORTS column: `9000-9002/tcp, 0.0.0.0:8080->80/tcp`, ordered and joined as Docker does.
 

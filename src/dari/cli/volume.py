@@ -5,7 +5,10 @@ from __future__ import annotations
 from dari.cli.container_config import pairs
 from dari.cli.context import Context, Failed
 from dari.cli.flags import Flag, Options, UsageError, verb
-from dari.cli.listing import FILTER, FORMAT, QUIET, filters, show
+from dari.cli.listing import FILTER, FORMAT, QUIET, filters, labels, show
+
+# What `system df` counts, and what volumes of a cluster have.
+_NOT_HERE = ("Availability", "Group", "Links", "Size", "Status")
 
 
 @verb("volume ls", "[OPTIONS]", "List volumes", FILTER, FORMAT, QUIET, most=0)
@@ -17,7 +20,8 @@ def ls(context: Context, options: Options) -> int:
             "Driver": volume["Driver"],
             "Scope": volume.get("Scope", "local"),
             "Mountpoint": volume.get("Mountpoint", ""),
-            "Labels": ",".join(f"{key}={value}" for key, value in (volume.get("Labels") or {}).items()),
+            **labels(volume.get("Labels")),
+            **dict.fromkeys(_NOT_HERE, "N/A"),
         }
         for volume in sorted(found, key=lambda volume: str(volume["Name"]))
     ]

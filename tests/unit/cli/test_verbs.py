@@ -537,3 +537,34 @@ def test_disk_usage_as_docker_tells_it(dari: Dari, capsys: pytest.CaptureFixture
         line.startswith("busybox latest aaaaaaaaaaaa") and line.endswith("3kB 1kB 2kB 1") for line in told
     )
     assert "data 2 5B" in told
+
+
+def test_listings_of_volumes_and_networks_have_dockers_fields(
+    dari: Dari, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = {"b": "2", "a": "1"}
+    volume = {"Name": "v", "Driver": "local", "Mountpoint": "/m", "Labels": labels, "Scope": "local"}
+    answers = {"GET /volumes": {"Volumes": [volume]}}
+    dari(
+        "volume ls", "--format", '{{.Name}} {{.Label "a"}} {{.Labels}} {{.Links}} {{.Size}}', answers=answers
+    )
+    assert capsys.readouterr().out == "v 1 a=1,b=2 N/A N/A\n"
+    dari("volume ls", "--format", "json", answers=answers)
+    assert json.loads(capsys.readouterr().out) == {
+        "Availability": "N/A", "Driver": "local", "Group": "N/A", "Labels": "a=1,b=2", "Links": "N/A",
+        "Mountpoint": "/m", "Name": "v", "Scope": "local", "Size": "N/A", "Status": "N/A",
+    }  # fmt: skip
+    network = {
+        "Id": "n" * 64,
+        "Name": "net",
+        "Driver": "bridge",
+        "Scope": "local",
+        "Labels": labels,
+        "Created": "2026-01-02T03:04:05.060000000Z",
+    }
+    answers = {"GET /networks": [network]}
+    form = 'table {{.Name}}\t{{.Label "a"}}\t{{.Labels}}\t{{.CreatedAt}}'
+    dari("network ls", "--format", form, answers=answers)
+    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()] == ["NAME", "net"]
+    dari("network ls", "--format", "{{.Labels}} {{.CreatedAt}}", answers=answers)
+    assert capsys.readouterr().out == "a=1,b=2 2026-01-02 03:04:05.06 +0000 UTC\n"
