@@ -27,6 +27,12 @@ class Reference(Record):
     ref: str = ""
     folder: str = ""
 
+    @property
+    def name(self) -> str:
+        """What its folder is called: the project's name where nothing else says one."""
+        last = os.path.basename(self.url.rstrip("/").replace(":", "/")).removesuffix(".git")
+        return "repository" if last in ("", ".", "..") else last
+
 
 def parse(text: str) -> Reference | None:
     """What `URL[#REF[:FOLDER]]` means; None for what is no git repository, a path above all."""
@@ -48,10 +54,9 @@ def fetch(reference: Reference, environ: Mapping[str, str]) -> str:
         raise RemoteError(f"{reference.url}: invalid reference {reference.ref!r}")
     commit = _commit(reference, environ)
     kept = os.path.join(_cache(environ), commit)
-    name = os.path.basename(reference.url.rstrip("/").replace(":", "/")).removesuffix(".git") or "repository"
-    root = os.path.join(kept, name)
+    root = os.path.join(kept, reference.name)
     if not os.path.isdir(root):
-        _download(reference, commit, kept, name, environ)
+        _download(reference, commit, kept, environ)
     found = os.path.realpath(os.path.join(root, reference.folder))
     if os.path.commonpath([found, os.path.realpath(root)]) != os.path.realpath(root):
         raise RemoteError(f"{reference.url}: {reference.folder} leads out of the repository")
@@ -93,26 +98,26 @@ def _commit(reference: Reference, environ: Mapping[str, str]) -> str:
     raise RemoteError(f"{reference.url}: couldn't find remote ref {wanted}")
 
 
-def _download(reference: Reference, commit: str, kept: str, name: str, environ: Mapping[str, str]) -> None:
+def _download(reference: Reference, commit: str, kept: str, environ: Mapping[str, str]) -> None:
     """Into a folder beside, renamed into place when it is whole."""
     os.makedirs(os.path.dirname(kept), exist_ok=True)
     made = tempfile.mkdtemp(prefix=".new-", dir=os.path.dirname(kept))
-    root = os.path.join(made, name)
+    root = os.path.join(made, reference.name)
     try:
         _git(environ, "init", "--quiet", root)
-        _git(environ, "-C", root, "fetch", "--quiet", "--depth=1", "--", reference.url, commit)
-        _git(environ, "-C", root, "checkout", "--quiet", "--detach", "FETCH_HEAD")
+        _git(environ, "fetch", "--quiet", "--depth=1", "--", reference.url, commit, folder=root)
+        _git(environ, "checkout", "--quiet", "--detach", "FETCH_HEAD", folder=root)
         os.replace(made, kept)
     except OSError as error:
         # Somebody else was faster; theirs is as good.
-        if not os.path.isdir(os.path.join(kept, name)):
+        if not os.path.isdir(os.path.join(kept, reference.name)):
             raise RemoteError(f"{kept}: {error.strerror or error}") from None
     finally:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _git(environ: Mapping[str, str], *words: str) -> str:
-    """What git says on stdout. It asks nobody for passwords."""
+def _git(environ: Mapping[str, str], *words: str, folder: str | None = None) -> str:
+    """What git says on stdout, run in `folder`. It asks nobody for passwords."""
     try:
         done = subprocess.run(
             ["git", *words],
@@ -120,11 +125,12 @@ def _git(environ: Mapping[str, str], *words: str) -> str:
             text=True,
             env={**environ, "GIT_TERMINAL_PROMPT": "0"},
             stdin=subprocess.DEVNULL,
+            cwd=folder,
             check=False,
         )
     except OSError as error:
         raise RemoteError(f"git: {error.strerror or error}") from None
     if done.returncode:
         said = done.stderr.strip() or f"exit status {done.returncode}"
-        raise RemoteError(f"git {next(word for word in words if not word.startswith('-'))}: {said}")
+        raise RemoteError(f"git {words[0]}: {said}")
     return done.stdout

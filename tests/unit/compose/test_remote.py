@@ -34,6 +34,24 @@ def test_what_is_a_repository(text: str, wanted: Reference | None) -> None:
     assert parse(text) == wanted
 
 
+def test_a_repository_is_kept_in_a_folder_of_its_own() -> None:
+    """What another one's files lie in is nobody's name."""
+    urls = (
+        URL,
+        "ssh://example.test/a/b/",
+        "git@example.test:..",
+        "https://github.com/a/...git",
+        "git@a:.git",
+    )
+    assert [Reference(url=url).name for url in urls] == [
+        "shop",
+        "b",
+        "repository",
+        "repository",
+        "repository",
+    ]
+
+
 @pytest.fixture
 def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """A repository at URL, which git finds in a folder of this host."""
@@ -128,3 +146,8 @@ def test_a_repository_is_included_and_extended(
     assert "image: web\n" in said
     assert "image: app:9\n" in said
     assert "FLAVOUR: feature\n" in said
+
+
+def test_git_is_quoted_with_what_it_was_to_do(environ: dict[str, str]) -> None:
+    with pytest.raises(RemoteError, match=r"^git fetch: "):
+        fetch(Reference(url=URL, ref="0" * 40), environ)
