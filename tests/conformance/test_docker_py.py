@@ -82,6 +82,18 @@ def test_logs_follow_to_the_end(node: Node) -> None:
     assert container.logs(stdout=False, stderr=True) == b""
 
 
+def test_a_line_that_a_run_did_not_end_is_its_own(node: Node) -> None:
+    """As of dockerd 20.10: the bytes follow one another, each run's with its own time."""
+    container = node.client.containers.run(IMAGE, ["printf", "abc"], detach=True)
+    container.wait()
+    container.start()
+    container.wait()
+    assert container.logs() == b"abcabc"
+    assert container.logs(tail=1) == b"abc"
+    first, second = container.logs(timestamps=True).decode().split("abc")[:2]
+    assert first < second
+
+
 def test_stats_and_top(node: Node) -> None:
     container = node.sleeper("box")
     sample = container.stats(stream=False)

@@ -27,6 +27,7 @@ from dari.runtime import (
     crun,
     exec,
     hostfacts,
+    logfiles,
     prepare,
     processes,
     record,
@@ -343,6 +344,7 @@ class Runtime:
             prepare.mount_shm(layout.shm, launch.host.shm_size or self._config.default_shm_size)
         if launch.log_path:
             os.makedirs(os.path.dirname(launch.log_path), exist_ok=True)
+            logfiles.end_lines(launch.log_path)
         is_new = self._cgroups.create(prepared.record.cgroup)
         with open(layout.config, "wb") as file:
             file.write(msgspec.json.encode(prepared.spec))

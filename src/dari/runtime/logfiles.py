@@ -6,11 +6,15 @@ reads; older ones may be packed (`<path>.1.gz`). Must not know: who writes, who 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from dari.runtime import logpack
-from dari.runtime.logline import Joiner
+from dari.runtime.logline import END, Joiner
+
+log = logging.getLogger(__name__)
 
 _BLOCK = 1 << 18
 # Below this a search by time is not worth it.
@@ -139,13 +143,40 @@ def tail_place(files: list[LogFile], count: int, stdout: bool = True, stderr: bo
             parts = line.split(b" ", 3)
             if len(parts) < 3 or parts[1] not in wanted:
                 continue
-            # A line ends with F; pieces at the very end are a line that has not ended yet.
-            if parts[2] == b"F" or is_last:
+            # Pieces at the very end are a line that has not ended yet.
+            if parts[2] != b"P" or is_last:
                 if found == count:
                     return index, start + len(line) + 1
                 found += 1
             is_last = False
     return 0, 0
+
+
+def end_lines(path: str) -> None:
+    """Before another run is written there: a line that the last one did not end is over, and what comes is none of its
+    pieces."""
+    try:
+        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        size, tags = os.fstat(file).st_size, dict[bytes, bytes]()
+        for start, line in _lines_backwards(file, size):
+            parts = line.split(b" ", 3)
+            if len(parts) == 4 and parts[1] in (b"stdout", b"stderr"):
+                tags.setdefault(parts[1], parts[2])
+            # A stream that has been silent for so long is let be.
+            if len(tags) == 2 or size - start > _BLOCK:
+                break
+        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000+00:00").encode()
+        marks = [b" ".join((stamp, stream, END, b"\n")) for stream, tag in tags.items() if tag == b"P"]
+        if marks:
+            os.write(file, b"".join(marks))
+    except OSError as error:
+        # A disk that is full: the run is worth more.
+        log.warning("%s: a line that the last run did not end goes on with what comes: %s", path, error)
+    finally:
+        os.close(file)
 
 
 def _lines_backwards(file: int, end: int) -> Iterator[tuple[int, bytes]]:

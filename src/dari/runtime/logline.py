@@ -1,7 +1,8 @@
 """One line of a k8s-file log, and the way from lines to entries. Pure, and quick: a log has a million of them.
 
 Must not know: files. Format (conmon(8), Kubernetes CRI logging): `TIME STREAM TAG TEXT`, TIME in RFC 3339 with
-nanoseconds, TAG `F` for a full line, `P` for a piece that the next line of the stream goes on with.
+nanoseconds, TAG `F` for a full line, `P` for a piece that the next line of the stream goes on with. A tag of our own,
+`P:end`, stands behind the pieces of a line that a run ended in: who does not know it reads an empty piece.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from datetime import datetime
 
 from dari.runtime.launch import STDERR, STDOUT, LogEntry
 
+END = b"P:end"
 _SECOND = 1_000_000_000
 # A process that writes no newline at all must not fill the memory of who reads its log.
 _LONGEST = 1 << 20
@@ -46,6 +48,10 @@ class Joiner:
                 else:
                     time = self.time(parts[0])
                 entries.append(LogEntry(time=time, stream=stream, data=text + b"\n"))
+                continue
+            if parts[2] == END:
+                if stream in self._pieces:
+                    entries.append(self._give_up(stream))
                 continue
             pieces = self._pieces.setdefault(stream, [])
             if not pieces:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import itertools
 import os
@@ -60,6 +61,41 @@ async def test_pieces_join_per_stream_and_keep_the_first_time(tmp_path: Path) ->
         (1, b"abcd\n"),
         (4, b"prompt> "),
     ]
+
+
+def _full(*_: object) -> int:
+    raise OSError(errno.ENOSPC, "no space left on device")
+
+
+async def test_what_a_run_left_unfinished_begins_none_of_the_next_runs_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As dockerd has it: `docker logs -t` shows two times, --tail 1 the last of them."""
+    path = tmp_path / "log"
+    logfiles.end_lines(str(path))
+    assert not path.exists()
+    path.write_text(
+        line(1, "stderr", "F", "err") + line(2, "stdout", "P", "ab") + line(3, "stdout", "P", "c")
+    )
+    monkeypatch.setattr(os, "write", _full)
+    logfiles.end_lines(str(path))
+    assert "did not end" in caplog.text
+    monkeypatch.undo()
+    logfiles.end_lines(str(path))
+    once = path.read_text()
+    assert [e.data for e in await collect(path, tail=2)] == [b"err\n", b"abc"]
+    logfiles.end_lines(str(path))
+    assert path.read_text() == once
+    with path.open("a") as file:
+        file.write(line(5, "stdout", "P", "ab") + line(6, "stdout", "F", "c") + line(7, "stderr", "F", "x"))
+    assert [(e.time - BASE, e.data) for e in await collect(path)] == [
+        (1, b"err\n"),
+        (2, b"abc"),
+        (5, b"abc\n"),
+        (7, b"x\n"),
+    ]
+    assert [e.data for e in await collect(path, tail=3)] == [b"abc", b"abc\n", b"x\n"]
+    assert [e.data for e in await collect(path, tail=2)] == [b"abc\n", b"x\n"]
 
 
 async def test_streams_and_times_are_chosen(tmp_path: Path) -> None:
