@@ -16,9 +16,9 @@ import signal
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import docker
 import pytest
@@ -32,7 +32,7 @@ IMAGE = "busybox:latest"
 _SOURCE = Path(__file__).parents[2] / "src"
 _START_SECONDS = 30.0
 
-__all__ = ["IMAGE", "Node", "image_tar", "machine", "node", "wait_for"]
+__all__ = ["IMAGE", "Node", "image_tar", "machine", "node", "running", "wait_for"]
 
 
 class Node:
@@ -96,6 +96,12 @@ class Node:
             )
         if waits:
             wait_for("darid's answer", self._answers, _START_SECONDS)
+
+    def load_image(self) -> None:
+        """IMAGE, from what this host has."""
+        self.client.api.import_image_from_data(
+            image_tar(), repository="busybox", tag="latest", changes=["ENV PATH=/bin"]
+        )
 
     def config_file(self) -> Path:
         path = self.folder / "daemon.json"
@@ -303,22 +309,29 @@ def image_tar() -> bytes:
     return made.getvalue()
 
 
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+N = TypeVar("N", bound=Node)
+
+
+@contextlib.contextmanager
+def running(folder: Path, kind: Callable[[Path], N]) -> Iterator[N]:
+    """A machine of that kind with its image, ended afterwards."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    made = Node(tmp_path_factory.mktemp("node"))
+    made = kind(folder)
     try:
-        client = made.client
-        client.api.import_image_from_data(
-            image_tar(), repository="busybox", tag="latest", changes=["ENV PATH=/bin"]
-        )
+        made.load_image()
         yield made
     finally:
         if os.environ.get("DARI_KEEP"):
             print(f"kept: DOCKER_HOST=unix://{made.socket}, holder {made.holder.pid}")
         else:
             made.close()
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    with running(tmp_path_factory.mktemp("node"), Node) as made:
+        yield made
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ OVERRIDE = ("-f", "docker-compose.yml", "-f", "docker-compose-metric.yml")
 NETWORK = "pinpoint-docker_pinpoint"
 SOURCES = "raw.githubusercontent.com"
 WEB, QUICKSTART, COLLECTOR = "http://127.0.0.1:8080/api", "http://127.0.0.1:8085", "172.24.0.30"
+REQUESTS = 25
 TRAFFIC = ("quickapp_TOMCAT^USER", "quickapp^TOMCAT")
 # The longest any of the real programs has taken, several times over.
 GREEN_SECONDS = 1200
@@ -243,3 +244,13 @@ def reconnected(stack: Stack) -> None:
         return set(re.findall(rf"{re.escape(COLLECTOR)}\]?:(999[123])", told))
 
     wait_for("the agent's streams", lambda: streams() == {"9991", "9992", "9993"}, 300)
+
+
+def traced(stack: Stack) -> None:
+    """New requests are on the map, each once."""
+    reconnected(stack)
+    begun = now_at(stack) - 3_000_000
+    before = settled(stack, begun)
+    requests(stack, REQUESTS)
+    wait_for("all on the map", lambda: counted(stack, begun) >= before + REQUESTS, 120)
+    assert settled(stack, begun) == before + REQUESTS

@@ -22,6 +22,7 @@ from tests.stacks.pinpoint import (
     NEEDS_FILES,
     NETWORK,
     OVERRIDE,
+    REQUESTS,
     WEB,
     all_serve,
     counted,
@@ -41,6 +42,7 @@ from tests.stacks.pinpoint import (
     settled,
     srvr,
     state,
+    traced,
     zoo_port,
 )
 
@@ -52,7 +54,6 @@ OVERRIDE_IMAGES = (
     "pinpoint-web-metric",
     "pinpoint-collector-metric",
 )
-REQUESTS = 25
 
 pytestmark = [
     pytest.mark.slow,
@@ -136,12 +137,7 @@ def test_the_database(green: float, stack: Stack) -> None:
 
 def test_requests_on_the_server_map(green: float, stack: Stack) -> None:
     wait_for("HBase's one region server", lambda: live_servers(stack) == 1, 60)
-    reconnected(stack)
-    begun = now_at(stack) - 3_000_000
-    before = settled(stack, begun)
-    requests(stack, REQUESTS)
-    wait_for("all on the map", lambda: counted(stack, begun) >= before + REQUESTS, 120)
-    assert settled(stack, begun) == before + REQUESTS
+    traced(stack)
     told = wait_for("the application", lambda: stack.bed.json(f"{WEB}/applications"), 400)
     assert ("quickapp", "TOMCAT") in {(each["applicationName"], each["serviceType"]) for each in told}
 

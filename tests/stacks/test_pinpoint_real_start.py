@@ -33,11 +33,9 @@ from tests.stacks.pinpoint import (
     logs,
     memory,
     now_at,
-    reconnected,
-    requests,
-    settled,
     srvr,
     state,
+    traced,
     zoo_port,
 )
 
@@ -52,8 +50,6 @@ NEVER_RESTARTED = (
     "zoo2",
     "zoo3",
 )
-REQUESTS = 25
-
 pytestmark = [pytest.mark.slow, NEEDS_FILES, pytest.mark.timeout(3600)]
 
 folder = files
@@ -65,16 +61,6 @@ def bed(make_bed: Beds, folder: Path) -> Bed:
     # A service that could be built is not pulled by `up`.
     Stack(made, "dari compose", folder)("pull", "-q")
     return made
-
-
-def traced(stack: Stack) -> None:
-    """New requests are on the map, each once."""
-    reconnected(stack)
-    begun = now_at(stack) - 3_000_000
-    before = settled(stack, begun)
-    requests(stack, REQUESTS)
-    wait_for("all on the map", lambda: counted(stack, begun) >= before + REQUESTS, 120)
-    assert settled(stack, begun) == before + REQUESTS
 
 
 def test_by_debians_docker_compose(bed: Bed, folder: Path) -> None:

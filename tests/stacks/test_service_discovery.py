@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from tests.patience import PATIENCE
-from tests.scenarios.conftest import Node, image_tar, wait_for
+from tests.scenarios.conftest import Node, wait_for
 from tests.store import certificates
 
 from dari.client.discovery import Discovery
@@ -118,9 +118,7 @@ def watched(program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         *("--tlscert", str(papers.server), "--tlskey", str(papers.server_key)),
     )
     try:
-        node.client.api.import_image_from_data(
-            image_tar(), repository="busybox", tag="latest", changes=["ENV PATH=/bin"]
-        )
+        node.load_image()
         tls = f"{{ca_file: {papers.ca}, cert_file: {papers.client}, key_file: {papers.client_key}}}"
         prometheus = Prometheus(program, node, folder, CONFIG.format(tls=tls, socket=node.socket))
         try:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from dari.cli.flags import Command, Flag, Options
 
 Flags = Callable[[], tuple[Flag, ...]]
-_PULL = ("always", "missing", "never", "build", "if_not_present", "policy")
 
 
 class Verb(NamedTuple):
@@ -48,8 +47,18 @@ _INDEX = _int("index", "Index of the container if the service has several")
 _TIMEOUT = _int("timeout", "Seconds to wait before a container is killed", "t")
 _FORMAT = _text("format", "Format output: 'table', 'table TEMPLATE', 'json', or a Go template")
 _BUILD = _bool("build", "Build images before starting containers")
+_PULL = _text(
+    "pull",
+    "Pull image before running (always|missing|never|build|if_not_present|policy)",
+    default="policy",
+)
+_QUIET = _bool("quiet", "Don't print anything to STDOUT", "q")
 _QUIET_PULL = _bool("quiet-pull", "Pull without printing progress information")
 _QUIET_BUILD = _bool("quiet-build", "Suppress the build output")
+_NO_DEPS = _bool("no-deps", "Don't start linked services")
+_NO_COLOR = _bool("no-color", "Produce monochrome output")
+_NO_LOG_PREFIX = _bool("no-log-prefix", "Don't print prefix in logs")
+_WAIT_TIMEOUT = _int("wait-timeout", "Most seconds to wait for the project to be running|healthy")
 _ORPHANS = _bool("remove-orphans", "Remove containers for services not defined in the Compose file")
 _YES = _bool("yes", 'Assume "yes" as answer to all prompts and run non-interactively', "y")
 
@@ -62,7 +71,7 @@ def _create_flags() -> tuple[Flag, ...]:
         _bool("no-recreate", "If containers already exist, don't recreate them"),
         _ORPHANS,
         _QUIET_PULL,
-        _text("pull", f"Pull image before running ({'|'.join(_PULL)})", default="policy"),
+        _PULL,
         _list("scale", "Scale SERVICE to NUM instances (SERVICE=NUM)"),
         _YES,
     )
@@ -74,18 +83,18 @@ def _up_flags() -> tuple[Flag, ...]:
         _bool("detach", "Run containers in the background", "d"),
         _bool("renew-anon-volumes", "Recreate anonymous volumes instead of keeping their data", "V"),
         _bool("always-recreate-deps", "Recreate dependent containers"),
-        _bool("no-deps", "Don't start linked services"),
+        _NO_DEPS,
         _bool("no-start", "Don't start the services after creating them"),
         _bool("wait", "Wait for services to be running|healthy; implies detached mode"),
-        _int("wait-timeout", "Most seconds to wait for the project to be running|healthy"),
+        _WAIT_TIMEOUT,
         _bool("abort-on-container-exit", "Stop all containers if any container was stopped"),
         _bool("abort-on-container-failure", "Stop all containers if any container exited with failure"),
         _text("exit-code-from", "Return the exit code of this service's container; implies abort on exit"),
         _bool("attach-dependencies", "Attach to log output of dependent services too"),
         _list("attach", "Restrict attaching to the named services"),
         _list("no-attach", "Do not attach (stream logs) to the named services"),
-        _bool("no-color", "Produce monochrome output"),
-        _bool("no-log-prefix", "Don't print prefix in logs"),
+        _NO_COLOR,
+        _NO_LOG_PREFIX,
         _bool("timestamps", "Show timestamps"),
         _QUIET_BUILD,
         _bool("menu", "Accepted; there is no menu"),
@@ -113,17 +122,17 @@ def _run_flags() -> tuple[Flag, ...]:
     return (
         *_terminal_flags(),
         _BUILD,
-        _bool("no-deps", "Don't start linked services"),
+        _NO_DEPS,
         _bool("use-aliases", "Use the service's network aliases in the networks of the container"),
         _QUIET_PULL,
         _QUIET_BUILD,
         _ORPHANS,
         _bool("rm", "Remove the container when it exits"),
-        _bool("quiet", "Don't print anything to STDOUT", "q"),
+        _QUIET,
         _bool("service-ports", "Publish all ports of the service", "P"),
         _text("name", "Assign a name to the container"),
         _text("entrypoint", "Override the entrypoint of the image"),
-        _text("pull", f"Pull image before running ({'|'.join(_PULL)})", default="policy"),
+        _PULL,
         _list("env-from-file", "Set environment variables from file"),
         _list("label", "Add or override a label", "l"),
         _list("publish", "Publish a container's port(s) to the host", "p"),
@@ -166,7 +175,7 @@ def _build_flags() -> tuple[Flag, ...]:
         _bool("print", "Print equivalent bake file"),
         _bool("check", "Check build configuration"),
         _bool("with-dependencies", "Also build dependencies (transitively)"),
-        _bool("quiet", "Don't print anything to STDOUT", "q"),
+        _QUIET,
         _list("build-arg", "Set build-time variables for services"),
         _text("ssh", "Set SSH authentications used when building (use 'default' for your SSH agent)"),
         _text("memory", "Set memory limit for the build container", "m"),
@@ -193,8 +202,8 @@ def _logs_flags() -> tuple[Flag, ...]:
     return (
         _bool("follow", "Follow log output", "f"),
         _bool("timestamps", "Show timestamps", "t"),
-        _bool("no-color", "Produce monochrome output"),
-        _bool("no-log-prefix", "Don't print prefix in logs"),
+        _NO_COLOR,
+        _NO_LOG_PREFIX,
         _text("tail", "Number of lines to show from the end of the logs for each container", "n", "all"),
         _text("since", "Show logs since timestamp (2013-01-02T13:23:37Z) or relative (42m)"),
         _text("until", "Show logs before a timestamp or relative"),
@@ -371,7 +380,7 @@ VERBS: dict[str, Verb] = {
         "Start services",
         lambda: (
             _bool("wait", "Wait for services to be running|healthy"),
-            _int("wait-timeout", "Most seconds to wait for the project to be running|healthy"),
+            _WAIT_TIMEOUT,
         ),
     ),
     "stats": Verb(

@@ -14,7 +14,6 @@ import docker
 import pytest
 from tests.scenarios.cluster.conftest import Host, Hosts, all_joined, eventually, some_hosts
 from tests.scenarios.cluster.test_nodes import dari
-from tests.scenarios.conftest import image_tar
 from tests.store import servers
 
 from dari.kernel import wireguard
@@ -42,9 +41,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     with some_hosts("etcd", folder, 1) as made:
         (folder / "host1").mkdir()
         made.hosts.append(Boaster(folder / "host1", made.switch, 1, made.url))
-        made[1].client.api.import_image_from_data(
-            image_tar(), repository="busybox", tag="latest", changes=["ENV PATH=/bin"]
-        )
+        made[1].load_image()
         eventually("all joined", lambda: all_joined(made))
         yield made
 

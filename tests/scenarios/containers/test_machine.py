@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from tests.scenarios.conftest import Node, image_tar
+from tests.scenarios.conftest import Node
 
 
 def test_a_machine_with_a_dead_daemon_and_a_frozen_container_goes(tmp_path: Path) -> None:
@@ -17,10 +17,7 @@ def test_a_machine_with_a_dead_daemon_and_a_frozen_container_goes(tmp_path: Path
     folder.mkdir()
     node = Node(folder)
     try:
-        client = node.client
-        client.api.import_image_from_data(
-            image_tar(), repository="busybox", tag="latest", changes=["ENV PATH=/bin"]
-        )
+        node.load_image()
         frozen = node.sleeper("frozen")
         node.sleeper("running")
         frozen.pause()

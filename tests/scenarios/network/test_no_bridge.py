@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from docker.types import IPAMConfig, IPAMPool
-from tests.scenarios.conftest import IMAGE, Node, image_tar
-
-
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    made = Node(tmp_path_factory.mktemp("node"))
-    try:
-        made.client.api.import_image_from_data(
-            image_tar(), repository="busybox", tag="latest", changes=["ENV PATH=/bin"]
-        )
-        yield made
-    finally:
-        made.close()
+from tests.scenarios.conftest import IMAGE, Node
 
 
 def again(node: Node, **settings: str) -> None:

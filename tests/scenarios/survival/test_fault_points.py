@@ -16,7 +16,7 @@ import docker
 import pytest
 import requests
 from tests.patience import PATIENCE
-from tests.scenarios.conftest import IMAGE, Node, image_tar, wait_for
+from tests.scenarios.conftest import IMAGE, Node, wait_for
 
 from dari.client.docker import Docker
 from dari.client.errors import ClientError
@@ -38,9 +38,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyNode]:
     os.environ["DARI_TEST_FAULT"] = str(folder / "fault")
     node = FaultyNode(folder)
     try:
-        node.client.api.import_image_from_data(
-            image_tar(), repository="busybox", tag="latest", changes=["ENV PATH=/bin"]
-        )
+        node.load_image()
         node.client.networks.create("web")
         node.client.networks.create("side")
         yield node

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import docker
 import pytest
-from tests.scenarios.conftest import IMAGE, Node, image_tar, wait_for
+from tests.scenarios.conftest import IMAGE, Node, image_tar, running, wait_for
 
 from dari.dns import nudge
 
@@ -36,16 +36,8 @@ _FEW_FILES = (
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    made = Small(tmp_path_factory.mktemp("small"))
-    try:
-        made.client.api.import_image_from_data(
-            image_tar(), repository="busybox", tag="latest", changes=["ENV PATH=/bin"]
-        )
+    with running(tmp_path_factory.mktemp("small"), Small) as made:
         yield made
-    finally:
-        made.close()
 
 
 def fill(node: Node) -> None:
