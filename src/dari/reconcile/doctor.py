@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dari.dns import nudge, spawn
-from dari.model.errors import DariError
+from dari.model.errors import Conflict, DariError, Unavailable
 from dari.model.finding import Finding
 from dari.reconcile import boot, names, plugin_boot, relays
 from dari.reconcile.checks import claims, cluster, host, kernel, life, naming, plugged, relayed
@@ -142,7 +142,7 @@ async def _carry_out(ctx: Context, found: list[Found]) -> None:
     ways = {each.way for each in found if each.way}
     await life.rebind(ctx, [each.rebinding for each in found if each.rebinding])
     if "claims" in ways:
-        await commit(ctx, "what has no owner", lambda txn: claims.add_frees(ctx, txn))
+        await _free_claims(ctx)
     for each in found:
         if each.way in ("runtime", "rootfs", "cgroup"):
             await _remove(ctx, each)
@@ -160,6 +160,17 @@ async def _carry_out(ctx: Context, found: list[Found]) -> None:
         await _revive(ctx)
     if "names" in ways or "responder" in ways:
         await _renew_names(ctx)
+
+
+async def _free_claims(ctx: Context) -> None:
+    what = "what has no owner"
+    try:
+        await commit(ctx, what, lambda txn: claims.add_frees(ctx, txn))
+        for _ in range(0, len(claims.shared_orphans(ctx)), claims.LEASES_AT_ONCE):
+            await commit(ctx, what, lambda txn: claims.add_shared_frees(ctx, txn))
+    except (Unavailable, Conflict) as error:
+        # The rest is mended all the same; the next look tells what is still there.
+        log.warning("what has no owner is not given back: %s", error.message)
 
 
 async def _remove(ctx: Context, found: Found) -> None:

@@ -16,6 +16,10 @@ from dari.reconcile import ports
 from dari.reconcile.checks.found import Found
 from dari.reconcile.context import Context
 from dari.store.base import ABSENT, Txn
+from dari.units import is_global_id
+
+LEASES_AT_ONCE = 60
+"""Of shared networks: etcd takes 128 checks in a transaction, and the end of a lease has two."""
 
 _FIX = "dari doctor --fix"
 _SOCKET = re.compile(r"socket:\[(\d+)\]")
@@ -36,11 +40,23 @@ def look(ctx: Context) -> list[Found]:
 
 
 def add_frees(ctx: Context, txn: Txn) -> None:
-    """Add to `txn` the end of every lease and claim without an owner."""
+    """Add to `txn` the end of every lease and claim of this host's own without an owner."""
     for parts in orphaned_leases(ctx):
-        add_lease_end(ctx, txn, parts)
+        if not is_global_id(parts[0]):
+            add_lease_end(ctx, txn, parts)
     for parts in orphaned_claims(ctx):
         ctx.tables.ports.delete(txn, *parts)
+
+
+def shared_orphans(ctx: Context) -> list[tuple[str, ...]]:
+    """The leases without an owner on networks of several hosts."""
+    return [parts for parts in orphaned_leases(ctx) if is_global_id(parts[0])]
+
+
+def add_shared_frees(ctx: Context, txn: Txn) -> None:
+    """Add to `txn` the end of the first of those, as many as a store takes at once."""
+    for parts in shared_orphans(ctx)[:LEASES_AT_ONCE]:
+        add_lease_end(ctx, txn, parts)
 
 
 def orphaned_leases(ctx: Context) -> list[tuple[str, ...]]:
