@@ -16,11 +16,13 @@ from dari.engine.lookup import find_container
 from dari.model.cluster import Member, Node
 from dari.model.errors import Conflict, InvalidArgument, NotFound, Unavailable
 from dari.model.explain import Explanation, Question
-from dari.reconcile import far, far_words
+from dari.model.network import Endpoint
+from dari.reconcile import ends, far, far_words
 from dari.reconcile.across import patience
 from dari.reconcile.elsewhere_words import told_by
 from dari.reconcile.shared_networks import is_shared
 from dari.reconcile.talk import NoAnswerError, Talk
+from dari.units import is_global_id
 
 _PLACES = ("host", "outside")
 # For the node asked may have to ask for a name, and another node for its half.
@@ -51,7 +53,7 @@ async def explain(eng: Engine, question: Question) -> Explanation:
     question = msgspec.structs.replace(
         question,
         source=place.ref if place is not None else source,
-        target=_target(eng, target, target_node, asked),
+        target=_target(eng, target, target_node, place.ref if place is not None else source, asked),
     )
     if place is None:
         try:
@@ -167,9 +169,11 @@ def _told(eng: Engine) -> list[tuple[str, str, list[str], str]]:
     ]
 
 
-def _target(eng: Engine, ref: str, node: str, asked: str) -> str:
-    """What the node asked is to call it. Raises NotFound (an id of ours that is not told there)."""
-    titles = {each.name: each.id for each in _members(eng)}
+def _target(eng: Engine, ref: str, node: str, source: str, asked: str) -> str:
+    """What the node asked, where `source` is, is to call it. Raises NotFound (an id of ours that is not told there),
+    InvalidArgument (it may be several)."""
+    # Who lives goes before who had that name once.
+    titles = {each.name: each.id for each in reversed(_members(eng))}
     if node and titles.get(node) == asked:
         return ref
     if not node:
@@ -184,7 +188,7 @@ def _target(eng: Engine, ref: str, node: str, asked: str) -> str:
         return next(each.address for each in _members(eng) if each.name == node)
     if ref == "outside":
         raise InvalidArgument("to outside it goes by the node that asks: leave @NODE out")
-    address = _address_of(eng, ref, titles[node])
+    address = told_address(eng, ref, titles[node], source, asked)
     if not address:
         raise NotFound(
             f"node {node} tells of no container {ref} on a network that is there for several nodes"
@@ -192,11 +196,39 @@ def _target(eng: Engine, ref: str, node: str, asked: str) -> str:
     return address
 
 
-def _address_of(eng: Engine, ref: str, node_id: str) -> str:
-    tables, store = eng.ctx.tables, eng.ctx.shared
-    for network in tables.networks.all(store):
-        for each in tables.endpoints.all(store, network.id) if is_shared(network) else ():
-            is_there = each.is_active and each.node == node_id
-            if is_there and (ref in each.dns_names or each.container_id.startswith(ref)):
-                return each.ipv4 or each.ipv6
-    return ""
+def told_address(eng: Engine, ref: str, node_id: str, source: str, asked: str) -> str:
+    """The address of a container on a node, as far as networks of several nodes tell of it; on one that `source`, an
+    end on the node `asked`, is on too, where there is one. Raises InvalidArgument (it may be several)."""
+    found = _endpoints_of(eng, ref, node_id)
+    owners = {each.container_id: next(iter(each.dns_names), each.container_id[:12]) for each in found}
+    if len(owners) > 1:
+        names = ", ".join(sorted(owners.values()))
+        raise InvalidArgument(f"{ref} is several containers on that node: name one of {names}")
+    near = _networks_of(eng, source, asked)
+    found.sort(key=lambda each: each.network_id not in near)
+    return next((at for each in found for at in (each.ipv4, each.ipv6) if at), "")
+
+
+def _endpoints_of(eng: Engine, ref: str, node_id: str) -> list[Endpoint]:
+    """Of who is called so on a node, on networks of several nodes: by its own name, else by any name or address, else
+    by the beginning of an id, which a name may look like."""
+    there = [
+        each
+        for each in eng.ctx.tables.endpoints_of_node.get(eng.ctx.shared, node_id)
+        if each.is_active and is_global_id(each.network_id)
+    ]
+    named = [each for each in there if each.dns_names[:1] == [ref]]
+    called = named or [each for each in there if ref in (*each.dns_names, each.ipv4, each.ipv6)]
+    return called or [each for each in there if ref and each.container_id.startswith(ref)]
+
+
+def _networks_of(eng: Engine, ref: str, node_id: str) -> set[str]:
+    """The ids of networks an end on a node is on, as far as it is known here."""
+    told = {each.network_id for each in _endpoints_of(eng, ref, node_id)}
+    if node_id != eng.ctx.node_id:
+        return told
+    try:
+        end = ends.end_of(eng.ctx, find_container(eng, ref))
+    except (NotFound, InvalidArgument):
+        return told
+    return {network.id for network, _ in ends.places_of(eng.ctx, end)}

@@ -68,13 +68,14 @@ def _source(eng: Engine, ref: str) -> End:
     if ref == "outside":
         return ends.OUTSIDE_END
     try:
-        return _address(eng, ip_address(ref))
+        found = _address(eng, ip_address(ref))
     except ValueError:
-        pass
-    container = find_container(eng, ref)
-    if not ends.is_running(container):
-        raise Conflict(f"container {ref} is not running: start it to ask from it")
-    return ends.end_of(eng.ctx, container)
+        found = ends.end_of(eng.ctx, find_container(eng, ref))
+    # An address stays with a container that ended while others share its network.
+    if found.container is not None and not ends.is_running(found.container):
+        name = found.name if found.name == ref.removeprefix("/") else f"{found.name} ({ref})"
+        raise Conflict(f"container {name} is not running: start it to ask from it")
+    return found
 
 
 def is_outside(eng: Engine, ref: str) -> bool:

@@ -139,6 +139,9 @@ async def _ask_as_host(ctx: Context, inquiry: Inquiry) -> None:
         # What the store knows need not wait for a resolver that is down.
         async with asyncio.timeout(_NAME_SECONDS if why is not None else None):
             found = await asyncio.get_running_loop().getaddrinfo(inquiry.name, None, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        text = f"{inquiry.name} is no name DNS can carry: a part of it is empty or longer than 63 letters"
+        return _no_name(inquiry, "meant", why or causes.Why(text, "see whether it is spelt right"))
     except (socket.gaierror, TimeoutError) as error:
         if why is not None:
             return _no_name(inquiry, "meant", why)

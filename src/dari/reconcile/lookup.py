@@ -45,17 +45,35 @@ class Asked:
     is_failure: bool = False
 
 
-def known(ctx: Context, sandbox: Sandbox, name: str, *, is_file_read: bool = True) -> Known:
-    """What this sandbox should be told about a name."""
+class Zones:
+    """The zones as they are now, each read once, however many names are asked for: reading one costs what is in it."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._read: dict[str, tuple[zone.Zone, answer.ZoneTable] | None] = {}
+
+    def of(self, network_id: str) -> tuple[zone.Zone, answer.ZoneTable] | None:
+        """None where there is none."""
+        if network_id not in self._read:
+            text = zone_text(self._ctx, network_id)
+            found = zone.decode_zone(text) if text is not None else None
+            self._read[network_id] = (found, answer.compile_zone(found)) if found is not None else None
+        return self._read[network_id]
+
+
+def known(
+    ctx: Context, sandbox: Sandbox, name: str, *, is_file_read: bool = True, zones: Zones | None = None
+) -> Known:
+    """What this sandbox should be told about a name. `zones`: of who asks for many names at one moment."""
     from_file = _from_hosts(ctx, sandbox, name) if is_file_read else ()
     if from_file:
         return Known(from_file, "/etc/hosts", is_from_file=True)
     view = names.view_of(ctx, sandbox.id)
     if view is None:
         return Known(is_forwarded=sandbox.mode != "none")
-    texts = {each: zone_text(ctx, each) for each in view.networks}
-    zones = {each: zone.decode_zone(text) for each, text in texts.items() if text is not None}
-    table = answer.compile_view(view, {key: answer.compile_zone(each) for key, each in zones.items()})
+    zones = zones or Zones(ctx)
+    read = {each: both for each in view.networks if (both := zones.of(each)) is not None}
+    table = answer.compile_view(view, {key: compiled for key, (_, compiled) in read.items()})
     found: list[Address] = []
     is_forwarded = False
     for qtype in _TYPES:
@@ -68,7 +86,7 @@ def known(ctx: Context, sandbox: Sandbox, name: str, *, is_file_read: bool = Tru
         elif told is not None and (reply := ask.read(told)) is not None:
             found += reply.addresses
     key = name.lower().rstrip(".")
-    owner = next((each.network_name for each in zones.values() if key in each.names), "")
+    owner = next((each.network_name for each, _ in read.values() if key in each.names), "")
     by = f"network {owner}" if owner else "a link" if found else ""
     if owner == members.ZONE_ID:
         by = "a registered member"

@@ -74,7 +74,7 @@ async def _verify(ctx: Context, project: str, timeout: float, is_probed: bool) -
                     if is_probed:
                         await asyncio.to_thread(_fire, probing, batch.attempts, timeout)
                         await verify_others.reports(round_, batch)
-                checks = list(name_checks(ctx, containers, others)) if is_probed else []
+                checks = [each async for each in name_checks(ctx, containers, others)] if is_probed else []
                 told = await asyncio.to_thread(_ask_names, probing, checks, timeout)
                 untraced = probing.untraced if is_probed else ""
             finally:

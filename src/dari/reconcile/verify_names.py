@@ -5,7 +5,8 @@ Must not know: what is done with an address. Next: lookup.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -26,10 +27,13 @@ class NameCheck:
     shots: tuple[Shot, ...]
 
 
-def name_checks(ctx: Context, containers: list[End], others: list[far.Far]) -> Iterator[NameCheck]:
+async def name_checks(ctx: Context, containers: list[End], others: list[far.Far]) -> AsyncIterator[NameCheck]:
     """Every neighbour's name, asked for once in each sandbox."""
     done: set[tuple[str, str]] = set()
+    zones = lookup.Zones(ctx)
     for source in containers:
+        # Hundreds who ask for hundreds: others have work, too.
+        await asyncio.sleep(0)
         if source.sandbox is None or source.netns is None or not names.is_answered(ctx, source.sandbox):
             continue
         known_here = {each.id for each, _ in ends.places_of(ctx, source) if has_names(each)}
@@ -44,7 +48,7 @@ def name_checks(ctx: Context, containers: list[End], others: list[far.Far]) -> I
             if (source.netns, name) in done:
                 continue
             done.add((source.netns, name))
-            known = lookup.known(ctx, source.sandbox, name)
+            known = lookup.known(ctx, source.sandbox, name, zones=zones)
             if known.addresses and not known.is_from_file:
                 shots = lookup.questions(name, source.netns, ip_address(names.DNS_ADDRESS))
                 yield NameCheck(source, name, known, tuple(shots))
