@@ -188,18 +188,19 @@ def _ports(config: dict[str, Any], host: dict[str, Any], service: Service) -> No
         host["PortBindings"] = bindings
 
 
+_CONDITIONS = {"none": "no", "any": "always"}
+
+
 def _restart(model: Mapping[str, Any]) -> dict[str, Any]:
-    text = model.get("restart")
-    if text:
-        name, _, count = text.partition(":")
-        return {"Name": name, "MaximumRetryCount": int(count) if count.isdigit() else 0}
+    """What `deploy` says goes before `restart`; both know the words of either."""
     policy = (model.get("deploy") or {}).get("restart_policy")
-    if not policy:
-        return {"Name": "no", "MaximumRetryCount": 0}
-    names = {"none": "no", "any": "always", "on-failure": "on-failure"}
-    name = names.get(policy.get("condition") or "any", "always")
-    attempts = policy.get("max_attempts") or 0
-    return {"Name": name, "MaximumRetryCount": attempts if name == "on-failure" else 0}
+    if policy:
+        condition, attempts = policy.get("condition") or "any", policy.get("max_attempts") or 0
+        name = _CONDITIONS.get(condition, condition)
+        return {"Name": name, "MaximumRetryCount": attempts if name == "on-failure" else 0}
+    condition, _, count = (model.get("restart") or "no").partition(":")
+    name = _CONDITIONS.get(condition, condition)
+    return {"Name": name, "MaximumRetryCount": int(count) if count.isdigit() else 0}
 
 
 def _resources(host: dict[str, Any], model: Mapping[str, Any]) -> None:

@@ -108,6 +108,28 @@ def test_resources_and_restart() -> None:
     assert deployed["HostConfig"]["RestartPolicy"]["Name"] == "always"
 
 
+def restart(keys: str) -> tuple[str, int]:
+    policy = body(keys)["HostConfig"]["RestartPolicy"]
+    return policy["Name"], policy["MaximumRetryCount"]
+
+
+def test_what_is_restarted() -> None:
+    assert restart("restart: 'on-failure:3'") == ("on-failure", 3)
+    assert restart("restart: any") == ("always", 0)
+    assert restart("restart: none") == ("no", 0)
+    for word, name in (
+        ("unless-stopped", "unless-stopped"),
+        ("no", "no"),
+        ("none", "no"),
+        ("always", "always"),
+    ):
+        assert restart(f"deploy: {{restart_policy: {{condition: '{word}'}}}}") == (name, 0)
+    # As in Docker Compose, what `deploy` says goes before `restart`.
+    both = "restart: always, deploy: {restart_policy: {condition: on-failure, max_attempts: 2}}"
+    assert restart(both) == ("on-failure", 2)
+    assert restart("restart: always, deploy: {replicas: 1}") == ("always", 0)
+
+
 def test_health() -> None:
     found = body("healthcheck: {test: x, interval: 1m30s, retries: 0}")["Healthcheck"]
     assert found == {"Test": ["CMD-SHELL", "x"], "Interval": 90_000_000_000, "Retries": 0}
