@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, wait_for
 
 from dari.cli.compose import run
 from dari.client.docker import Docker
@@ -415,6 +415,42 @@ services:
     assert stage.compose("run", "-d", "--rm", "web", "cat") == 0
     assert stage.docker.get(f"/containers/{stage.out.strip()}/json")["Config"]["OpenStdin"] is True
     assert stage.compose("exec", "-T", "web", "true") == 0
+
+
+def test_one_off_containers_are_their_services_and_leave_nothing(stage: Stage) -> None:
+    stage.write(
+        """
+services:
+  web:
+    image: "dari-test:1"
+    command: ["true"]
+    restart: always
+    cap_add: [NET_ADMIN]
+    cap_drop: [SYS_CHROOT]
+    healthcheck: {test: ["CMD", "true"]}
+    deploy: {resources: {limits: {memory: 64M}}, restart_policy: {condition: any}}
+"""
+    )
+    words = ("--cap-add", "SYS_CHROOT", "--cap-drop", "NET_ADMIN", "web", "sh", "-c", "exit 3")
+    assert stage.compose("run", "-d", "--name", "kept", *words) == 0
+    found = stage.docker.get("/containers/kept/json")
+    stage.docker.delete("/containers/kept", force=True)
+    host = found["HostConfig"]
+    assert host["Memory"] == 64 << 20 and host["RestartPolicy"]["Name"] in ("", "no")
+    assert found["Config"]["Healthcheck"]["Test"] == ["CMD", "true"]
+    assert [name.removeprefix("CAP_") for name in host["CapAdd"]] == ["SYS_CHROOT"]
+    assert [name.removeprefix("CAP_") for name in host["CapDrop"]] == ["NET_ADMIN"]
+
+    def is_gone() -> bool:
+        return not stage.docker.get("/containers/json", all=True, filters={"name": ["t-run"]})
+
+    assert stage.compose("run", "-d", "--rm", "--name", "t-run-1", "web") == 0
+    wait_for("the container's removal", is_gone)
+    assert stage.compose("run", "-T", "--rm", "--name", "t-run-2", "web", "sh", "-c", "exit 3") == 3
+    assert is_gone()
+    assert stage.compose("run", "-T", "--rm", "--name", "t-run-3", "web", "/nothing") == 1
+    assert "/nothing" in stage.err
+    wait_for("the container's removal", is_gone)
 
 
 def test_logs_follow_what_starts_again(stage: Stage) -> None:

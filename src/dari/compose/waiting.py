@@ -1,15 +1,56 @@
-"""`up --wait` and `start --wait`: until every container runs and those with a healthcheck are healthy."""
+"""`up --wait` and `start --wait`: until every container runs and those with a healthcheck are healthy; and waiting for
+one container's end."""
 
 from __future__ import annotations
 
+import json
+import threading
 import time
 from collections.abc import Sequence
 
+from dari.client.docker import Docker
+from dari.client.errors import ClientError
 from dari.compose.observed import ObservedContainer
 from dari.compose.project import Project
 from dari.compose.session import Session
 
 _POLL = 0.25
+
+# How long to wait for the engine to say that it waits, in seconds.
+_REGISTERED = 10.0
+
+
+class Ending:
+    """A question for a container's exit code that is asked before the container starts. `condition`: of the API's."""
+
+    def __init__(self, docker: Docker, container: str, condition: str) -> None:
+        self._docker = docker
+        self._path, self._condition = f"/containers/{container}/wait", condition
+        self._code = 0
+        self._error: Exception | None = None
+        self._is_asked = threading.Event()
+        self._thread = threading.Thread(target=self._ask, name="end", daemon=True)
+        self._thread.start()
+        self._is_asked.wait(_REGISTERED)
+
+    def _ask(self) -> None:
+        try:
+            response = self._docker.send("POST", self._path, {"condition": self._condition})
+            self._is_asked.set()
+            self._code = int(json.loads(response.read())["StatusCode"])
+        except (ClientError, OSError, ValueError, KeyError) as error:
+            self._error = error
+        finally:
+            self._is_asked.set()
+
+    def code(self) -> int:
+        """Waits for it. Raises ClientError, OSError, ValueError."""
+        while self._thread.is_alive():
+            # A join without a timeout cannot be interrupted by Ctrl-C on some systems.
+            self._thread.join(0.5)
+        if self._error is not None:
+            raise self._error
+        return self._code
 
 
 def wait_until_up(session: Session, project: Project, services: Sequence[str], timeout: float | None) -> int:

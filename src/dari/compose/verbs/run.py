@@ -20,6 +20,7 @@ from dari.compose.plan.content import content_files
 from dari.compose.project import Mount, Port, Project, Service
 from dari.compose.session import Session, UserError
 from dari.compose.verbs.exec import environment, resize
+from dari.compose.waiting import Ending
 
 
 def run(session: Session, options: Any) -> int:
@@ -132,9 +133,7 @@ def _wait_for_conditions(session: Session, project: Project, service: Service) -
 
 def _changed(session: Session, project: Project, service: Service, options: Any) -> Service:
     """The service with what the command line says."""
-    model: dict[str, Any] = {
-        key: value for key, value in service.model.items() if key not in ("container_name", "healthcheck")
-    }
+    model: dict[str, Any] = {key: value for key, value in service.model.items() if key != "container_name"}
     if options.command:
         model["command"] = options.command
     if options.entrypoint is not None:
@@ -144,11 +143,17 @@ def _changed(session: Session, project: Project, service: Service, options: Any)
     for value, key in ((options.user, "user"), (options.workdir, "working_dir")):
         if value:
             model[key] = value
-    for values, key in ((options.cap_add, "cap_add"), (options.cap_drop, "cap_drop")):
+    for values, key, other in (
+        (options.cap_add, "cap_add", "cap_drop"),
+        (options.cap_drop, "cap_drop", "cap_add"),
+    ):
         if values:
             model[key] = [*(model.get(key) or []), *values]
+            model[other] = [each for each in model.get(other) or [] if each not in values]
     model["restart"] = "no"
-    model.pop("deploy", None)
+    model["deploy"] = {
+        key: value for key, value in (model.get("deploy") or {}).items() if key != "restart_policy"
+    }
     given = _from_files(session, options.env_from_file)
     given |= dict(entry.split("=", 1) for entry in environment(session, options.env))
     if any("=" not in entry for entry in options.label):
@@ -244,6 +249,9 @@ def _body(
         body["HostConfig"].setdefault("Binds", []).append(
             f"{one.source}:{one.target}:{'ro' if one.read_only else 'rw'}"
         )
+    if options.rm:
+        # The engine's to do: it also removes what outlives this program.
+        body["HostConfig"]["AutoRemove"] = True
     is_attached = options.interactive and not options.detach
     body.update(
         {
@@ -282,6 +290,8 @@ def _attach(session: Session, container: str, has_tty: bool, options: Any) -> in
         stderr=True,
     )
     with stream:
+        # Asked before the start: afterwards one that removes itself may be gone already.
+        ending = Ending(docker, container, "removed" if options.rm else "next-exit")
         docker.post(f"/containers/{container}/start")
         try:
             is_detached = interact(
@@ -298,9 +308,4 @@ def _attach(session: Session, container: str, has_tty: bool, options: Any) -> in
         except KeyboardInterrupt:
             docker.post(f"/containers/{container}/stop")
             is_detached = False
-    if is_detached:
-        return 0
-    code = int((docker.post(f"/containers/{container}/wait") or {}).get("StatusCode", 0))
-    if options.rm:
-        docker.delete(f"/containers/{container}", v=True, force=True)
-    return code
+    return 0 if is_detached else ending.code()
