@@ -20,10 +20,10 @@ from dari.cluster.answering import answer
 from dari.model.cluster import Member, Node
 from dari.model.errors import DariError
 from dari.net import tunnel
+from dari.reconcile import retaking, strays
 from dari.reconcile.boot import settle_all
 from dari.reconcile.context import Context
 from dari.reconcile.node_claims import quarrel, tunnel_address_of, twin_of
-from dari.reconcile.strays import tend
 from dari.store.base import ABSENT, Session, StoreUnavailable, Txn, TxnConflict
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,8 @@ async def keep(ctx: Context, membership: Membership) -> None:
             session = await ctx.shared.session(membership.ttl)
             async with membership.changing:
                 await _join(ctx, membership, session)
+            # Before what is here is made of what the store has: they need not be off their networks in between.
+            await retaking.take_back(ctx)
             await _agree(ctx, membership)
             await _ended_or_left(ctx, session, membership)
             if membership.leaving.is_set():
@@ -105,7 +107,12 @@ async def _ended_or_left(ctx: Context, session: Session, membership: Membership)
     errands = {rotation.ROTATE: partial(rotation.run_errand, ctx, membership)}
     working = [
         asyncio.ensure_future(each)
-        for each in (announce(ctx, session), answer(ctx, session, errands), tend(ctx, session))
+        for each in (
+            announce(ctx, session),
+            answer(ctx, session, errands),
+            strays.tend(ctx, session),
+            retaking.tend(ctx, session),
+        )
     ]
     for each in working:
         each.add_done_callback(_log_failure)

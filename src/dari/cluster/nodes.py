@@ -136,6 +136,7 @@ async def leave(eng: Engine) -> None:
             f"node {membership.node.name} has containers on shared networks: {names}; stop them first"
         )
     await _forget(eng, eng.ctx.node_id)
+    await _forget_kept(eng)
     await membership.leave()
     shared = eng.ctx.shared
     if isinstance(shared, Federation):
@@ -155,6 +156,15 @@ async def _forget(eng: Engine, node_id: str) -> None:
     tables.members.delete(txn, node_id)
     free_tunnel_address(eng.ctx, txn, node_id)
     await eng.ctx.shared.commit(txn)
+
+
+async def _forget_kept(eng: Engine) -> None:
+    """Who leaves of his own will takes nothing back."""
+    table, txn = eng.ctx.tables.kept_endpoints, Txn()
+    for parts in table.keys(eng.ctx.local):
+        table.delete(txn, *parts)
+    if not txn.is_empty():
+        await eng.ctx.local.commit(txn)
 
 
 def _own_endpoints(eng: Engine, node_id: str) -> list[Endpoint]:

@@ -38,6 +38,7 @@ from dari.reconcile import (
     plugin_claims,
     plugins,
     ports,
+    retaking,
     shared_networks,
 )
 from dari.reconcile.journal import emit
@@ -451,6 +452,8 @@ async def disconnect(eng: Engine, network_ref: str, container_ref: str, *, force
         sandbox = eng.ctx.tables.sandboxes.get(eng.ctx.local, container.sandbox_id)
         present = of_sandbox(eng.ctx, container.sandbox_id)
         endpoint = next((each for each in present if each.network_id == network.id), None)
+        if endpoint is None and await retaking.forget(eng.ctx, container.sandbox_id, network.id):
+            return
         if endpoint is None or sandbox is None:
             the = "" if container.status.state in _LIVING else "the "
             raise Forbidden(f"container {container.id} is not connected to {the}network {network.name}")

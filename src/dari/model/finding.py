@@ -118,6 +118,7 @@ CATALOGUE: dict[str, str] = {
     "cluster.store-away": "The store this node shares with others does not answer.",
     "cluster.not-joined": "This node is not among the living ones.",
     "cluster.node-down": "Nothing was heard of another node for its time to live.",
+    "cluster.off-network": "A container lost a shared network, since its node was removed while it was cut off.",
     "cluster.clock": "Another node's clock is ahead of this one's.",
     "container.process-missing": "A container runs by its record and has no process.",
     "container.unknown": "A container runs that is in no record.",

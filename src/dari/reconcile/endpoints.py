@@ -21,7 +21,7 @@ from dari.net import options as driver_options
 from dari.net import sublinks
 from dari.net.ipam import mac_of
 from dari.net.render import has_no_ipv6
-from dari.reconcile import ipam, ipam_plugin, plugin_claims, ports, shared_networks, zones
+from dari.reconcile import ipam, ipam_plugin, lost_places, plugin_claims, ports, shared_networks, zones
 from dari.reconcile.attached import containers_in, of_sandbox
 from dari.reconcile.context import Context
 from dari.reconcile.journal import emit
@@ -71,6 +71,7 @@ async def _activate(
         if update is not None and (updated := update(own)) != own:
             ctx.tables.containers.replace(txn, ctx.local, updated, container_id)
         asked = of_sandbox(ctx, sandbox.id) if sandbox.mode != "container" else []
+        asked += map(inactive, lost_places.of(ctx, sandbox.id))
         made = add_activation(ctx, txn, container, sandbox, asked, ephemeral)
         if txn.is_empty():
             return made

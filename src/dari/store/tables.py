@@ -100,6 +100,25 @@ class Table(Generic[T]):
         return value
 
 
+class Placed(Table[Endpoint]):
+    """Endpoints. What this host writes of one on a network of several nodes is kept here a second time, in the same
+    transaction: somebody else may take the row away (`node rm`), and the container still asks for its network."""
+
+    def __init__(self, name: str, kept: Table[Endpoint]) -> None:
+        super().__init__(name, Endpoint)
+        self._kept = kept
+
+    def put(self, txn: Txn, value: Endpoint, *parts: str) -> None:
+        super().put(txn, value, *parts)
+        if is_global_id(parts[0]):
+            self._kept.put(txn, value, *parts)
+
+    def delete(self, txn: Txn, *parts: str) -> None:
+        super().delete(txn, *parts)
+        if is_global_id(parts[0]):
+            self._kept.delete(txn, *parts)
+
+
 class Place(msgspec.Struct, gc=False):
     """What the indexes need of an endpoint's row: it is read of every endpoint of the cluster, and not kept."""
 
@@ -206,7 +225,10 @@ class Tables:
         self.names = Table("names", str)  # <container name> → container id
         self.networks = Table("networks", Network)  # <id>
         self.network_names = Table("network-names", str)  # <name> → network id
-        self.endpoints = Table("endpoints", Endpoint)  # <network id>/<endpoint id>
+        self.kept_endpoints = Table(
+            "kept-endpoints", Endpoint
+        )  # <network id>/<endpoint id>, on this host alone
+        self.endpoints = Placed("endpoints", self.kept_endpoints)  # <network id>/<endpoint id>
         self.sandboxes = Table("sandboxes", Sandbox)  # <id>
         self.leases = Table("leases", str)  # <network id>/<address> → endpoint id
         self.ports = Table("ports", str)  # <proto>/<host ip>/<port> → sandbox id

@@ -194,21 +194,70 @@ def test_a_host_whose_cable_was_out_heals_by_itself(hosts: Hosts) -> None:
     assert len(set(addresses(hosts))) == 3
 
 
-def test_a_host_that_was_cut_off_and_removed_finds_out(hosts: Hosts) -> None:
-    made = serve_everywhere(hosts)
+def cut_off_and_remove(hosts: Hosts) -> None:
+    """The last host, which hears nothing of it."""
     hosts.switch.unplug(2)
     eventually("host2 is missed", lambda: states(hosts[0])["host2"] == "down", 40)
     assert dari(hosts[0], "node", "rm", "host2").returncode == 0
+
+
+def troubles(hosts: Hosts, host: Host) -> list[str]:
+    """What the doctor finds wrong there."""
+    found = hosts.dari(host, "/dari/v1/doctor")["Findings"]
+    return [f"{each['Id']} {each['Text']}" for each in found if each["Severity"] == "error"]
+
+
+def test_a_host_that_was_cut_off_and_removed_takes_its_places_again(hosts: Hosts) -> None:
+    made = serve_everywhere(hosts)
+    stopped = hosts[2].sleeper("stopped", network="wide")
+    stopped.stop(timeout=0)
+    before = hosts[2].address(made[2], "wide")
+    cut_off_and_remove(hosts)
     hosts.switch.plug_back(2)
     eventually("all joined", lambda: all_joined(hosts), 40)
-    # What was its container's may be anybody's by now: it is off the network, in the kernel as well.
-    eventually("no interface", lambda: "eth0" not in hosts[2].net(made[2], "ip", "-br", "link"), 40)
-    made[2].reload()
-    assert made[2].attrs["NetworkSettings"]["Networks"] == {}
-    found = hosts.dari(hosts[2], "/dari/v1/doctor")["Findings"]
-    assert [each for each in found if each["Severity"] == "error"] == []
-    hosts[2].client.networks.get("wide").connect(made[2])
     agree(hosts, made, 40)
+    assert hosts[2].address(made[2], "wide") == before
+    assert troubles(hosts, hosts[2]) == []
+    stopped.start()
+    eventually("its name", lambda: knows(hosts[0], made[0], "stopped"), 40)
+    # So it is where its darid died meanwhile.
+    hosts[2].kill()
+    cut_off_and_remove(hosts)
+    hosts.switch.plug_back(2)
+    hosts[2].start()
+    eventually("all joined", lambda: all_joined(hosts), 40)
+    eventually("its name", lambda: knows(hosts[0], made[0], "stopped"), 40)
+    assert hosts[2].address(made[2], "wide") == before
+    stopped.remove(force=True)
+    agree(hosts, made, 40)
+
+
+def test_what_others_have_by_then_is_not_touched_and_told(hosts: Hosts) -> None:
+    pool = docker.types.IPAMPool(subnet="10.66.7.0/24")
+    ipam = docker.types.IPAMConfig(pool_configs=[pool])
+    hosts[0].client.networks.create("fixed", driver="overlay", attachable=True, ipam=ipam)
+    eventually("known", lambda: hosts[2].client.networks.list(names=["fixed"]))
+    asker = hosts[0].sleeper("asker", network="fixed")
+    server = hosts[2].serve("server", "back", network="fixed")
+    address = hosts[2].address(server, "fixed")
+    cut_off_and_remove(hosts)
+    other = hosts[1].sleeper("other")
+    hosts[1].client.networks.get("fixed").connect(other, ipv4_address=address)
+    hosts.switch.plug_back(2)
+    eventually("all joined", lambda: all_joined(hosts), 40)
+    # What was its container's is somebody else's: it is off the network, in the kernel as well.
+    eventually("no interface", lambda: "eth0" not in hosts[2].net(server, "ip", "-br", "link"), 40)
+    server.reload()
+    assert server.attrs["NetworkSettings"]["Networks"] == {}
+    told = f"it runs without network fixed, where it was {address}: {address} is other's on node host1 by now"
+    eventually("it is told", lambda: troubles(hosts, hosts[2]) == [f"cluster.off-network {told}"], 40)
+    assert hosts[1].address(other, "fixed") == address
+    other.remove(force=True)
+    eventually("it is back", lambda: "eth0" in hosts[2].net(server, "ip", "-br", "link"), 60)
+    assert hosts[2].address(server, "fixed") == address
+    eventually("its name", lambda: knows(hosts[0], asker, "server"), 40)
+    assert fetch(hosts[0], asker, "server") == "back\n"
+    assert troubles(hosts, hosts[2]) == []
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from dari.model.cluster import Node
 from dari.model.finding import Finding
+from dari.reconcile import lost_places
 from dari.reconcile.checks.found import Found
 from dari.reconcile.context import Context
 from dari.reconcile.node_claims import quarrel
@@ -68,6 +69,7 @@ def _findings(ctx: Context) -> Iterator[Finding]:
             "its host, its darid or its way to the store is down",
             "start it again; if it is gone for good: dari node rm " + member.name,
         )
+    yield from _off_networks(ctx)
     now = ctx.now()
     for node in nodes.values():
         if node.id != own.id and node.joined > now + _CLOCK_NS:
@@ -80,6 +82,27 @@ def _findings(ctx: Context) -> Iterator[Finding]:
                 "nothing of dari's depends on it; times in logs and events of the two do not compare",
                 "run chrony or systemd-timesyncd on both",
             )
+
+
+def _off_networks(ctx: Context) -> Iterator[Finding]:
+    """Before it has joined, what is missing may only not have been heard of."""
+    for network, endpoint in lost_places.off_network(ctx) if ctx.session_id else ():
+        container = ctx.tables.containers.get(ctx.local, endpoint.container_id)
+        name = container.name if container is not None else endpoint.container_id[:12]
+        why = lost_places.taken(ctx, endpoint)
+        address = endpoint.ipv4 or endpoint.ipv6
+        by_hand = f"its next start gives it another address, or dari network connect {network.name} {name}"
+        yield Finding(
+            "cluster.off-network",
+            "error",
+            f"container {name}",
+            f"it runs without network {network.name}, where it was {address}"
+            + (f": {why} by now" if why else ""),
+            "this node was removed (dari node rm) while it was cut off, which frees what its containers had",
+            f"{by_hand}; it goes back by itself once {address} is free"
+            if why
+            else "it goes back within seconds",
+        )
 
 
 def _encryption(ctx: Context, own: Node, nodes: dict[str, Node]) -> Iterator[Finding]:
