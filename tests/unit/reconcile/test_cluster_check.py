@@ -43,7 +43,7 @@ def found(
             tables.endpoints.put(txn, endpoint, "n", endpoint.id)
         await kept.commit(txn)
         ctx: Any = SimpleNamespace(
-            shared=kept, tables=tables, node=node(own), now=lambda: NOW,
+            shared=kept, local=kept, session_id="", tables=tables, node=node(own), now=lambda: NOW,
             config=SimpleNamespace(data_root="/var/lib/dari"),
         )  # fmt: skip
         return [(each.finding.id, each.finding.text) for each in cluster.look(ctx)]
