@@ -16,6 +16,8 @@ import tarfile
 from collections.abc import Iterator
 from typing import IO
 
+from dari.runtime import paths
+
 _XATTR = "SCHILY.xattr."
 _PRIVATE = ("trusted.overlay.", "user.overlay.", "system.")
 
@@ -93,13 +95,27 @@ def extract(
     confines: bool = False,
     owner: tuple[int, int] | None = None,
 ) -> None:
-    """Unpack into the folder `root`. Call it with `root` chrooted into, or for archives of our own.
+    """Unpack into the folder `root`. Call it in a thread of its own that has chrooted (`in_private_mounts`): its
+    working directory moves meanwhile.
 
+    A link there is followed by what it says, never by the kernel's own ways: those below /proc lead out of any root.
     `keep_kind`: a folder is not replaced by another kind of file, nor the reverse. `confines`: a name that climbs out
     of the folder means what is left of it at the top, instead of an error. `owner`: user and group everything gets,
     instead of its own. Raises OSError, tarfile.TarError.
     """
+    before = os.open(".", os.O_PATH | os.O_DIRECTORY)
+    try:
+        _extract(archive, root, keep_kind, confines, owner)
+    finally:
+        os.fchdir(before)
+        os.close(before)
+
+
+def _extract(
+    archive: tarfile.TarFile, root: str, keep_kind: bool, confines: bool, owner: tuple[int, int] | None
+) -> None:
     folders: list[tuple[str, tarfile.TarInfo]] = []
+    here = ""
     for entry in archive:
         if owner is not None:
             entry.uid, entry.gid = owner
@@ -109,31 +125,63 @@ def extract(
         if ".." in parts:
             raise PermissionError(errno.EPERM, "the archive leaves its folder", entry.name)
         target = os.path.join(root, *parts)
-        if keep_kind and os.path.lexists(target):
-            _check_kind(entry, target)
-        if parts:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
+        above = os.path.dirname(target) if parts else target
+        if above != here:
+            _enter(above)
+            here = above
+        last = os.path.basename(target) if parts else "."
+        if keep_kind and os.path.lexists(last):
+            _check_kind(entry, last, target)
         if entry.isdir():
-            if not os.path.isdir(target):
-                if os.path.lexists(target):
-                    os.unlink(target)
-                os.mkdir(target)
-            folders.append((target, entry))
+            target = _make_folder(target, last)
+            if parts:
+                folders.append((target, entry))
             continue
-        _clear(target)
-        _make(archive, entry, target, root)
+        _clear(last)
+        _make(archive, entry, last, root)
         if not entry.islnk():
-            _dress(entry, target)
+            _dress(entry, last)
     for target, entry in reversed(folders):
-        if target.rstrip("/") != root.rstrip("/"):
-            _dress(entry, target)
+        _enter(os.path.dirname(target))
+        _dress(entry, os.path.basename(target) or ".")
 
 
-def _check_kind(entry: tarfile.TarInfo, target: str) -> None:
-    is_folder = os.path.isdir(target)
+def _enter(folder: str) -> None:
+    """Make a folder the working directory, and make it where it is not there."""
+    try:
+        fd = paths.open_in("/", folder, os.O_PATH | os.O_DIRECTORY)
+    except OSError as error:
+        # Not there, or behind one of the kernel's own links.
+        if error.errno not in (errno.ENOENT, errno.ELOOP):
+            raise
+        found = paths.resolve_in("/", folder)
+        paths.mkdir_in("/", found)
+        fd = paths.open_in("/", found, os.O_PATH | os.O_DIRECTORY)
+    try:
+        os.fchdir(fd)
+    finally:
+        os.close(fd)
+
+
+def _make_folder(target: str, last: str) -> str:
+    """A folder in the working directory, or the one that a link of that name leads to; its path."""
+    if os.path.islink(last):
+        found = paths.resolve_in("/", target)
+        if os.path.isdir(found):
+            return found
+    elif os.path.isdir(last):
+        return target
+    if os.path.lexists(last):
+        os.unlink(last)
+    os.mkdir(last)
+    return target
+
+
+def _check_kind(entry: tarfile.TarInfo, last: str, target: str) -> None:
+    is_folder = os.path.isdir(last)
     if entry.isdir() and not is_folder:
         raise FileExistsError(errno.EEXIST, "cannot overwrite non-directory with directory", target)
-    if not entry.isdir() and is_folder and not os.path.islink(target):
+    if not entry.isdir() and is_folder and not os.path.islink(last):
         raise FileExistsError(errno.EEXIST, "cannot overwrite directory with non-directory", target)
 
 
@@ -149,7 +197,12 @@ def _make(archive: tarfile.TarFile, entry: tarfile.TarInfo, target: str, root: s
     if entry.issym():
         os.symlink(entry.linkname, target)
     elif entry.islnk():
-        os.link(os.path.join(root, entry.linkname.strip("/")), target, follow_symlinks=False)
+        folder, name = os.path.split(os.path.join(root, entry.linkname.strip("/")))
+        fd = paths.open_in("/", paths.resolve_in("/", folder), os.O_PATH | os.O_DIRECTORY)
+        try:
+            os.link(name, target, src_dir_fd=fd, follow_symlinks=False)
+        finally:
+            os.close(fd)
     elif entry.isfifo():
         os.mkfifo(target)
     elif entry.isdev():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import subprocess
@@ -143,6 +144,33 @@ def test_a_link_leads_nowhere_but_in_the_container(container: Any, tmp_path: Pat
         with pytest.raises(docker.errors.APIError):
             container.put_archive(f"/etc/{name}", tar_of("planted", b""))
     assert [each.name for each in outside.iterdir()] == ["secret"]
+
+
+def test_the_kernels_own_links_lead_nowhere_else_either(node: Any, tmp_path: Path) -> None:
+    """Whoever shares the host's processes finds the host's files below /proc, and has darid go there."""
+    outside = tmp_path / "outside"
+    (outside / "kept").mkdir(parents=True)
+    (outside / "kept" / "secret").touch()
+    outside.chmod(0o700)
+    made = node.client.containers.run("busybox", ["sleep", "1000"], pid_mode="host", detach=True)
+    try:
+        way = f"/proc/{node.daemon.pid}/root{outside}"
+        assert made.exec_run(["sh", "-c", f"ln -s {way} /etc/a; ln -s {way}/kept /etc/b"]).exit_code == 0
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            folder = tarfile.TarInfo("a")
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o777
+            tar.addfile(folder)
+            for name in ("a/planted", "a/deep/planted", "b/planted"):
+                tar.addfile(tarfile.TarInfo(name))
+        with contextlib.suppress(docker.errors.APIError):
+            made.put_archive("/etc", archive.getvalue())
+        assert {path.name for path in outside.rglob("*")} == {"kept", "secret"}
+        assert outside.stat().st_mode & 0o777 == 0o700
+        with contextlib.suppress(docker.errors.NotFound):
+            assert not [name for name in fetch(made, "/etc/b/")[1] if name.endswith("secret")]
+    finally:
+        made.remove(force=True)
 
 
 def test_changes_are_the_users_only(node: Any) -> None:
