@@ -174,6 +174,8 @@ def check_external(session: Session, project: Project, names: Iterable[str]) -> 
     for missing in at_once(look, wanted, 8):
         if missing:
             kind, name = missing
+            if kind == "volume":
+                raise UserError(f'external volume "{name}" not found')
             raise UserError(f"{kind} {name} declared as external, but could not be found")
 
 
