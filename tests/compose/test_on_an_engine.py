@@ -557,6 +557,12 @@ def test_what_cannot_be_had(stage: Stage) -> None:
     )
     assert stage.compose("up", "-d") == 1
     assert "network nowhere declared as external, but could not be found" in stage.err
+    stage.write(
+        "services: {web: {image: 'dari-test:1', volumes: ['out:/x']}}\n"
+        "volumes: {out: {external: true, name: nowhere}}"
+    )
+    assert stage.compose("up", "-d") == 1
+    assert 'external volume "nowhere" not found' in stage.err
     stage.write("services: {web: {image: 'nothere:1', pull_policy: never}}")
     assert stage.compose("up", "-d") == 1
     assert "No such image: nothere:1" in stage.err
@@ -585,8 +591,13 @@ volumes: {{data: }}
     assert stage.compose("restart", "-t", "5") == 0
     assert stage.compose("up", "-d") == 0
     assert stage.compose("exec", "-T", "web", "cat", "/data/log") == 0
-    # What exec prints goes to the descriptor itself.
-    assert stage.compose("run", "--rm", "-T", "web", "sh", "-c", 'test "$(cat /data/log | wc -l)" = 5') == 0
+    # What exec prints goes to the descriptor itself. A one-off container starts as well.
+    seen = "until test $(cat /data/log | wc -l) = 6; do sleep 0.1; done"
+    assert stage.compose("run", "--rm", "-T", "web", "sh", "-c", seen) == 0
+    stage.write(text.replace("echo $$X", "exit 4; echo $$X"))
+    assert stage.compose("run", "--rm", "-T", "web", "sleep", "1") == 1
+    assert "web hook exited with status 4" in stage.err
+    assert stage.compose("run", "-d", "--rm", "web") == 1
     stage.write(text.replace("echo first", "exit 3"))
     assert stage.compose("up", "-d") == 1
     assert "pre_start[0] exited with code 3" in stage.err

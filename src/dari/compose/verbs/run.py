@@ -5,9 +5,11 @@ from __future__ import annotations
 import secrets
 import shlex
 import sys
+import threading
 from collections.abc import Mapping
 from typing import Any
 
+from dari.client.errors import ApiError
 from dari.compose import images, labels
 from dari.compose.convert import container_body, endpoint
 from dari.compose.create import Wish, prepare, with_models
@@ -17,6 +19,7 @@ from dari.compose.load.errors import ComposeError
 from dari.compose.load.paths import absolute
 from dari.compose.plan import UpOptions, selected_services
 from dari.compose.plan.content import content_files
+from dari.compose.plan.ops import Builder, add_hooks
 from dari.compose.project import Mount, Port, Project, Service
 from dari.compose.session import Session, UserError
 from dari.compose.verbs.exec import environment, resize
@@ -71,11 +74,14 @@ def run(session: Session, options: Any) -> int:
                 {"Container": container, "EndpointConfig": config},
             )
     _put_files(session, project, changed, container)
+    hooks = _Hooks(session, changed, container, name)
     if options.detach:
         docker.post(f"/containers/{container}/start")
         session.say(container)
-        return 0
-    return _attach(session, container, has_tty, options)
+        hooks.begin()
+        return hooks.end()
+    code = _attach(session, container, has_tty, options, hooks)
+    return hooks.end() or code
 
 
 def _wish(session: Session, options: Any) -> Wish:
@@ -276,7 +282,45 @@ def _put_files(session: Session, project: Project, service: Service, container: 
     put_files(session.docker, f"/containers/{container}/archive", files)
 
 
-def _attach(session: Session, container: str, has_tty: bool, options: Any) -> int:
+class _Hooks:
+    """The service's `post_start` steps, carried out beside the container once it has been started."""
+
+    def __init__(self, session: Session, service: Service, container: str, name: str) -> None:
+        build = Builder()
+        steps = service.model.get("post_start") or ()
+        add_hooks(build, service.name, service.name, container, name, "post_start", steps, ())
+        self._session, self._plan, self._container = session, build.plan(), container
+        self._thread: threading.Thread | None = None
+        self._code = 0
+
+    def begin(self) -> None:
+        if self._plan.ops:
+            self._thread = threading.Thread(target=self._run, name="post_start", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        outcome = self._session.carry_out(self._plan, self._session.progress(is_beside_logs=True))
+        # What had done its work before its steps came has nothing to be told.
+        if outcome.is_success or any(" hook exited with " in text for text in outcome.errors) or self._runs():
+            self._code = self._session.finish(outcome)
+
+    def _runs(self) -> bool:
+        try:
+            return bool(self._session.docker.get(f"/containers/{self._container}/json")["State"]["Running"])
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return False
+
+    def end(self) -> int:
+        """Waits for them; 1 where one of them failed, 0 else."""
+        while self._thread is not None and self._thread.is_alive():
+            # A join without a timeout cannot be interrupted by Ctrl-C on some systems.
+            self._thread.join(0.5)
+        return self._code
+
+
+def _attach(session: Session, container: str, has_tty: bool, options: Any, hooks: _Hooks) -> int:
     from dari.client.streams import DEFAULT_DETACH_KEYS, interact, parse_detach_keys
 
     docker = session.docker
@@ -293,6 +337,7 @@ def _attach(session: Session, container: str, has_tty: bool, options: Any) -> in
         # Asked before the start: afterwards one that removes itself may be gone already.
         ending = Ending(docker, container, "removed" if options.rm else "next-exit")
         docker.post(f"/containers/{container}/start")
+        hooks.begin()
         try:
             is_detached = interact(
                 stream,
