@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from tests.kernel.world import (
 from tests.patience import PATIENCE
 
 from dari.kernel.host import Kernel
-from dari.net.desired import Desired, EndpointWant, PublishWant, SubnetWant
+from dari.net.desired import Desired, EndpointWant, LinkWant, PublishWant, SubnetWant
 from dari.net.state import KernelState
 
 pytestmark = pytest.mark.kernel_ns
@@ -196,6 +196,26 @@ def test_without_icc_neighbours_are_apart(tmp_path: Path) -> None:
         cannot(world, 1, "10.0.0.10", 80)
         assert speaks(listener, tcp_connect("10.0.0.10", 80)) == "10.0.0.1"
         assert reach(world, 0, OUTSIDE, 80, world.listen(None, 80)) == HOST_ADDRESS
+
+
+def test_without_icc_a_link_opens_one_way_to_one_port(tmp_path: Path) -> None:
+    desired = two_networks(is_icc=False, is_default=True)
+    link = LinkWant(IPv4Address("10.0.0.11"), IPv4Address("10.0.0.10"), "tcp", 80)
+    linked = replace(
+        desired, sandboxes=(sandbox(0), replace(sandbox(1), links=(link, link)), *desired.sandboxes[2:])
+    )
+    with living(tmp_path, linked) as world:
+        listener, other, own = world.listen(0, 80), world.listen(0, 81), world.listen(1, 80)
+        assert reach(world, 1, "10.0.0.10", 80, listener) == "10.0.0.11"
+        cannot(world, 1, "10.0.0.10", 81)
+        cannot(world, 0, "10.0.0.11", 80)
+        # Not with the other's address from elsewhere.
+        run_in(world.path(2), "ip", "addr", "add", "10.0.0.11/32", "dev", "lo")
+        run_in(world.path(2), "ip", "route", "add", "10.0.0.10", "via", "10.1.0.1", "src", "10.0.0.11")
+        cannot(world, 2, "10.0.0.10", 80)
+        settle_all(world.kernel, rendered(world.kernel, desired))
+        cannot(world, 1, "10.0.0.10", 80)
+        assert other and own
 
 
 def published(*ports: PublishWant) -> Desired:

@@ -12,10 +12,10 @@ import selectors
 import socket
 import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from dari.net.desired import (
     Desired,
     EndpointWant,
     Flow,
+    LinkWant,
     NetworkWant,
     PolicyWant,
     PublishWant,
@@ -109,12 +110,31 @@ def draw(chance: random.Random, place: int) -> Topology:
                     policy=_policy(chance, endpoints, networks, place, box)
                     if chance.random() < 0.25
                     else None,
+                    links=tuple(_links(chance, endpoints, networks, place, box)),
                 )
                 for box in range(boxes)
             ),
         ),
         tuple(dict.fromkeys(asked)),
     )
+
+
+def _links(
+    chance: random.Random,
+    endpoints: Sequence[EndpointWant],
+    networks: Sequence[NetworkWant],
+    place: int,
+    box: int,
+) -> Iterator[LinkWant]:
+    """To some of those that are kept apart from it."""
+    apart = {each.id for each in networks if not each.is_icc}
+    for own in endpoints:
+        for other in endpoints:
+            is_between = own.network_id == other.network_id and own.sandbox_id == f"t{place}b{box}"
+            if not is_between or own is other or own.network_id not in apart or chance.random() < 0.5:
+                continue
+            ends = (next(one.ip for one in each.addresses if one.version == 4) for each in (own, other))
+            yield LinkWant(*map(IPv4Address, ends), chance.choice(("tcp", "udp")), PORT)
 
 
 def _network(chance: random.Random, place: int, number: int) -> NetworkWant:
@@ -132,7 +152,8 @@ def _network(chance: random.Random, place: int, number: int) -> NetworkWant:
         altname=f"dari-net-{second}",
         subnets=(four, six) if chance.random() < 0.4 else (four,),
         is_internal=chance.random() < 0.25,
-        is_icc=chance.random() < 0.7,
+        is_icc=(is_icc := chance.random() < 0.6),
+        is_default=not is_icc,
         is_masquerading=chance.random() < 0.85,
         mtu=chance.choice((1500, 1500, 1400)),
         gateway_modes=modes,

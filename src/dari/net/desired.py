@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from typing import Literal
 
 from dari.net.state import Address, Interface, Prefix
@@ -172,6 +173,16 @@ class PublishWant:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkWant:
+    """A port of `target` that `source` may ask though its network keeps its containers apart (--link)."""
+
+    source: IPv4Address
+    target: IPv4Address
+    protocol: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Flow:
     """Packets from `prefix` to ports `low` to `high`. `protocol` as nft lists it (`58`: ICMPv6); protocols without
     ports have all of them."""
@@ -200,7 +211,7 @@ class SandboxWant:
     """A sandbox with a namespace of its own (`netns` is its name below the daemon's netns folder).
 
     `dns_port`: names are answered on 127.0.0.11, this port; None = nobody answers there. `policy` None: everybody
-    may call.
+    may call. `links`: what it may ask others.
     """
 
     id: str
@@ -209,6 +220,7 @@ class SandboxWant:
     dns_port: int | None = None
     publishes: tuple[PublishWant, ...] = ()
     policy: PolicyWant | None = None
+    links: tuple[LinkWant, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

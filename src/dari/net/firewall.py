@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from dari.net.desired import NetworkWant, PublishWant, SandboxWant
+from dari.net.desired import LinkWant, NetworkWant, PublishWant, SandboxWant
 from dari.net.facts import HostFacts
 from dari.net.publish import FAMILY, TABLE, element, open_elements, publish_elements
 from dari.net.state import HOST, Address, NftElement, NftRule, NftTable, Prefix
@@ -116,6 +116,10 @@ table inet dari {
 		flags interval
 	}
 
+	set links4 {
+		type ipv4_addr . ipv4_addr . inet_proto . inet_service
+	}
+
 	set open4 {
 		type ipv4_addr . inet_proto . inet_service
 		flags interval
@@ -204,10 +208,15 @@ table inet dari {
 		iifname @internal drop
 		oifname @internal drop
 		ct status dnat goto allow
-		iifname . oifname @apart drop
+		iifname . oifname @apart goto linked
 		iifname . oifname @trusted goto direct
 		ip daddr @direct4 goto direct
 		ip6 daddr @direct6 goto direct
+		drop
+	}
+
+	chain linked {
+		ip saddr . ip daddr . meta l4proto . th dport @links4 goto allow
 		drop
 	}
 
@@ -356,6 +365,18 @@ def sandbox_elements(
         if publish.is_translatable and not is_routed:
             yield from publish_elements(publish)
     yield from open_elements(opened)
+
+
+def proxy_switch(bridge: str) -> str:
+    """The sysctl by which the host answers on a bridge for the addresses that lie there (ARP): what a link opens leads
+    by way of the host, since isolated ports hear nothing of each other."""
+    return f"net/ipv4/conf/{bridge}/proxy_arp_pvlan"
+
+
+def link_elements(links: Iterable[LinkWant]) -> Iterator[NftElement]:
+    """Two links to one container open the same once."""
+    for each in dict.fromkeys(links):
+        yield element("links4", f"{each.source} . {each.target} . {each.protocol} . {each.port}")
 
 
 def sandbox_table(sandbox: SandboxWant) -> NftTable | None:

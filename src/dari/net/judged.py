@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from dari.model.finding import Finding
+from dari.net.firewall import proxy_switch
 from dari.net.state import HOST, Addr, Address, Bridge, KernelState, Prefix, Veth
 from dari.net.survey import Repair
 
@@ -25,7 +26,8 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What dari knows of the wire: by (bridge, address) the hardware address and whose it is."""
+    """What dari knows of the wire: by (bridge, address) the hardware address and whose it is. On `proxied` bridges the
+    host answers containers for each other."""
 
     macs: dict[tuple[str, Address], str]
     gateways: dict[tuple[str, Address], str]
@@ -33,6 +35,7 @@ class Truth:
     bridges: dict[str, Bridge]
     segments: dict[tuple[str, str], str]
     subnets: dict[str, list[Prefix]]
+    proxied: frozenset[str] = frozenset()
 
     @staticmethod
     def of(wanted: KernelState) -> Truth:
@@ -53,7 +56,10 @@ class Truth:
                 macs[segments[place], each.address.ip] = macs_of[place]
                 subnets.setdefault(segments[place], []).append(each.address.network)
         segments |= {(HOST, name): name for name in bridges}
-        return Truth(macs, gateways, ports, bridges, segments, subnets)
+        proxied = frozenset(
+            each for each in bridges if ("sysctl", HOST, proxy_switch(each)) in wanted.objects
+        )
+        return Truth(macs, gateways, ports, bridges, segments, subnets, proxied)
 
     def probes(self) -> dict[str, dict[IPv4Address, bool]]:
         """By bridge, the addresses to ask for on the wire, and whether somebody should answer (the host does not

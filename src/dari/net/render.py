@@ -73,6 +73,7 @@ def _sandbox(
                 yield each
     # A port is published as long as its target is there: it goes with the endpoint.
     yield from firewall.sandbox_elements(sandbox.publishes, homes)
+    yield from firewall.link_elements(each for each in sandbox.links if each.source in homes)
 
 
 def has_no_ipv6(sysctls: Mapping[str, str]) -> bool:

@@ -25,7 +25,11 @@ def neighbours(survey: Survey, truth: Truth, names: Names) -> Iterator[Judged]:
             continue
         key = (bridge, each.address)
         is_gateway = key in truth.gateways
-        right = bridge_macs.get(bridge) if is_gateway else truth.macs.get(key)
+        is_hosts = is_gateway or (
+            each.netns != HOST and bridge in truth.proxied and key in truth.macs and each.address.version == 4
+        )
+        right = bridge_macs.get(bridge) if is_hosts else truth.macs.get(key)
+        has = "whom the host answers for by" if is_hosts and not is_gateway else "which has"
         network = names.network(HOST, bridge)
         place = names.place(each.netns) if each.netns != HOST else f"network {network}"
         owner = "the gateway" if is_gateway else names.of_address(each.address)
@@ -36,7 +40,7 @@ def neighbours(survey: Survey, truth: Truth, names: Names) -> Iterator[Judged]:
                     "neighbour.wrong",
                     "error",
                     place,
-                    f"{each.link} takes {each.mac} for {each.address} of {owner}, which has {right}",
+                    f"{each.link} takes {each.mac} for {each.address} of {owner}, {has} {right}",
                     "a permanent entry somebody made" if each.is_permanent else "somebody answered for it",
                     FIX,
                     True,

@@ -127,7 +127,9 @@ def _between(ctx: Context, source: End, target: End, network: Network, hop: Hop 
         )
         said = f"network {network.name} keeps its containers apart"
         cause = network_cause(ctx, network, f"--opt {_ICC}=false", ("driver_opts", _ICC), said)
-        advice = "make them a network of their own, publish the port, or link them (--link)"
+        advice = "make them a network of their own, or publish the port"
+        if network.is_predefined:
+            advice += f", or link {source.name} to {target.name}, which has to expose it (--link, --expose)"
         return Why(text, advice, (cause,))
     names = ", ".join(each.name for each in there)
     return Why(hop.text if hop is not None else f"{target.name} is on {names}")

@@ -24,7 +24,7 @@ from dari.net.desired import (
 )
 from dari.net.drivers import REMOTE
 from dari.net.state import Interface
-from dari.reconcile import names, policies, shared_networks
+from dari.reconcile import links, names, policies, shared_networks
 from dari.reconcile.attached import of_sandbox as of_sandbox
 from dari.reconcile.context import Context
 from dari.reconcile.plugin_claims import is_remote
@@ -65,7 +65,7 @@ def desired(ctx: Context, network_ids: Iterable[str], sandbox_ids: Iterable[str]
         wanted_networks.update(dict.fromkeys(each.network_id for each in active))
         gateway = gateway_endpoint(ctx, active)
         publisher = gateway if gateway is not None and not _is_plugins(ctx, gateway) else None
-        sandboxes.append(_sandbox_want(ctx, sandbox, publisher))
+        sandboxes.append(_sandbox_want(ctx, sandbox, publisher, active))
         defaults = _default_routes(ctx, active, gateway)
         endpoints.extend(
             _endpoint_want(each, versions=defaults.get(each.id, frozenset()))
@@ -154,7 +154,9 @@ def _mtu(ctx: Context, network: Network, asked: int) -> int:
     return asked or ctx.config.mtu
 
 
-def _sandbox_want(ctx: Context, sandbox: Sandbox, gateway: Endpoint | None) -> SandboxWant:
+def _sandbox_want(
+    ctx: Context, sandbox: Sandbox, gateway: Endpoint | None, active: Sequence[Endpoint]
+) -> SandboxWant:
     netns = os.path.basename(sandbox.netns)
     # Deleting a table waits for an RCU grace period (20 ms). A sandbox that leaves its last network with names
     # keeps the two rules: they lead where nobody listens, and nobody asks there any more.
@@ -166,6 +168,7 @@ def _sandbox_want(ctx: Context, sandbox: Sandbox, gateway: Endpoint | None) -> S
         dns_port=names.DNS_PORT if is_kept or names.is_answered(ctx, sandbox) else None,
         publishes=tuple(_publishes(sandbox, gateway)) if gateway is not None else (),
         policy=policies.of_sandbox(ctx, sandbox, ctx.settling.facts),
+        links=tuple(links.opened(ctx, sandbox.container_id, active)),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from dari.kernel.errors import KernelError
@@ -166,6 +166,9 @@ async def _settle_batch(ctx: Context, batch: Iterable[str]) -> None:
     ids = _sort(ctx, batch)
     changed = (*ids.networks, *ids.peers)
     ids.sandboxes.update(dict.fromkeys(policies.beside(ctx, changed, list(ids.sandboxes))))
+    if not ctx.config.is_bridge_icc:
+        # What links open goes with the addresses of those they lead to.
+        ids.sandboxes.update(dict.fromkeys(_linkers(ctx, list(ids.sandboxes))))
     for each in list(ids.peers):
         if not await _settle_peers(ctx, each):
             ids.networks[each] = None
@@ -225,10 +228,16 @@ def _named(ctx: Context, ids: Ids) -> tuple[list[str], list[str]]:
     for each in ids.sandboxes:
         networks.update(dict.fromkeys(one.network_id for one in of_sandbox(ctx, each)))
         networks.update(dict.fromkeys(ctx.settling.attached.get(each, ())))
+    sandboxes.update(dict.fromkeys(_linkers(ctx, ids.sandboxes)))
+    return list(networks), list(sandboxes)
+
+
+def _linkers(ctx: Context, sandbox_ids: Iterable[str]) -> Iterator[str]:
+    """The sandboxes whose containers have links to those of these."""
+    for each in sandbox_ids:
         sandbox = ctx.tables.sandboxes.get(ctx.local, each)
         if sandbox is not None:
-            sandboxes.update(dict.fromkeys(names.linkers(ctx, sandbox.container_id)))
-    return list(networks), list(sandboxes)
+            yield from names.linkers(ctx, sandbox.container_id)
 
 
 async def host_facts(ctx: Context) -> HostFacts:

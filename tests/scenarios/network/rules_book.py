@@ -46,6 +46,8 @@ SETS = {
     "routed6": "The same for IPv6.",
     "direct4": "Subnets whose containers are asked at their own addresses.",
     "direct6": "The same for IPv6.",
+    "links4": "Who may ask whom by a link (`--link`) on the default bridge of `darid --icc=false`: the asker, "
+    "the other one, protocol and exposed port.",
     "open4": "Container's address, protocol and published ports, for those who ask there.",
     "open6": "The same for IPv6.",
     "publish4": "Protocol, address of the host and port, and the container's address and port.",
@@ -68,6 +70,7 @@ CHAINS = {
     "forward": "Isolation. Only traffic that leaves or enters one of dari's bridges is judged. Ten before `filter`, so "
     "that it comes before the usual forward chains of an administrator.",
     "to_bridge": "Into a network.",
+    "linked": "Between containers that are kept apart.",
     "direct": "To a container's own address.",
     "from_bridge": "Out of a network, to anything that is not a dari bridge.",
     "allow": "Accepted, and marked, so that a later chain can let it through.",
@@ -103,7 +106,10 @@ RULES = {
     "iifname @internal drop": "Nothing leaves an internal network.",
     "oifname @internal drop": "Nothing enters an internal network.",
     "ct status dnat goto allow": "A published port is open to everybody.",
-    "iifname . oifname @apart drop": "Containers of one network that must not talk do not by way of the host either.",
+    "iifname . oifname @apart goto linked": "Containers of one network that must not talk do not by way of the host "
+    "either, unless there is a link.",
+    "ip saddr . ip daddr . meta l4proto . th dport @links4 goto allow": "What links open. Ports of such a bridge are "
+    "isolated: the host answers for the others (`proxy_arp_pvlan`) and passes on what this rule lets through.",
     "iifname . oifname @trusted goto direct": "From `com.docker.network.bridge.trusted_host_interfaces`.",
     "ip daddr @direct4 goto direct": "Networks whose containers are asked at their own addresses: gateway modes routed "
     "and nat-unprotected, or `darid --allow-direct-routing`.",

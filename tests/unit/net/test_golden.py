@@ -7,7 +7,7 @@ then reviewed like code.
 from __future__ import annotations
 
 import os
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import yaml
 from dari.net.desired import (
     Desired,
     EndpointWant,
+    LinkWant,
     NetworkWant,
     PublishWant,
     RouteWant,
@@ -98,7 +99,14 @@ def _sandbox(name: str, body: dict[str, Any]) -> SandboxWant:
         sysctls=body.get("sysctls", {}),
         dns_port=body.get("dns_port"),
         publishes=tuple(_publish(each) for each in body.get("publishes", [])),
+        links=tuple(_link(each) for each in body.get("links", [])),
     )
+
+
+def _link(text: str) -> LinkWant:
+    """`172.17.0.3 -> 172.17.0.2 tcp 80`."""
+    source, _, target, protocol, port = text.split()
+    return LinkWant(IPv4Address(source), IPv4Address(target), protocol, int(port))
 
 
 def _publish(text: str) -> PublishWant:

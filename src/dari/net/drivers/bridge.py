@@ -68,6 +68,9 @@ class BridgeDriver:
                     yield Sysctl(HOST, "net/ipv6/conf/all/forwarding", "1")
             # A packet from 127.0.0.1 to a published port leaves over the bridge (and is masqueraded there).
             yield Sysctl(HOST, f"net/ipv4/conf/{bridge}/route_localnet", "1")
+            if network.is_default and not network.is_icc:
+                # For links (--link); the firewall says who may ask whom.
+                yield Sysctl(HOST, firewall.proxy_switch(bridge), "1")
         yield from firewall.network_elements(network)
 
     def render_endpoint(

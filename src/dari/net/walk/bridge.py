@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from dari.net.firewall import proxy_switch
 from dari.net.packet import Stage
 from dari.net.scope import Key
 from dari.net.state import HOST, Address, Bridge, Fdb, Neighbour, Veth, Vxlan, WireGuard
@@ -62,6 +63,8 @@ class Segment:
                 apart.append(each)
             else:
                 found.append(each)
+        if not found and apart and towards.version == 4 and self._is_proxy(bridge):
+            found.append(None)
         if not found and not apart and not down and not is_tunnelled:
             tunnel = self._far(bridge, port, space, towards)
             if tunnel is not None:
@@ -136,6 +139,11 @@ class Segment:
             return
         text = f"{cipher.name} has no peer for {entry.via}: without its key nothing is sent there, encrypted or not"
         self._stop("neighbour", text, ("wireguard-peer", netns, cipher.name, str(entry.via)), uses)
+
+    def _is_proxy(self, bridge: Bridge) -> bool:
+        """Whether the host answers there for whoever lies on the bridge (arp_fwd_pvlan_proxy in net/ipv4/arp.c)."""
+        host = self._world.spaces[HOST]
+        return host.setting(proxy_switch(bridge.name)) > 0 and host.is_forwarding(4, bridge.name)
 
     def check_turn(self, port: Veth, to: Veth) -> None:
         """A frame turned round inside the bridge obeys the ports' flags."""

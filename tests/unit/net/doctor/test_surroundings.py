@@ -9,9 +9,10 @@ from tests.unit.net.doctor.test_diagnosis import NAMES, WANTED, WEB
 
 from dari.net.desired import NetworkWant
 from dari.net.facts import HostFacts
+from dari.net.firewall import proxy_switch
 from dari.net.hosthealth import judge as judge_host
 from dari.net.judged import Truth
-from dari.net.state import HOST, Addr
+from dari.net.state import HOST, Addr, KernelState, Sysctl
 from dari.net.surroundings import judge, sysctl_paths
 from dari.net.survey import (
     DropFdb,
@@ -87,6 +88,15 @@ def test_neighbours() -> None:
     assert told(neighbours=(spare,)) == [("neighbour.foreign", "network web", None)]
     elsewhere = Neighbour(HOST, "eth0", ip_address("192.0.2.1"), MAC, True)
     assert told(neighbours=(elsewhere,)) == []
+
+
+def test_where_the_host_answers_for_all_its_address_is_right_inside_and_wrong_for_itself() -> None:
+    proxied = KernelState.of((*WANTED, Sysctl(HOST, proxy_switch("br-web"), "1")))
+    own, hosts = (Neighbour("box1", "eth0", DB, mac, False) for mac in (MAC, BRIDGE_MAC))
+    outer = Neighbour(HOST, "br-web", DB, BRIDGE_MAC, False)
+    for entry, is_wrong in ((own, True), (hosts, False), (outer, True)):
+        found = judge(proxied, replace(HEALTHY, neighbours=(entry,)), NAMES, frozenset())
+        assert [each.finding.id for each in found] == ["neighbour.wrong"] * is_wrong, entry
 
 
 def test_forwarding_entries() -> None:
