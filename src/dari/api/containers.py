@@ -46,14 +46,13 @@ async def container_create(request: web.Request, eng: Engine) -> web.StreamRespo
         host["Runtime"] = member(raw, "Runtime")
     version = version_of(request)
     endpoints = _endpoints(_object(member(raw, "NetworkingConfig"), "NetworkingConfig"))
-    older.check_endpoints(endpoints, version)
     asked = Request(
         config=older.config_of(wire.convert(_word_lists(raw), ContainerConfig), version),
         host=older.host_of(
             wire.convert(host, HostConfig), version, has_unified_cgroups=has_unified_cgroups()
         ),
         name=request.query.get("name", ""),
-        endpoints=endpoints,
+        endpoints=older.endpoints_of(endpoints, version),
         platform=request.query.get("platform", "") if version >= (1, 41) else "",
         binds_recurse_read_only=version >= (1, 44),
     )

@@ -66,8 +66,15 @@ def mount_of(mount: MountRequest, version: Version) -> MountRequest:
     return replace(mount, bind_options=bind, volume_options=volume, tmpfs_options=tmpfs)
 
 
-def check_endpoints(endpoints: Mapping[str, EndpointSpec], version: Version) -> None:
-    """Raises InvalidArgument: before 1.44 a container is made on one network."""
-    if version < (1, 44) and len(endpoints) > 1:
+def endpoints_of(endpoints: Mapping[str, EndpointSpec], version: Version) -> dict[str, EndpointSpec]:
+    """Before 1.44 a container is made on one network, and its hardware address is the container's, not the endpoint's.
+
+    Who makes a container anew from what inspect told of the last one (watchtower) gives that one's address there.
+    Raises InvalidArgument.
+    """
+    if version >= (1, 44):
+        return dict(endpoints)
+    if len(endpoints) > 1:
         names = ", ".join(sorted(endpoints))
         raise InvalidArgument(f"Container cannot be created with multiple network endpoints: {names}")
+    return {name: replace(each, mac_address="") for name, each in endpoints.items()}
