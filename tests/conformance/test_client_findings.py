@@ -9,6 +9,7 @@ import re
 import socket
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import docker
 import pytest
@@ -150,3 +151,27 @@ def test_the_last_name_of_an_image_others_were_built_on(node: Node) -> None:
     node.client.images.remove("child:1")
     with pytest.raises(docker.errors.ImageNotFound):
         node.client.images.get(parent.id)
+
+
+def test_an_event_comes_when_inspect_tells_the_same(node: Node) -> None:
+    """Traefik looks at a container when it hears of its start, health or end, and not again later."""
+    health = {"test": ["CMD", "true"], "interval": 1_000_000_000}
+    box = node.client.containers.create(IMAGE, ["sleep", "1000"], name="box", healthcheck=health)
+    told: dict[str, tuple[str, str, str]] = {}
+    with ThreadPoolExecutor(1) as hand:
+        events = node.client.api.events(filters={"type": "container", "container": "box"}, decode=True)
+        hand.submit(box.start)
+        while "die" not in told:
+            action = next(events)["Action"]
+            shown = node.client.api.inspect_container("box")
+            address = shown["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+            told[action] = (shown["State"]["Status"], shown["State"]["Health"]["Status"], address[:7])
+            if action == "health_status: healthy":
+                hand.submit(box.kill)
+        events.close()
+    looked_at = {action: told[action] for action in ("start", "health_status: healthy", "die")}
+    assert looked_at == {
+        "start": ("running", "starting", "172.17."),
+        "health_status: healthy": ("running", "healthy", "172.17."),
+        "die": ("exited", "unhealthy", ""),
+    }
