@@ -210,7 +210,7 @@ async def rename(eng: Engine, ref: str, new: str) -> None:
         if new.removeprefix("/") == container.name:
             raise InvalidArgument("Renaming a container with the same name as its current name")
         try:
-            name = check_name(new)
+            name = check_name(f"/{new.removeprefix('/')}")
             await _write_name(eng, container, name)
         except (InvalidArgument, Conflict) as refused:
             raise type(refused)(f"Error when allocating new name: {refused.message}") from None
