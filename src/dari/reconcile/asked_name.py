@@ -16,6 +16,7 @@ from dari.net.state import HOST
 from dari.reconcile import causes, conclude, ends, lookup, remarks, unknown_names
 from dari.reconcile.context import Context
 from dari.reconcile.inquiry import Inquiry, listed, take_addresses
+from dari.reconcile.probes import Probes
 
 _NAME_SECONDS = 2.0
 _SERVERS_ASKED = 3
@@ -66,12 +67,12 @@ def find_aims(ctx: Context, inquiry: Inquiry) -> None:
             inquiry.hops.append(Hop("name", source.netns or HOST, text, is_ok=False))
 
 
-async def ask_name(ctx: Context, inquiry: Inquiry, probing: Probing) -> None:
+async def ask_name(ctx: Context, inquiry: Inquiry, probes: Probes) -> None:
     """Ask as the source would: to see whether a name of ours is answered, and where a name outside leads."""
     source, known = inquiry.source, inquiry.known
     if known is not None and known.addresses:
         if inquiry.is_probed and not known.is_from_file:
-            await _check_name(inquiry, probing, known)
+            await _check_name(inquiry, probes, known)
         return None
     if inquiry.target.kind != "name":
         return None
@@ -86,7 +87,7 @@ async def ask_name(ctx: Context, inquiry: Inquiry, probing: Probing) -> None:
     asked: lookup.Asked | None = None
     for server in lookup.servers(ctx, source.sandbox)[:_SERVERS_ASKED]:
         shots = lookup.questions(inquiry.name, source.netns or HOST, server)
-        results = await asyncio.to_thread(probing.fire, shots, max(inquiry.timeout, _NAME_SECONDS))
+        results = await probes.run(Probing.fire, shots, max(inquiry.timeout, _NAME_SECONDS))
         asked = lookup.judge(server, results)
         if asked.is_answered:
             break
@@ -114,11 +115,11 @@ def _nobody_tells(ctx: Context, inquiry: Inquiry, asked: lookup.Asked | None) ->
     )
 
 
-async def _check_name(inquiry: Inquiry, probing: Probing, known: lookup.Known) -> None:
+async def _check_name(inquiry: Inquiry, probes: Probes, known: lookup.Known) -> None:
     server = ip_address("127.0.0.11")
     netns = inquiry.source.netns or HOST
     shots = lookup.questions(inquiry.name, netns, server)
-    results = await asyncio.to_thread(probing.fire, shots, inquiry.timeout)
+    results = await probes.run(Probing.fire, shots, inquiry.timeout)
     asked = lookup.judge(server, results)
     if asked.is_answered and set(asked.addresses) == set(known.addresses):
         inquiry.hops.append(Hop("name", netns, asked.text))

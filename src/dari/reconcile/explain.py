@@ -8,10 +8,10 @@ Next: inquiry.py, asked_name.py, other_end.py, explained.py.
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack
 
 from dari.kernel.outside import Places
+from dari.kernel.probe import Probing
 from dari.model import explain as nouns
 from dari.model.errors import Internal
 from dari.net.packet import OUTSIDE
@@ -21,6 +21,7 @@ from dari.reconcile.context import Context
 from dari.reconcile.doors import listeners
 from dari.reconcile.inquiry import Inquiry, places, shot
 from dari.reconcile.picture import look
+from dari.reconcile.probes import Probes
 from dari.reconcile.settle import look_at_host
 
 # For a packet of which the other node says already that it does not arrive: it is sent to see whether that is so.
@@ -71,13 +72,11 @@ async def _gather(ctx: Context, inquiry: Inquiry, other: across.Other | None) ->
     concerned = _concerned(inquiry)
     own_places = inquiry.places if inquiry.is_probed and isinstance(inquiry.places, Places) else None
     ports = other.ports if other is not None else ()
-    probing = await asyncio.to_thread(
-        ctx.kernel.probing, concerned, own_places, is_traced=inquiry.is_probed, ports=ports
-    )
+    probes = await Probes.make(ctx, concerned, own_places, is_traced=inquiry.is_probed, ports=ports)
     try:
         if inquiry.name and inquiry.trouble is None:
-            await asked_name.ask_name(ctx, inquiry, probing)
-        inquiry.listeners = await asyncio.to_thread(listeners, probing, {*concerned, HOST})
+            await asked_name.ask_name(ctx, inquiry, probes)
+        inquiry.listeners = await probes.run(listeners, {*concerned, HOST})
         for each in inquiry.aims[:1]:
             if relays.takes(ctx, inquiry.protocol, each.address, each.port):
                 inquiry.listeners = inquiry.listeners.beside(HOST, inquiry.protocol, each.address, each.port)
@@ -85,22 +84,19 @@ async def _gather(ctx: Context, inquiry: Inquiry, other: across.Other | None) ->
             await other_end.hear(inquiry, other)
         if inquiry.is_probed and inquiry.aims:
             aim = inquiry.aims[0]
-            if (
-                inquiry.target.kind == "outside"
-                and probing.outside is not None
-                and inquiry.protocol != "icmp"
-            ):
-                probing.outside.serve(inquiry.protocol, aim.address.version, aim.port)
+            outside = probes.round.outside
+            if inquiry.target.kind == "outside" and outside is not None and inquiry.protocol != "icmp":
+                outside.serve(inquiry.protocol, aim.address.version, aim.port)
             shots = [shot(inquiry, aim), *other_end.pings(ctx, inquiry)]
             is_lost = inquiry.across is not None and inquiry.across.found.verdict not in (
                 "delivered",
                 "unknown",
             )
             timeout = min(inquiry.timeout, _LOST_SECONDS) if is_lost else inquiry.timeout
-            results = await asyncio.to_thread(probing.fire, shots, timeout)
+            results = await probes.run(Probing.fire, shots, timeout)
             inquiry.result = results[0]
             inquiry.underlay, inquiry.large = results[1:] if len(results) > 1 else (None, None)
             if other is not None and inquiry.across is not None:
                 await other_end.hear_of_packet(inquiry, other)
     finally:
-        await asyncio.to_thread(probing.close)
+        await probes.close()

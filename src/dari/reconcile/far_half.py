@@ -30,6 +30,7 @@ from dari.reconcile.ends import Aim, End
 from dari.reconcile.explained import differences
 from dari.reconcile.kernel import in_kernel
 from dari.reconcile.picture import Picture, Walker, look
+from dari.reconcile.probes import Probes
 from dari.reconcile.talk import pack, unpack
 from dari.reconcile.telling import named, walk_lines
 
@@ -59,7 +60,7 @@ class FarHalf:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        self._probing: Probing | None = None
+        self._probes: Probes | None = None
         self._pairs: list[_Pair] = []
         self._names: dict[str, str] = {}
 
@@ -77,10 +78,10 @@ class FarHalf:
         raise ValueError(f"this version does not know the question {kind!r}")
 
     async def close(self) -> None:
-        probing, self._probing = self._probing, None
-        if probing is not None:
-            self._listen_no_more(probing)
-            await asyncio.to_thread(probing.close)
+        probes, self._probes = self._probes, None
+        if probes is not None:
+            self._listen_no_more(probes)
+            await probes.close()
 
     # The questions
 
@@ -97,11 +98,11 @@ class FarHalf:
 
     async def _heard(self, owners: Iterable[End]) -> Listeners:
         concerned = {each.netns for each in owners if each.netns}
-        probing = await asyncio.to_thread(self._ctx.kernel.probing, concerned, is_traced=False)
+        probes = await Probes.make(self._ctx, concerned, is_traced=False)
         try:
-            return await asyncio.to_thread(listeners, probing, concerned)
+            return await probes.run(listeners, concerned)
         finally:
-            await asyncio.to_thread(probing.close)
+            await probes.close()
 
     async def _ready(self, asked: far_words.Ready) -> far_words.Readied:
         if len(asked.pairs) > far_words.MOST_PAIRS or len(asked.ports) > _MOST_PORTS:
@@ -110,22 +111,20 @@ class FarHalf:
         self._pairs = [self._pair(each) for each in asked.pairs]
         concerned = {each.netns for each in self._pairs if each.netns}
         picture = await look(self._ctx, concerned)
-        probing = await asyncio.to_thread(
-            self._ctx.kernel.probing, concerned, is_traced=bool(asked.ports), ports=asked.ports
-        )
-        self._probing = probing
-        for ear in probing.ears:
-            asyncio.get_running_loop().add_reader(ear, probing.overhear)
-        heard = await asyncio.to_thread(listeners, probing, {*concerned, HOST})
+        probes = await Probes.make(self._ctx, concerned, is_traced=bool(asked.ports), ports=asked.ports)
+        self._probes = probes
+        for ear in probes.round.ears:
+            asyncio.get_running_loop().add_reader(ear, probes.round.overhear)
+        heard = await probes.run(listeners, {*concerned, HOST})
         self._names = picture.names
         halves = await asyncio.to_thread(self._halves, asked, picture, heard)
-        return far_words.Readied(halves=halves, untraced=probing.untraced if asked.ports else "")
+        return far_words.Readied(halves=halves, untraced=probes.round.untraced if asked.ports else "")
 
     async def _report(self, asked: far_words.Report) -> far_words.Reported:
-        probing = self._probing
-        if probing is None:
+        probes = self._probes
+        if probes is None:
             raise Conflict("it was not asked to look out for them")
-        self._listen_no_more(probing)
+        self._listen_no_more(probes)
         packets = []
         for sent in asked.packets:
             if not 0 <= sent.pair < len(self._pairs):
@@ -133,9 +132,9 @@ class FarHalf:
             pair = self._pairs[sent.pair]
             shot = Shot(HOST, pair.target, pair.asked.protocol, pair.asked.port, pair.netns)
             packets.append((shot, sent.port))
-        results = await asyncio.to_thread(probing.sightings, packets)
+        results = await probes.run(Probing.sightings, packets)
         return far_words.Reported(
-            sightings=[self._sighting(each) for each in results], untraced=probing.untraced
+            sightings=[self._sighting(each) for each in results], untraced=probes.round.untraced
         )
 
     async def _knows(self, asked: far_words.Knows) -> far_words.Known:
@@ -143,8 +142,8 @@ class FarHalf:
         found = await in_kernel(self._ctx, lambda: self._ctx.kernel.read(Scope(frozenset({key}))))
         return far_words.Known(is_known=key in found.objects)
 
-    def _listen_no_more(self, probing: Probing) -> None:
-        for ear in probing.ears:
+    def _listen_no_more(self, probes: Probes) -> None:
+        for ear in probes.round.ears:
             asyncio.get_running_loop().remove_reader(ear)
 
     # Walking

@@ -28,6 +28,7 @@ from dari.reconcile.doors import listeners
 from dari.reconcile.ends import HOST_END, OUTSIDE_END, End
 from dari.reconcile.inquiry import places, probe_of, shot
 from dari.reconcile.picture import Picture, Walker, look
+from dari.reconcile.probes import Probes
 from dari.reconcile.telling import named
 from dari.reconcile.verify_cells import cells_of, findings
 from dari.reconcile.verify_names import NameCheck, name_checks, names_told
@@ -58,27 +59,23 @@ async def _verify(ctx: Context, project: str, timeout: float, is_probed: bool) -
         asked = await verify_others.meet(ctx, stack, met, timeout)
         ports = some_ports()
         try:
-            probing = await asyncio.to_thread(
-                ctx.kernel.probing,
-                concerned,
-                outside if is_probed else None,
-                is_traced=is_probed,
-                ports=ports,
+            probes = await Probes.make(
+                ctx, concerned, outside if is_probed else None, is_traced=is_probed, ports=ports
             )
             try:
-                heard = await asyncio.to_thread(listeners, probing, {*concerned, HOST})
-                round_ = make_round(ctx, everybody, heard, timeout, outside, asked, is_probed=is_probed)
-                await asyncio.to_thread(_serve_outside, probing)
+                heard = await probes.run(listeners, {*concerned, HOST})
+                round_ = await make_round(ctx, everybody, heard, timeout, outside, asked, is_probed=is_probed)
+                await probes.run(_serve_outside)
                 for batch in verify_others.batches(ctx, round_):
                     await verify_others.ready(round_, batch, ports if is_probed else ())
                     if is_probed:
-                        await asyncio.to_thread(_fire, probing, batch.attempts, timeout)
+                        await probes.run(_fire, batch.attempts, timeout)
                         await verify_others.reports(round_, batch)
                 checks = [each async for each in name_checks(ctx, containers, others)] if is_probed else []
-                told = await asyncio.to_thread(_ask_names, probing, checks, timeout)
-                untraced = probing.untraced if is_probed else ""
+                told = await probes.run(_ask_names, checks, timeout)
+                untraced = probes.round.untraced if is_probed else ""
             finally:
-                await asyncio.to_thread(probing.close)
+                await probes.close()
         except OSError as error:
             raise Internal(f"the probes could not be made: {error.strerror or error}") from error
     await asyncio.to_thread(_walk, ctx, picture, round_, heard, outside)

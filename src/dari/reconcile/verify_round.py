@@ -5,6 +5,7 @@ Must not know: how it is asked, what it comes to.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from dari.kernel.outside import Places
@@ -61,7 +62,7 @@ class Round:
     attempts: list[Attempt] = field(default_factory=list)
 
 
-def make_round(
+async def make_round(
     ctx: Context,
     everybody: list[End],
     heard: Listeners,
@@ -78,6 +79,8 @@ def make_round(
     for from_, source in enumerate(everybody):
         if source.far is not None:
             continue
+        # Hundreds who ask hundreds: others have work, too.
+        await asyncio.sleep(0)
         for to, service in enumerate(services):
             target = everybody[service.end]
             if service.end == from_ or (source.netns == target.netns and target.kind == "container"):
