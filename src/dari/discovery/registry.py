@@ -69,6 +69,10 @@ def check_registration(registration: Registration) -> Registration:
         )
     if address.is_unspecified or address.is_multicast or address == _BROADCAST:
         raise InvalidArgument(f"invalid address {address} of {name}: nobody can be reached there")
+    if address.version == 6 and address.is_link_local:
+        raise InvalidArgument(
+            f"invalid address {address} of {name}: it means another machine on every link, give one all know"
+        )
     if not 0 <= registration.port <= 65535:
         raise InvalidArgument(f"invalid port {registration.port} of {name}: give a number from 1 to 65535")
     if not 0 <= registration.weight <= 65535:

@@ -67,10 +67,8 @@ def _source(eng: Engine, ref: str) -> End:
         return ends.HOST_END
     if ref == "outside":
         return ends.OUTSIDE_END
-    try:
-        found = _address(eng, ip_address(ref))
-    except ValueError:
-        found = ends.end_of(eng.ctx, find_container(eng, ref))
+    address = _parsed(ref)
+    found = _address(eng, address) if address is not None else ends.end_of(eng.ctx, find_container(eng, ref))
     # An address stays with a container that ended while others share its network.
     if found.container is not None and not ends.is_running(found.container):
         name = found.name if found.name == ref.removeprefix("/") else f"{found.name} ({ref})"
@@ -83,9 +81,23 @@ def is_outside(eng: Engine, ref: str) -> bool:
     if ref == "outside":
         return True
     try:
-        return _address(eng, ip_address(ref)).kind == "outside"
-    except (ValueError, NotFound):
+        address = _parsed(ref)
+        return address is not None and _address(eng, address).kind == "outside"
+    except NotFound:
         return False
+
+
+def _parsed(ref: str) -> Address | None:
+    """None where it is no address. Raises InvalidArgument where it is one of a link's, whose packets are not walked."""
+    try:
+        address = ip_address(ref)
+    except ValueError:
+        return None
+    if address.version == 6 and address.is_link_local:
+        raise InvalidArgument(
+            f"{ref} means another machine on every link: ask for a name, or for another address"
+        )
+    return address
 
 
 def _address(eng: Engine, address: Address) -> End:
@@ -111,10 +123,9 @@ def _target(eng: Engine, ref: str, source: End) -> tuple[End, str]:
         if source.kind == "outside":
             raise InvalidArgument("from outside to outside is not this host's business")
         return ends.OUTSIDE_END, ""
-    try:
-        return End("address", str(ip_address(ref))), ""
-    except ValueError:
-        pass
+    address = _parsed(ref)
+    if address is not None:
+        return End("address", str(address)), ""
     try:
         container = find_container(eng, ref)
     except NotFound:

@@ -82,6 +82,14 @@ async def test_an_address_kept_for_others_asks_nobody(folder: str) -> None:
         await explain(Engine(ctx=ctx), Question(source="10.0.0.2", target="host"))
 
 
+@pytest.mark.parametrize("address", ["fe80::1", "fe80::1%eth0"])
+async def test_an_address_of_every_link_is_nobodys_in_particular(folder: str, address: str) -> None:
+    eng = Engine(ctx=context(folder, MemoryStore()))
+    for question in (Question(source=address, target="host"), Question(source="host", target=address)):
+        with pytest.raises(InvalidArgument, match="means another machine on every link"):
+            await explain(eng, question)
+
+
 async def test_a_name_of_another_node_is_nobodys_id(folder: str) -> None:
     ctx, txn = context(folder, MemoryStore()), Txn()
     for each in (ONE, TWO):
