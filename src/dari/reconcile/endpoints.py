@@ -197,8 +197,10 @@ def _decide(
     given, bound_mac = ipam.give(ctx, txn, network, endpoint)
     if (_has_ipv6_off(endpoint) or has_no_ipv6(container.host.sysctls)) and given[6].address:
         # As Docker: an interface, or a container, that is told not to speak IPv6 gets no address.
-        ctx.tables.leases.delete(txn, network.id, given[6].address)
-        txn.checks.pop(ctx.tables.leases.key(network.id, given[6].address), None)
+        # It was to be taken in this transaction: to delete it might take it from another node that has it by now.
+        key = ctx.tables.leases.key(network.id, given[6].address)
+        txn.puts.pop(key, None)
+        txn.checks.pop(key, None)
         given[6] = ipam.Given()
     # Of a plugin's interface the plugin knows the name, the hardware address and the gateway (plugins.py); an ipvlan
     # interface has its parent's address.
