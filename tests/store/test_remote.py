@@ -226,8 +226,9 @@ async def test_the_first_who_wants_a_change_is_told_what_later_ones_are(kind: st
             cluster.members[0].kill()
             told = f"the store {cluster.url} is away: .+; what runs goes on"
             for attempt in range(3):
-                with pytest.raises(StoreUnavailable, match=told):
+                with pytest.raises(StoreUnavailable, match=told) as refused:
                     await store.commit(Txn(puts={"n/1": b"x"}))
+                assert str(refused.value).count(cluster.url) == 1
                 with pytest.raises(StoreUnavailable, match=told):
                     await store.refresh("n/")
                 if attempt == 1:

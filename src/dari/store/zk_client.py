@@ -44,7 +44,6 @@ class ZkClient:
 
     def __init__(self, address: StoreAddress, ttl: float, on_state: Callable[[str], None]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._url = address.url
         self.is_tls = address.is_tls or bool(address.ca or address.cert)
         auth = [("digest", f"{address.user}:{address.password}")] if address.user else None
         acl = [make_digest_acl(address.user, address.password, all=True)] if address.user else None
@@ -133,11 +132,11 @@ class ZkClient:
         """The results of its operations. Raises MultiFailed, StoreUnavailable, StoreRefused."""
         if not self.is_connected:
             # kazoo would keep it and send it later, when nobody waits for it any more.
-            raise StoreUnavailable(f"{self._url} is away")
+            raise StoreUnavailable("there is no connection")
         results: list[Any] = await self._wait(transaction.commit_async(), "a transaction")
         for index, result in enumerate(results):
             if isinstance(result, NoAuthError):
-                raise StoreRefused(f"{self._url}: no right to write there (user and password?)")
+                raise StoreRefused("no right to write there (user and password?)")
             if isinstance(result, KazooException) and not isinstance(
                 result, RolledBackError | RuntimeInconsistency
             ):
@@ -188,8 +187,8 @@ class ZkClient:
         except (NoNodeError, NodeExistsError):
             raise
         except TimeoutError as error:
-            raise StoreUnavailable(f"{self._url} did not answer in time ({what})") from error
+            raise StoreUnavailable(f"it did not answer in time ({what})") from error
         except (NoAuthError, AuthFailedError) as error:
-            raise StoreRefused(f"{self._url}: no right to {what} (user and password?)") from error
+            raise StoreRefused(f"no right to {what} (user and password?)") from error
         except KazooException as error:
-            raise StoreUnavailable(f"{self._url}: {type(error).__name__} {error}".rstrip()) from error
+            raise StoreUnavailable(f"{type(error).__name__} {error}".rstrip()) from error
