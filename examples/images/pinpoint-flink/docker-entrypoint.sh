@@ -6,8 +6,10 @@ for package in java.lang java.net java.io java.nio java.lang.reflect java.text j
   java.util.concurrent java.util.concurrent.atomic java.util.concurrent.locks sun.nio.ch; do
   opens+=("--add-opens=java.base/$package=ALL-UNNAMED")
 done
+# Flink 1.18 writes its pekko.startup-timeout where Pekko does not read it (remote.startup-timeout instead of
+# remote.classic.startup-timeout), so that Pekko's 10 s would hold; Pekko takes it from a system property as well.
 java=(java "${opens[@]}" -Xmx192m -XX:+UseSerialGC -XX:TieredStopAtLevel=1
-  -Dlog4j.configurationFile=/opt/flink/conf/log4j2.properties)
+  -Dpekko.remote.classic.startup-timeout=10m -Dlog4j.configurationFile=/opt/flink/conf/log4j2.properties)
 path='/opt/flink/lib/*:/opt/flink/conf:/opt/flink/usrlib'
 
 # answers NAME PORT: waits up to ten minutes, then fails.
@@ -27,7 +29,6 @@ jobmanager.rpc.port: 6123
 jobmanager.bind-host: 0.0.0.0
 rest.bind-address: 0.0.0.0
 rest.port: 8081
-pekko.startup-timeout: 10 min
 pekko.ask.timeout: 2 min
 heartbeat.timeout: 300000
 taskmanager.numberOfTaskSlots: 1
