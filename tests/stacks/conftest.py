@@ -60,6 +60,9 @@ class Bed:
     def __init__(self, folder: Path) -> None:
         mirrors = [f"{host}=http://{REGISTRY}" for host in ("docker.io", "quay.io", "gcr.io")]
         self.node = Node(folder, *(word for each in mirrors for word in ("--mirror", each)))
+        # HBase's ports are ones the kernel gives to clients, and the pulls before are many clients: a port that one of
+        # them had cannot be bound for a minute.
+        self.node.run("sysctl", "-qw", "net.ipv4.ip_local_reserved_ports=60000,60020")
         self._serve_registry()
         # A fresh /run, so that what a container sees in it is this machine's.
         self.node.run("mount", "-t", "tmpfs", "tmpfs", "/run")

@@ -80,7 +80,8 @@ def _bound(protocol: Protocol, address: str, port: int) -> socket.socket:
     except OSError as error:
         if error.errno != errno.EADDRINUSE or protocol != "tcp":
             raise
-    # A listener is in the way of both; what lingers, of the first only.
+    # A listener is in the way of both, and so is a client whom the kernel gave this port, until a minute after its end;
+    # what lingers of connections to a listener that was here, of the first only.
     return _bind(protocol, address, port, is_listening=True)
 
 
