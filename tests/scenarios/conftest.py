@@ -95,7 +95,11 @@ class Node:
                 stderr=log,
             )
         if waits:
-            wait_for("darid's answer", self._answers, _START_SECONDS)
+            try:
+                wait_for("darid's answer", self._answers, _START_SECONDS)
+            except AssertionError as error:
+                error.add_note(f"the end of its log:\n{self.log()[-2000:]}")
+                raise
 
     def load_image(self) -> None:
         """IMAGE, from what this host has."""
@@ -112,7 +116,7 @@ class Node:
     def _answers(self) -> bool:
         assert self.daemon is not None
         if self.daemon.poll() is not None:
-            raise AssertionError(f"darid ended: {self.log()[-2000:]}")
+            raise AssertionError(f"darid ended with {self.daemon.returncode}")
         with contextlib.suppress(docker.errors.DockerException), contextlib.closing(self.client) as client:
             return bool(client.ping())
         return False
