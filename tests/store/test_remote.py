@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -71,6 +72,16 @@ async def test_what_a_node_has_not_heard_of_yet_it_deletes_all_the_same(open_rem
         await b.commit(Txn(deletes={key}))
     await a.refresh("leases/")
     assert a.read("leases/") == {}
+
+
+async def test_a_table_whose_maker_died_over_it_is_made_whole(open_remote: Open) -> None:
+    made: Any = await open_remote("zk")
+    # As one that had no answer to its first step left it.
+    await made._client.ensure(f"{made._rows}/endpoints")
+    later = await open_remote("zk")
+    revision = await later.commit(Txn(puts={"endpoints/n/e": b"active"}))
+    await later.commit(Txn(checks={"endpoints/n/e": revision}, deletes={"endpoints/n/e"}))
+    assert later.read("") == {}
 
 
 async def test_a_stale_revision_never_passes_even_if_the_key_was_deleted_and_made_again(

@@ -247,8 +247,9 @@ class ZooKeeperStore(Replicated):
     async def _ensure_tables(self, tables: Iterable[str]) -> None:
         for table in dict.fromkeys(tables):
             if table not in self._tables:
-                await self._client.ensure(f"{self._rows}/{table}")
+                # In this order: whoever finds the table need not ask whether its epoch was made, too.
                 await self._client.ensure(f"{self._epochs}/{table}")
+                await self._client.ensure(f"{self._rows}/{table}")
                 self._tables.add(table)
 
     def node_path(self, key: str) -> str:
@@ -337,8 +338,7 @@ class ZooKeeperStore(Replicated):
         last, newest = max(entries, default=""), self._client.seen
         keys: list[str] = []
         for table in await self._client.children(self._rows) or []:
-            await self._read_epochs([table])
-            self._tables.add(table)
+            self._tables |= await self._read_epochs([table])
             keys += [
                 _join(table, rest) for rest in await self._client.children(f"{self._rows}/{table}") or []
             ]
@@ -405,11 +405,13 @@ class ZooKeeperStore(Replicated):
             self._nodes.pop(key, None)
         self._replica.seen(rows, gone)
 
-    async def _read_epochs(self, tables: Iterable[str]) -> None:
+    async def _read_epochs(self, tables: Iterable[str]) -> set[str]:
+        """The tables that have one."""
         names = list(tables)
         found = await self._client.get_all(self.epoch_path(table) for table in names)
         for table, each in zip(names, found, strict=True):
             self._known_epochs[table] = each[1].version if each is not None else 0
+        return {table for table, each in zip(names, found, strict=True) if each is not None}
 
     async def _fetch(self, keys: list[str]) -> tuple[dict[str, Row], int]:
         rows: dict[str, Row] = {}
