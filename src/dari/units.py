@@ -81,15 +81,15 @@ def parse_size(text: str | int, base: int = 1024) -> int:
     return int(float(number) * base ** _SIZE_POWER[unit.lower()])
 
 
-def format_size(size: float, *, binary: bool = False) -> str:
-    """A size for people, four significant digits: `1.45kB`, or `1.415KiB` when binary."""
+def format_size(size: float, *, binary: bool = False, digits: int = 0) -> str:
+    """A size for people: `1.45kB`, or `1.415KiB` when binary; `digits` significant ones, else three and four."""
     base = 1024.0 if binary else 1000.0
     names = ("B", "KiB", "MiB", "GiB", "TiB", "PiB") if binary else ("B", "kB", "MB", "GB", "TB", "PB")
     index = 0
     while size >= base and index < len(names) - 1:
         size /= base
         index += 1
-    return f"{size:.4g}{names[index]}" if binary else f"{size:.3g}{names[index]}"
+    return f"{size:.{digits or (4 if binary else 3)}g}{names[index]}"
 
 
 def in_words(ns: int) -> str:

@@ -78,20 +78,20 @@ def unpause(context: Context, options: Options) -> int:
 def rm(context: Context, options: Options) -> int:
     from dari.client.errors import ApiError
 
-    is_forced = options.on("force")
-
-    def one(name: str) -> None:
-        query = {"v": options.on("volumes"), "force": is_forced, "link": options.on("link")}
+    is_forced, code = options.on("force"), 0
+    query = {"v": options.on("volumes"), "force": is_forced, "link": options.on("link")}
+    for name in options.arguments:
         try:
             context.docker.delete(
                 f"/containers/{name.strip('/')}", **{key: True for key, value in query.items() if value}
             )
         except ApiError as error:
-            if not (is_forced and error.status == 404):
-                raise
             context.complain(str(error))
-
-    return context.each(options.arguments, one)
+            if not (is_forced and error.status == 404):
+                code = 1
+        else:
+            context.say(name)
+    return code
 
 
 @verb("wait", _MANY, "Block until one or more containers stop, then print their exit codes", least=1)

@@ -83,7 +83,7 @@ def image_rows(image: dict[str, Any], now: float, is_whole: bool, by_digest: boo
             "UniqueSize": _size_or_none(
                 image["Size"] - image["SharedSize"] if image.get("SharedSize", -1) >= 0 else None
             ),
-            "VirtualSize": format_size(image["Size"]),
+            "VirtualSize": format_size(image["Size"], digits=4),
             "Containers": str(image.get("Containers", "N/A")).replace("-1", "N/A"),
         }
         for repository, tag in tags

@@ -80,13 +80,12 @@ def _inspect(context: Context, options: Options, kinds: Sequence[str]) -> int:
         try:
             item = _find(context, name, kinds, wants_size, platform)
         except ApiError as error:
-            if platform is None:
+            if platform is None and error.status != 404:
                 raise
             troubles.append(f"Error response from daemon: {error.message}")
             continue
         if item is None:
-            noun = kinds[0] if len(kinds) == 1 else "object"
-            troubles.append(f"Error response from daemon: No such {noun}: {name}")
+            troubles.append(f"Error: No such object: {name}")
         else:
             found.append(item)
     if show is not None:
@@ -112,6 +111,6 @@ def _find(context: Context, name: str, kinds: Sequence[str], wants_size: bool, p
             return context.docker.get(_PATHS[kind].format(name), **query)
         except ApiError as error:
             # An image that is there for another platform only is not found, too; the answer says which of both.
-            if platform is not None or (error.status != 404 and not (error.status == 400 and len(kinds) > 1)):
+            if platform is not None or len(kinds) == 1 or (error.status not in (400, 404)):
                 raise
     return None

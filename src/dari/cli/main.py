@@ -255,10 +255,19 @@ def _report(error: Exception, key: str) -> int:
     if not isinstance(error, ClientError | OSError | ValueError):
         raise error
     if key not in _RUNNING_A_CONTAINER:
-        print(str(error), file=sys.stderr)
+        print(_told(error), file=sys.stderr)
         return 1
-    print(f"dari: {error}\n\nRun 'dari {key} --help' for more.", file=sys.stderr)
+    print(f"dari: {_told(error)}\n\nRun 'dari {key} --help' for more.", file=sys.stderr)
     return start_error_code(error.message) if isinstance(error, ApiError) else 125
+
+
+def _told(error: Exception) -> str:
+    """An error's text; that of a file that cannot be opened as Go says it."""
+    from dari.client.errors import ClientError
+
+    if isinstance(error, OSError) and not isinstance(error, ClientError) and error.filename is not None:
+        return f"open {error.filename}: {(error.strerror or str(error)).lower()}"
+    return str(error)
 
 
 def start_error_code(message: str) -> int:

@@ -104,15 +104,21 @@ def create(context: Context, options: Options) -> int:
 
 def subnets(options: Options) -> list[dict[str, Any]]:
     """`IPAM.Config`: gateways, ranges and auxiliary addresses go to the subnet they lie in. Raises ValueError."""
-    from ipaddress import ip_address, ip_network
+    from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
     found = [{"Subnet": text} for text in options.texts("subnet")]
-    nets = [ip_network(text, strict=False) for text in options.texts("subnet")]
+    nets: list[IPv4Network | IPv6Network | None] = []
+    for text in options.texts("subnet"):
+        try:
+            nets.append(ip_network(text, strict=False))
+        except ValueError:
+            # The engine's to refuse; nothing lies in it.
+            nets.append(None)
 
     def place(text: str, what: str) -> dict[str, Any]:
         address = ip_address(text.partition("/")[0])
         for net, config in zip(nets, found, strict=True):
-            if address in net:
+            if net is not None and address in net:
                 return config
         raise ValueError(f"no matching subnet for {what} {text}")
 

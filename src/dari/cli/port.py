@@ -85,15 +85,15 @@ def _mappings(context: Context, words: Iterable[str]) -> int:
     wanted = rest[0] if "/" in rest[0] else f"{rest[0]}/tcp"
     bindings = found.get(wanted)
     if not bindings:
-        raise Failed(f"No public port '{wanted}' published for {name}")
+        raise Failed(f"Error: No public port '{rest[0]}' published for {name}")
     for binding in bindings:
         context.say(_address(binding))
     return 0
 
 
-def _order(private: str) -> tuple[str, int]:
+def _order(private: str) -> tuple[int, str]:
     ports, _, protocol = private.partition("/")
-    return protocol, int(ports.partition("-")[0])
+    return int(ports.partition("-")[0]), protocol
 
 
 def _address(binding: dict[str, str]) -> str:

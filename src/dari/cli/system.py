@@ -165,6 +165,11 @@ def df(context: Context, options: Options) -> int:
     return show(context, options, dict(zip(titles, fields, strict=True)), summary)
 
 
+def _exact(size: float) -> str:
+    """`1.997MB`: with one digit more than in listings, as `docker system df` has it."""
+    return format_size(size, digits=4)
+
+
 def usage(found: dict[str, Any]) -> list[list[str]]:
     """The summary rows of `dari system df`."""
     images, containers = found.get("Images") or [], found.get("Containers") or []
@@ -184,29 +189,29 @@ def usage(found: dict[str, Any]) -> list[list[str]]:
             "Images",
             str(len(images)),
             str(len(needed)),
-            format_size(layers),
+            _exact(layers),
             _share(layers - needed_size, layers),
         ],
         [
             "Containers",
             str(len(containers)),
             str(len(running)),
-            format_size(all_size),
+            _exact(all_size),
             _share(idle_size, all_size),
         ],
         [
             "Local Volumes",
             str(len(volumes)),
             str(len(used)),
-            format_size(volume_size),
+            _exact(volume_size),
             _share(idle_volumes, volume_size),
         ],
-        ["Build Cache", str(len(caches)), "0", format_size(cache_size), format_size(cache_size)],
+        ["Build Cache", str(len(caches)), "0", _exact(cache_size), _exact(cache_size)],
     ]
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{format_size(part)} ({part * 100 // whole}%)" if whole else format_size(part)
+    return f"{_exact(part)} ({part * 100 // whole}%)" if whole else _exact(part)
 
 
 _DETAILS = ("Images", "Containers", "Volumes")
@@ -227,7 +232,7 @@ def _details(found: dict[str, Any]) -> list[tuple[str, dict[str, str], list[dict
     volumes = []
     for volume in found.get("Volumes") or ():
         used = volume.get("UsageData") or {}
-        size = format_size(max(0, used.get("Size", 0)))
+        size = _exact(max(0, used.get("Size", 0)))
         volumes.append({"Name": volume["Name"], "Links": str(used.get("RefCount", 0)), "Size": size})
     return [
         (

@@ -266,7 +266,12 @@ def _operand(tokens: list[str], names: Mapping[str, Any], dot: Any) -> Any:
 
 
 def _fields(value: Any, path: str) -> Any:
+    before = ""
     for name in path.strip(".").split("."):
+        if value is _NOTHING:
+            raise TemplateError(
+                f'template parsing error: template: executing "" at <{path}>: map has no entry for key "{before}"'
+            )
         if value is None:
             return None
         if not isinstance(value, Mapping):
@@ -280,10 +285,11 @@ def _fields(value: Any, path: str) -> Any:
                 if isinstance(value, Fields):
                     known = ", ".join(sorted(value))
                     raise TemplateError(f"template: can't evaluate field {name}: there are {known}")
-                return None
+                value, before = _NOTHING, name
+                continue
             name = lowered[name.lower()]
         value = value[name]
-    return value
+    return None if value is _NOTHING else value
 
 
 def _is_true(value: Any) -> bool:

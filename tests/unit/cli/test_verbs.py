@@ -119,7 +119,7 @@ def test_inspect_tries_all_kinds(dari: Dari, capsys: pytest.CaptureFixture[str])
     ]
     captured = capsys.readouterr()
     assert captured.out == 'web {"a":"b"}\n'
-    assert captured.err == "Error response from daemon: No such object: gone\n"
+    assert captured.err == "Error: No such object: gone\n"
     assert dari("container inspect", "web", answers=answers)[0] == 1
     assert json.loads(capsys.readouterr().out) == []
 
@@ -568,3 +568,45 @@ def test_listings_of_volumes_and_networks_have_dockers_fields(
     assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()] == ["NAME", "net"]
     dari("network ls", "--format", "{{.Labels}} {{.CreatedAt}}", answers=answers)
     assert capsys.readouterr().out == "a=1,b=2 2026-01-02 03:04:05.06 +0000 UTC\n"
+
+
+def test_what_is_not_there_is_told_as_docker_does(dari: Dari, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = {"GET /volumes/v": ApiError(404, "get v: no such volume")}
+    assert dari("volume inspect", "v", answers=missing)[0] == 1
+    assert capsys.readouterr().err == "Error response from daemon: get v: no such volume\n"
+    web = {"GET /containers/web/json": {"State": {"Status": "running", "Error": None}, "Name": "/web"}}
+    form = "{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}} {{.State.Error}}"
+    assert dari("inspect", "-f", form, "web", answers=web)[0] == 0
+    assert capsys.readouterr().out == "none <no value>\n"
+    with pytest.raises(TemplateError, match='map has no entry for key "Health"'):
+        dari("inspect", "-f", "{{.State.Health.Status}}", "web", answers=web)
+    gone = {
+        "DELETE /containers/gone": ApiError(404, "No such container: gone"),
+        "DELETE /containers/web": None,
+    }
+    assert dari("rm", "-f", "gone", "web", answers=gone)[0] == 0
+    captured = capsys.readouterr()
+    assert captured.out == "web\n" and "No such container: gone" in captured.err
+    assert dari("rm", "gone", "web", answers=gone)[0] == 1
+
+
+def test_ports_are_told_by_their_numbers(dari: Dari, capsys: pytest.CaptureFixture[str]) -> None:
+    one = [{"HostIp": "0.0.0.0", "HostPort": "1"}]
+    answers = {
+        "GET /containers/web/json": {
+            "NetworkSettings": {"Ports": {"80/tcp": one, "9/udp": one, "100/tcp": one}}
+        }
+    }
+    dari("port", "web", answers=answers)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        "9/udp",
+        "80/tcp",
+        "100/tcp",
+    ]
+    with pytest.raises(Failed, match="Error: No public port '81' published for web"):
+        dari("port", "web", "81", answers=answers)
+
+
+def test_a_missing_file_is_told_as_go_does(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["run", "--env-file", f"{tmp_path}/none", "image"]) == 125
+    assert f"dari: open {tmp_path}/none: no such file or directory\n" in capsys.readouterr().err
