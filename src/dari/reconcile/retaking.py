@@ -35,8 +35,10 @@ async def take_back(ctx: Context) -> None:
 
 
 async def tend(ctx: Context, session: Session) -> None:
-    """Until cancelled, or the session has ended. What is missing twice is taken back: what is being removed is missing
-    for a moment."""
+    """Until cancelled, or the session has ended: what was missing when this node joined is taken back once that can be.
+    What others take away later they mean (`network disconnect -f`), and is forgotten. Only what is missing twice: what
+    is being removed is missing for a moment."""
+    lost = frozenset(each.id for each in lost_places.missing(ctx))
     before: frozenset[str] = frozenset()
     while session.is_alive():
         await asyncio.sleep(_LOOK_SECONDS)
@@ -44,7 +46,7 @@ async def tend(ctx: Context, session: Session) -> None:
         try:
             for each in found:
                 if each.id in before:
-                    await _take_back(ctx, each)
+                    await (_take_back if each.id in lost else _give_up)(ctx, each)
         except StoreUnavailable as error:
             log.debug("what is missing is taken back later: %s", error)
         before = frozenset(each.id for each in found)
@@ -71,6 +73,14 @@ async def _keep_all(ctx: Context) -> None:
             tables.kept_endpoints.put(txn, each, each.network_id, each.id)
     if not txn.is_empty():
         await ctx.local.commit(txn)
+
+
+async def _give_up(ctx: Context, endpoint: Endpoint) -> None:
+    tables, txn = ctx.tables, Txn()
+    async with ctx.lock(endpoint.container_id):
+        if ctx.shared.get(tables.endpoints.key(endpoint.network_id, endpoint.id)) is None:
+            tables.kept_endpoints.delete(txn, endpoint.network_id, endpoint.id)
+            await ctx.local.commit(txn)
 
 
 async def _take_back(ctx: Context, endpoint: Endpoint) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -197,6 +199,26 @@ async def test_a_place_that_is_being_given_up_is_not_taken_back(
     assert not await retaking.forget(ctx, "s-runs", NET)
     await retaking.tend(ctx, Looks(3))
     assert (there(ctx), kept(ctx)) == ({}, [])
+
+
+async def test_what_others_take_away_from_a_node_that_is_there_they_mean(
+    ctx: Context, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`network disconnect --force` on another node."""
+    await place(ctx, endpoint("runs", 2), endpoint("other", 3))
+    looks = 0
+
+    async def look(_: float) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            await remote.commit(Txn(deletes={f"endpoints/{NET}/runs", f"leases/{NET}/10.0.0.2"}))
+
+    waiting: Any = SimpleNamespace(sleep=look)
+    monkeypatch.setattr(retaking, "asyncio", waiting)
+    await retaking.tend(ctx, Looks(3))
+    assert set(there(ctx)) == {"other"}
+    assert kept(ctx) == ["other"]
 
 
 async def test_a_store_that_is_away_again_is_waited_for(
