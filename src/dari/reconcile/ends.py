@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -136,14 +136,25 @@ def versions_of(ctx: Context, end: End) -> tuple[int, ...]:
 
 def owner_of(ctx: Context, address: Address) -> tuple[End, Network] | None:
     """The container that has an address, and the network it has it on."""
-    text = str(address)
+    return owners_of(ctx, (address,)).get(address)
+
+
+def owners_of(ctx: Context, addresses: Iterable[Address]) -> dict[Address, tuple[End, Network]]:
+    """The same of many, with one look at every endpoint; those that no container here has are left out."""
+    asked = {str(each): each for each in addresses}
+    found: dict[Address, tuple[End, Network]] = {}
     for network in ctx.tables.networks.all(ctx.shared):
+        if len(found) == len(asked):
+            break
         for endpoint in ctx.tables.endpoints.all(ctx.shared, network.id):
-            if endpoint.is_active and text in (endpoint.ipv4, endpoint.ipv6):
+            for text in (endpoint.ipv4, endpoint.ipv6) if endpoint.is_active else ():
+                address = asked.get(text)
+                if address is None or address in found:
+                    continue
                 container = ctx.tables.containers.get(ctx.local, endpoint.container_id)
                 if container is not None:
-                    return end_of(ctx, container), network
-    return None
+                    found[address] = end_of(ctx, container), network
+    return found
 
 
 def network_around(ctx: Context, address: Address) -> Network | None:

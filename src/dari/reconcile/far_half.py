@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -86,13 +86,14 @@ class FarHalf:
     # The questions
 
     async def _doors(self, asked: far_words.Doors) -> far_words.DoorsFound:
-        owners = {text: ends.owner_of(self._ctx, ipaddress.ip_address(text)) for text in asked.addresses}
-        heard = await self._heard(each[0] for each in owners.values() if each is not None)
+        addresses = {text: ipaddress.ip_address(text) for text in asked.addresses}
+        owners = ends.owners_of(self._ctx, addresses.values())
+        heard = await self._heard(end for end, _ in owners.values())
         found = [
             far_words.Door(address=text, protocol=protocol, port=port, why=why)
-            for text, owner in owners.items()
-            if owner is not None
-            for protocol, port, why in doors(owner[0], heard)
+            for text, address in addresses.items()
+            if address in owners
+            for protocol, port, why in doors(owners[address][0], heard)
         ]
         return far_words.DoorsFound(doors=found)
 
@@ -108,7 +109,9 @@ class FarHalf:
         if len(asked.pairs) > far_words.MOST_PAIRS or len(asked.ports) > _MOST_PORTS:
             raise InvalidArgument("that is too much at once")
         await self.close()
-        self._pairs = [self._pair(each) for each in asked.pairs]
+        targets = {ipaddress.ip_address(each.target) for each in asked.pairs}
+        owners = ends.owners_of(self._ctx, targets)
+        self._pairs = [self._pair(each, owners) for each in asked.pairs]
         concerned = {each.netns for each in self._pairs if each.netns}
         picture = await look(self._ctx, concerned)
         probes = await Probes.make(self._ctx, concerned, is_traced=bool(asked.ports), ports=asked.ports)
@@ -148,10 +151,11 @@ class FarHalf:
 
     # Walking
 
-    def _pair(self, asked: far_words.Pair) -> _Pair:
+    @staticmethod
+    def _pair(asked: far_words.Pair, owners: Mapping[Address, tuple[End, Network]]) -> _Pair:
         """Raises ValueError."""
         source, target = ipaddress.ip_address(asked.source), ipaddress.ip_address(asked.target)
-        owner = ends.owner_of(self._ctx, target)
+        owner = owners.get(target)
         if owner is None:
             return _Pair(asked, source, target, None)
         end, network = owner

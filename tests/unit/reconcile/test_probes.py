@@ -67,7 +67,7 @@ async def until(condition: Callable[[], object]) -> None:
 async def cancelled_over(kernel: Kernel, monkeypatch: Any) -> None:
     """The asker went while that was under way; the thread ends later."""
     end = SimpleNamespace(netns="box", is_own=False, container=None)
-    monkeypatch.setattr("dari.reconcile.ends.owner_of", lambda ctx, address: (end, None))
+    monkeypatch.setattr("dari.reconcile.ends.owners_of", lambda ctx, asked: dict.fromkeys(asked, (end, None)))
     ctx: Any = SimpleNamespace(kernel=kernel, tasks=set())
     half = FarHalf(ctx)
     body = pack(far_words.Doors(addresses=["10.0.0.2"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,10 +21,12 @@ from dari.model.container import Container, ContainerConfig, ContainerStatus, Ho
 from dari.model.errors import Conflict, InvalidArgument
 from dari.model.explain import Question
 from dari.model.network import Endpoint, Network, NetworkSpec, Sandbox, Subnet
-from dari.reconcile import asked_name, ends, verify_names
+from dari.reconcile import asked_name, ends, far_words, verify_names
 from dari.reconcile.context import Context
+from dari.reconcile.far_half import FarHalf
 from dari.reconcile.inquiry import Inquiry
-from dari.store.base import Txn
+from dari.reconcile.talk import pack, unpack
+from dari.store.base import Store, Txn
 from dari.store.memory import MemoryStore
 
 ONE, TWO = "one".ljust(25, "0"), "two".ljust(25, "0")
@@ -44,7 +47,8 @@ def add_network(ctx: Context, txn: Txn, network: str, driver: str = "overlay") -
 
 def add_container(ctx: Context, txn: Txn, name: str, *, state: Any = "running") -> None:
     container = Container(
-        id=f"c-{name}", name=name, sandbox_id=f"s-{name}", image_id="", created=0, path="", config=ContainerConfig(),
+        id=f"c-{name}", name=name, sandbox_id=f"s-{name}", image_id="", created=0, path="",
+        config=ContainerConfig(exposed_ports={"80/tcp": {}}),
         host=HostConfig(), status=ContainerStatus(state=state),
     )  # fmt: skip
     sandbox = Sandbox(id=f"s-{name}", container_id=f"c-{name}", is_active=True, netns=f"/run/netns/{name}")
@@ -141,3 +145,32 @@ async def test_a_zone_is_read_once_for_all_names(folder: str, monkeypatch: pytes
     assert len(checks) == 12 * 12 and all(each.known.addresses for each in checks)
     # Of the network, and of registered members.
     assert len(read) <= 2
+
+
+async def test_another_node_asks_for_many_addresses_in_one_look(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx, txn = context(folder, MemoryStore()), Txn()
+    add_network(ctx, txn, ONE)
+    for number in range(8):
+        add_container(ctx, txn, f"c{number}")
+        add_endpoint(ctx, txn, ONE, f"c{number}", f"10.0.0.{number + 2}", node="own")
+    add_endpoint(ctx, txn, ONE, "theirs", "10.0.0.99", node="b")
+    await ctx.local.commit(txn)
+    round_ = SimpleNamespace(listeners=lambda name: (), close=lambda: None)
+    ctx.kernel = SimpleNamespace(probing=lambda *_, **__: round_)  # type: ignore[assignment]
+    looked: list[str] = []
+    read = ctx.tables.endpoints.all
+
+    def reading(store: Store, *parts: str) -> list[Endpoint]:
+        looked.append("/".join(parts))
+        return read(store, *parts)
+
+    monkeypatch.setattr(ctx.tables.endpoints, "all", reading)
+    asked = [f"10.0.0.{number + 2}" for number in range(8)]
+    body = await FarHalf(ctx).answer(
+        far_words.DOORS, pack(far_words.Doors(addresses=[*asked, "10.0.0.99", "10.9.9.9"]))
+    )
+    told = unpack(body, far_words.DoorsFound).doors
+    assert [each.address for each in told] == asked and {each.port for each in told} == {80}
+    assert looked == [ONE]
