@@ -271,8 +271,11 @@ async def _adopt(ctx: Context, container: Container) -> None:
 async def _adopt_living(ctx: Context, container: Container, state: str, pid: int, conmon_pid: int) -> None:
     if state == "paused" and container.status.state == "running":
         # A commit or a pause was cut short, and nobody was told of it.
-        await ctx.runtime.unpause(container.id)
-        state = "running"
+        try:
+            await ctx.runtime.unpause(container.id)
+            state = "running"
+        except (DariError, OSError) as error:
+            log.error("container %s stays paused: %s", container.name, error)
     if not is_alive(container):
         # The command was let go, and the daemon died before it could say so.
         container = await change(

@@ -153,9 +153,9 @@ class Gateway:
 
     async def watch(self, body: Json) -> AsyncIterator[WatchResult]:
         """What a watch on the current member tells until it ends. Raises StoreUnavailable."""
-        await self._log_in()
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
         try:
+            await self._log_in()
             async with self._session().post(
                 self.member + "/v3/watch", json=body, headers=self._headers(), timeout=timeout
             ) as response:
@@ -168,7 +168,7 @@ class Gateway:
                     for line in lines:
                         if line.strip():
                             yield _result(self.member, line)
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, TimeoutError) as error:
             raise StoreUnavailable(f"{self.member}: {_reason(error)}") from error
 
     async def _ask(self, member: str, path: str, body: Json, seconds: float) -> bytes:
