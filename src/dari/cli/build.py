@@ -64,7 +64,8 @@ def build(context: Context, options: Options) -> int:
 
 def _query(options: Options) -> dict[str, Any]:
     try:
-        arguments = environment((), options.texts("build-arg"), os.environ, str)
+        given = environment((), options.texts("build-arg"), os.environ, str)
+        arguments = [text for text in given if "=" in text]
         query: dict[str, Any] = {
             "t": options.texts("tag") or None,
             "buildargs": dict(text.split("=", 1) for text in arguments) or None,

@@ -106,8 +106,14 @@ def _host_config(options: Options, folder: str, read: Read) -> dict[str, Any]:
         config["NanoCpus"] = round(float(options.text("cpus")) * 1e9)
     if options.texts("add-host"):
         config["ExtraHosts"] = [_extra_host(text) for text in options.texts("add-host")]
-    if options.texts("security-opt"):
-        config["SecurityOpt"] = [_security_option(text, read) for text in options.texts("security-opt")]
+    for name in ("cap-add", "cap-drop"):
+        if options.texts(name):
+            config[_LIST_FIELDS[name]] = [_capability(text) for text in options.texts(name)]
+    security = [text for text in options.texts("security-opt") if text != _UNMASKED]
+    if security:
+        config["SecurityOpt"] = [_security_option(text, read) for text in security]
+    if len(security) < len(options.texts("security-opt")):
+        config["MaskedPaths"], config["ReadonlyPaths"] = [], []
     for name, field in (("sysctl", "Sysctls"), ("storage-opt", "StorageOpt"), ("annotation", "Annotations")):
         if options.texts(name):
             config[field] = pairs(options.texts(name), name)
@@ -266,10 +272,11 @@ def _healthcheck(options: Options) -> dict[str, Any]:
 def environment(
     files: Iterable[str], given: Iterable[str], environ: Mapping[str, str], read: Read
 ) -> list[str]:
-    """`Env` from files and flags; a name without `=` takes the caller's value, or none at all."""
+    """`Env` from files and flags; a name without `=` takes the caller's value. Where there is none, that of a file is
+    left out, and that of a flag takes the image's away."""
     found: list[str] = []
-    lines = [line for path in files for line in _file_lines(path, read)]
-    for text in (*lines, *given):
+    lines = [(line, False) for path in files for line in _file_lines(path, read)]
+    for text, is_flag in (*lines, *((each, True) for each in given)):
         name, separator, _ = text.partition("=")
         if not name:
             raise ValueError(f"invalid environment variable: {text}")
@@ -277,6 +284,8 @@ def environment(
             found.append(text)
         elif name in environ:
             found.append(f"{name}={environ[name]}")
+        elif is_flag:
+            found.append(name)
     return found
 
 
@@ -326,6 +335,15 @@ def _extra_host(text: str) -> str:
     if not found or not name or not address:
         raise ValueError(f'bad format for add-host: "{text}"')
     return f"{name}:{address.strip('[]')}"
+
+
+_UNMASKED = "systempaths=unconfined"
+
+
+def _capability(text: str) -> str:
+    """`CAP_NET_ADMIN` of `net_admin`; `ALL` stays."""
+    name = text.strip().upper()
+    return name if name == "ALL" or name.startswith("CAP_") else f"CAP_{name}"
 
 
 def _security_option(text: str, read: Read) -> str:

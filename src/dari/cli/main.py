@@ -257,6 +257,10 @@ def _report(error: Exception, key: str) -> int:
     if key not in _RUNNING_A_CONTAINER:
         print(_told(error), file=sys.stderr)
         return 1
+    if key.endswith("create") and isinstance(error, ApiError):
+        # Only `run` says more of an engine's refusal.
+        print(str(error), file=sys.stderr)
+        return 1
     print(f"dari: {_told(error)}\n\nRun 'dari {key} --help' for more.", file=sys.stderr)
     return start_error_code(error.message) if isinstance(error, ApiError) else 125
 

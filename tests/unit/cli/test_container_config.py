@@ -48,7 +48,7 @@ def test_environment_from_files_flags_and_the_caller() -> None:
         "image",
         files={"f": "# x\n\n B=2\nHOME\n"},
     )
-    assert made["Env"] == ["B=2", "HOME=/root", "A=1", "TERM=xterm"]
+    assert made["Env"] == ["B=2", "HOME=/root", "A=1", "TERM=xterm", "NOT_SET"]
 
 
 def test_limits() -> None:
@@ -198,3 +198,16 @@ def test_mounts() -> None:
             parse_mount(text, "/")
     with pytest.raises(ValueError):
         parse_volume(":/x", "/")
+
+
+def test_what_dockers_client_makes_of_words() -> None:
+    made = body("-e", "NOT_HERE", "-e", "A=1", "--cap-add", "net_admin", "--cap-drop", "all", "image")
+    assert made["Env"] == ["NOT_HERE", "A=1"]
+    assert made["HostConfig"]["CapAdd"] == ["CAP_NET_ADMIN"] and made["HostConfig"]["CapDrop"] == ["ALL"]
+    made = body("--security-opt", "systempaths=unconfined", "--security-opt", "no-new-privileges", "image")
+    config = made["HostConfig"]
+    assert (config["SecurityOpt"], config["MaskedPaths"], config["ReadonlyPaths"]) == (
+        ["no-new-privileges"],
+        [],
+        [],
+    )

@@ -610,3 +610,17 @@ def test_ports_are_told_by_their_numbers(dari: Dari, capsys: pytest.CaptureFixtu
 def test_a_missing_file_is_told_as_go_does(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["run", "--env-file", f"{tmp_path}/none", "image"]) == 125
     assert f"dari: open {tmp_path}/none: no such file or directory\n" in capsys.readouterr().err
+
+
+def test_a_refused_create_is_no_refused_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`docker create` ends with 1 where the engine refuses, `docker run` with 125."""
+
+    def refuse(*_: object) -> int:
+        raise ApiError(409, "Conflict")
+
+    monkeypatch.setattr("dari.cli.run.create_container", refuse)
+    assert main(["create", "image"]) == 1
+    assert capsys.readouterr().err == "Error response from daemon: Conflict\n"
+    assert main(["run", "-d", "image"]) == 125
