@@ -119,6 +119,9 @@ def _host_config(options: Options, folder: str, read: Read) -> dict[str, Any]:
             config[field] = pairs(options.texts(name), name)
     if options.texts("tmpfs"):
         config["Tmpfs"] = {path: rest for path, _, rest in (t.partition(":") for t in options.texts("tmpfs"))}
+    for name, (field, unit) in _RATE_FIELDS.items():
+        if options.texts(name):
+            config[field] = [_rate(text, unit) for text in options.texts(name)]
     if options.texts("ulimit"):
         config["Ulimits"] = [ulimit(text) for text in options.texts("ulimit")]
     if options.texts("device"):
@@ -141,6 +144,7 @@ _TEXT_FIELDS = {
     "cpuset-cpus": "CpusetCpus",
     "cpuset-mems": "CpusetMems",
     "ipc": "IpcMode",
+    "isolation": "Isolation",
     "pid": "PidMode",
     "runtime": "Runtime",
     "userns": "UsernsMode",
@@ -169,11 +173,21 @@ _NUMBER_FIELDS = {
     "blkio-weight": "BlkioWeight",
     "cpu-period": "CpuPeriod",
     "cpu-quota": "CpuQuota",
+    "cpu-rt-period": "CpuRealtimePeriod",
+    "cpu-rt-runtime": "CpuRealtimeRuntime",
     "cpu-shares": "CpuShares",
     "memory-swappiness": "MemorySwappiness",
     "oom-score-adj": "OomScoreAdj",
     "pids-limit": "PidsLimit",
 }
+_RATE_FIELDS = {
+    "blkio-weight-device": ("BlkioWeightDevice", "Weight"),
+    "device-read-bps": ("BlkioDeviceReadBps", "bytes"),
+    "device-read-iops": ("BlkioDeviceReadIOps", "Rate"),
+    "device-write-bps": ("BlkioDeviceWriteBps", "bytes"),
+    "device-write-iops": ("BlkioDeviceWriteIOps", "Rate"),
+}
+"""The field, and whether it is of bytes; else what the number is called."""
 _SIZE_FIELDS = {
     "memory": "Memory",
     "memory-reservation": "MemoryReservation",
@@ -335,6 +349,21 @@ def _extra_host(text: str) -> str:
     if not found or not name or not address:
         raise ValueError(f'bad format for add-host: "{text}"')
     return f"{name}:{address.strip('[]')}"
+
+
+def _rate(text: str, unit: str) -> dict[str, Any]:
+    """`{Path, Rate}` of `PATH:RATE`, or `{Path, Weight}`. Raises ValueError."""
+    path, _, number = text.partition(":")
+    if not number:
+        raise ValueError(f"bad format: {text}")
+    if not path.startswith("/dev/"):
+        raise ValueError(f"bad format for device path: {text}")
+    try:
+        value = parse_size(number) if unit == "bytes" else int(number)
+    except ValueError:
+        kind = "weight" if unit == "Weight" else "rate"
+        raise ValueError(f"invalid {kind} for device: {text}. Number must be a positive integer") from None
+    return {"Path": path, "Weight" if unit == "Weight" else "Rate": value}
 
 
 _UNMASKED = "systempaths=unconfined"

@@ -211,3 +211,17 @@ def test_what_dockers_client_makes_of_words() -> None:
         [],
         [],
     )
+
+
+def test_rates_of_devices() -> None:
+    config = body(
+        "--device-read-bps", "/dev/sda:1mb", "--device-write-iops", "/dev/sda:5", "--blkio-weight-device",
+        "/dev/sda:200", "--cpu-rt-period", "1000", "--cpu-rt-runtime", "500", "image",
+    )["HostConfig"]  # fmt: skip
+    assert config["BlkioDeviceReadBps"] == [{"Path": "/dev/sda", "Rate": 1 << 20}]
+    assert config["BlkioDeviceWriteIOps"] == [{"Path": "/dev/sda", "Rate": 5}]
+    assert config["BlkioWeightDevice"] == [{"Path": "/dev/sda", "Weight": 200}]
+    assert (config["CpuRealtimePeriod"], config["CpuRealtimeRuntime"]) == (1000, 500)
+    for wrong in ("/dev/sda", "sda:5", "/dev/sda:x"):
+        with pytest.raises(UsageError, match=r"device|bad format"):
+            body("--device-read-iops", wrong, "image")
