@@ -18,6 +18,7 @@ from dari.reconcile.context import Context
 from dari.reconcile.endpoints import inactive
 from dari.reconcile.settle import settle_quietly
 from dari.store.base import Session, StoreUnavailable, Txn, TxnConflict
+from dari.store.federation import Federation
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ _LOOK_SECONDS = 10.0
 async def take_back(ctx: Context) -> None:
     """Once, by a node that has just joined: all it lacks. What the store refuses now is tried again (`tend`)."""
     try:
+        await _catch_up(ctx)
         await _keep_all(ctx)
         for each in lost_places.missing(ctx):
             await _take_back(ctx, each)
@@ -38,18 +40,22 @@ async def tend(ctx: Context, session: Session) -> None:
     """Until cancelled, or the session has ended: what was missing when this node joined is taken back once that can be.
     What others take away later they mean (`network disconnect -f`), and is forgotten. Only what is missing twice: what
     is being removed is missing for a moment."""
-    lost = frozenset(each.id for each in lost_places.missing(ctx))
+    lost: frozenset[str] | None = None
     before: frozenset[str] = frozenset()
     while session.is_alive():
-        await asyncio.sleep(_LOOK_SECONDS)
-        found = lost_places.missing(ctx)
         try:
+            if lost is None:
+                await _catch_up(ctx)
+                lost = frozenset(each.id for each in lost_places.missing(ctx))
+            await asyncio.sleep(_LOOK_SECONDS)
+            found = lost_places.missing(ctx)
             for each in found:
                 if each.id in before:
                     await (_take_back if each.id in lost else _give_up)(ctx, each)
+            before = frozenset(each.id for each in found)
         except StoreUnavailable as error:
             log.debug("what is missing is taken back later: %s", error)
-        before = frozenset(each.id for each in found)
+            await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def forget(ctx: Context, sandbox_id: str, network_id: str) -> bool:
@@ -63,6 +69,14 @@ async def forget(ctx: Context, sandbox_id: str, network_id: str) -> bool:
         return False
     await ctx.local.commit(txn)
     return True
+
+
+async def _catch_up(ctx: Context) -> None:
+    """Who was away may have a session again before he has heard what others did. Raises StoreUnavailable."""
+    if isinstance(ctx.shared, Federation):
+        for network_id in sorted({parts[0] for parts in ctx.tables.kept_endpoints.keys(ctx.local)}):
+            for table in (ctx.tables.endpoints, ctx.tables.leases):
+                await ctx.shared.remote.refresh(table.key(network_id) + "/")
 
 
 async def _keep_all(ctx: Context) -> None:

@@ -28,9 +28,15 @@ NET, GONE = "wide".ljust(25, "0"), "gone".ljust(25, "0")
 
 
 class Remote(Late):
-    """The shared store; `is_late`: it does not answer."""
+    """The shared store; `is_late`: it does not answer. What it has not told of yet it tells when it is asked."""
 
     is_late = False
+    untold: frozenset[str] = frozenset()
+
+    async def refresh(self, prefix: str) -> None:
+        told = {key for key in self.untold if key.startswith(prefix)}
+        await self.commit(Txn(deletes=told))
+        self.untold -= told
 
 
 def endpoint(
@@ -199,6 +205,16 @@ async def test_a_place_that_is_being_given_up_is_not_taken_back(
     assert not await retaking.forget(ctx, "s-runs", NET)
     await retaking.tend(ctx, Looks(3))
     assert (there(ctx), kept(ctx)) == ({}, [])
+
+
+async def test_what_was_removed_and_not_heard_of_yet_is_taken_back(ctx: Context, remote: Remote) -> None:
+    """A session may be there before the news are."""
+    runs = endpoint("runs", 2)
+    await place(ctx, runs)
+    remote.untold = frozenset((f"leases/{NET}/10.0.0.2", f"leases/{NET}/fd00::2", f"endpoints/{NET}/runs"))
+    await retaking.take_back(ctx)
+    assert remote.untold == set()
+    assert there(ctx) == {"runs": runs}
 
 
 async def test_what_others_take_away_from_a_node_that_is_there_they_mean(
