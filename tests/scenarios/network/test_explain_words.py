@@ -24,7 +24,9 @@ def uplink(node: Node) -> Iterator[Node]:
         for words in (("addr", "add", f"{UPLINK}/24", "dev", "up0"), ("link", "set", "up0", "up")):
             node.run("ip", *words)
         far = f"ip addr add {ROUTER}/24 dev up1; ip addr add {FAR}/32 dev lo; ip link set lo up; ip link set up1 up"
-        subprocess.run(["nsenter", "-t", str(world.pid), "-n", "sh", "-c", far], check=True)
+        # A new namespace begins as the host's own is: it must not refuse what it has no route for.
+        still = "sysctl -qw net.ipv4.ip_forward=0"
+        subprocess.run(["nsenter", "-t", str(world.pid), "-n", "sh", "-c", f"{still}; {far}"], check=True)
         node.run("ip", "route", "add", "default", "via", ROUTER)
         yield node
     finally:
