@@ -226,8 +226,8 @@ def test_a_host_that_was_cut_off_and_removed_takes_its_places_again(hosts: Hosts
     hosts.switch.plug_back(2)
     hosts[2].start()
     eventually("all joined", lambda: all_joined(hosts), 40)
-    eventually("its name", lambda: knows(hosts[0], made[0], "stopped"), 40)
-    agree(hosts, made, 40)
+    for name in ("stopped", "s2"):
+        eventually(name, partial(knows, hosts[0], made[0], name), 40)
     assert hosts[2].address(made[2], "wide") == before
     stopped.remove(force=True)
     agree(hosts, made, 40)
