@@ -23,7 +23,7 @@ def beat(host: Host, member: str) -> str:
     return ""
 
 
-def beat_on(host: Host, member: str, lives: int = 2) -> None:
+def beat_on(host: Host, member: str, lives: float = 1.25) -> None:
     """For some times to live, so that one that counts elsewhere alone would be over."""
     end = time.monotonic() + lives * SECONDS
     while time.monotonic() < end:
