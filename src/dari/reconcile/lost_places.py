@@ -13,12 +13,17 @@ from dari.reconcile.context import Context
 
 def missing(ctx: Context) -> list[Endpoint]:
     """Endpoints that are kept here and are not in the shared store."""
-    tables = ctx.tables
-    return [
-        each
-        for each in tables.kept_endpoints.all(ctx.local)
-        if ctx.shared.get(tables.endpoints.key(each.network_id, each.id)) is None
-    ]
+    return _not_there(ctx, ctx.tables.kept_endpoints.all(ctx.local))
+
+
+def missing_in(ctx: Context, sandbox_id: str) -> list[Endpoint]:
+    """Those of one sandbox."""
+    return _not_there(ctx, ctx.tables.kept_of_sandbox.get(ctx.local, sandbox_id))
+
+
+def _not_there(ctx: Context, kept: list[Endpoint]) -> list[Endpoint]:
+    key = ctx.tables.endpoints.key
+    return [each for each in kept if ctx.shared.get(key(each.network_id, each.id)) is None]
 
 
 def is_over(ctx: Context, endpoint: Endpoint) -> bool:
@@ -34,7 +39,7 @@ def is_over(ctx: Context, endpoint: Endpoint) -> bool:
 
 def of(ctx: Context, sandbox_id: str) -> list[Endpoint]:
     """Those a sandbox asks for, as they were last."""
-    return [each for each in missing(ctx) if each.sandbox_id == sandbox_id and not is_over(ctx, each)]
+    return [each for each in missing_in(ctx, sandbox_id) if not is_over(ctx, each)]
 
 
 def off_network(ctx: Context) -> list[tuple[Network, Endpoint]]:

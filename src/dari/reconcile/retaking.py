@@ -60,9 +60,8 @@ async def tend(ctx: Context, session: Session) -> None:
 
 async def forget(ctx: Context, sandbox_id: str, network_id: str) -> bool:
     """A container asks no more for a place it has lost. Whether there was one. The caller holds its lock."""
-    found = [each for each in lost_places.missing(ctx) if each.sandbox_id == sandbox_id]
     txn = Txn()
-    for each in found:
+    for each in lost_places.missing_in(ctx, sandbox_id):
         if each.network_id == network_id:
             ctx.tables.kept_endpoints.delete(txn, each.network_id, each.id)
     if txn.is_empty():

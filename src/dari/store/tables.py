@@ -225,9 +225,8 @@ class Tables:
         self.names = Table("names", str)  # <container name> → container id
         self.networks = Table("networks", Network)  # <id>
         self.network_names = Table("network-names", str)  # <name> → network id
-        self.kept_endpoints = Table(
-            "kept-endpoints", Endpoint
-        )  # <network id>/<endpoint id>, on this host alone
+        # <network id>/<endpoint id>, on this host alone
+        self.kept_endpoints = Table("kept-endpoints", Endpoint)
         self.endpoints = Placed("endpoints", self.kept_endpoints)  # <network id>/<endpoint id>
         self.sandboxes = Table("sandboxes", Sandbox)  # <id>
         self.leases = Table("leases", str)  # <network id>/<address> → endpoint id
@@ -249,6 +248,7 @@ class Tables:
         self.registrations = Table("registrations", Registration)  # <service>/<id>
         self.events = Table("events", Event)  # <time ns, 20 digits>-<n>
         self.endpoints_of_sandbox = Index(self.endpoints, Place, lambda row: row.sandbox_id)
+        self.kept_of_sandbox = Index(self.kept_endpoints, Place, lambda row: row.sandbox_id)
         self.endpoints_of_node = Index(self.endpoints, Place, lambda row: row.node or HERE)
         self.nodes_of_mtu = Index(self.nodes, Node, lambda row: str(row.mtu))
         self.containers_of_sandbox = Index(self.containers, Container, lambda row: row.sandbox_id)
